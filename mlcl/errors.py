@@ -1,0 +1,21 @@
+"""The errors that a user is meant to read: one clear message, no traceback (the log keeps that).
+
+`mlcl.losses` and `data_prep` stand on their own and have classes of their own; the command line treats all
+of them alike (`mlcl.cli`).
+"""
+
+
+class MlclError(Exception):
+    """Something that the user can mend. The message names the file, row or setting, and what to do."""
+
+
+class ConfigError(MlclError):
+    """A study file, or a setting in it, is wrong."""
+
+
+class RecordError(MlclError):
+    """A record or another stored result cannot be read."""
+
+
+class CodeChangedError(MlclError):
+    """The code changed between planning and running a cell; the plan must be made again."""
