@@ -1,0 +1,24 @@
+"""The prepared form of a dataset: names of its files, shared by the writer here and the reader in `mlcl.data`.
+
+DIR/card.json                    written last: without it there is no dataset
+DIR/<split>/ids.npy              (N,) unicode
+DIR/<split>/label_offsets.npy    (N + 1,) int64   labels of row i: label_ids[offsets[i]:offsets[i + 1]]
+DIR/<split>/label_ids.npy        (nnz,) int32     sorted within a row
+image   images.npy (N, H, W, C) uint8, sizes.npy (N, 2) int32: height and width before resizing
+text    texts.bin UTF-8, text_offsets.npy (N + 1,) int64
+vector  vectors.npy (N, F) float32
+DIR/tokens/<key>/                tokenised texts, added by `mlcl.data` on first use
+"""
+
+VERSION = 1
+CARD = "card.json"
+SPLITS = ("train", "val", "test")
+IDS = "ids.npy"
+LABEL_OFFSETS = "label_offsets.npy"
+LABEL_IDS = "label_ids.npy"
+IMAGES = "images.npy"
+SIZES = "sizes.npy"
+TEXTS = "texts.bin"
+TEXT_OFFSETS = "text_offsets.npy"
+VECTORS = "vectors.npy"
+TOKENS = "tokens"

@@ -1,0 +1,93 @@
+"""A recipe: everything that decides what a prepared dataset will hold, found out without preparing it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from data_prep import registry
+from data_prep.errors import DataError
+from data_prep.fingerprint import fingerprint
+from data_prep.rawfiles import Found, locate
+from data_prep.settings import validate
+from data_prep.source import About, Modality, Settings, Source
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What will be prepared.
+
+    Attributes:
+        source: the dataset's name.
+        settings: all of them, defaults filled in.
+        fingerprint: sha256 (hex); equal fingerprints mean equal prepared datasets.
+        title: for tables and cards.
+        accept_local: whether raw files that are not the published ones may be used.
+    """
+
+    source: str
+    modality: Modality
+    settings: Mapping[str, Any]
+    fingerprint: str
+    title: str
+    accept_local: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe with what it takes to carry it out."""
+
+    recipe: Recipe
+    source: Source
+    settings: Settings
+    about: About
+    versions: Mapping[str, str]
+    raw: tuple[Found, ...]
+
+
+def plan(source: str, settings: Mapping[str, Any], data_root: Path, accept_local: bool) -> Recipe:
+    """The recipe of a dataset. Quick: reads no raw content that it has read before, prepares nothing.
+
+    Raises:
+        DataError: unknown dataset or setting (with the closest valid names), a wrong type or range, raw files
+            that are missing and cannot be downloaded, or that are not the published ones.
+    """
+    return make_plan(source, settings, data_root, accept_local).recipe
+
+
+def make_plan(name: str, given: Mapping[str, Any], data_root: Path, accept_local: bool) -> Plan:
+    """`plan`, with the objects behind the recipe."""
+    entry = registry.find(name)
+    settings = validate(entry.source.settings, given, entry.preset, name)
+    about = entry.source.about(settings) if callable(entry.source.about) else entry.source.about
+    raw = locate(name, entry.source.files(settings), _folder(entry, settings, data_root), about, accept_local)
+    versions = {package: _version(package, name) for package in entry.source.packages}
+    values = settings.model_dump()
+    modality = entry.source.modality
+    recipe = Recipe(
+        source=name,
+        modality=modality(settings) if callable(modality) else modality,
+        settings=MappingProxyType({key: value for key, value in values.items() if key not in entry.preset}),
+        fingerprint=fingerprint(
+            entry.module, values, versions, {item.file.path: item.identity for item in raw}
+        ),
+        title=about.title,
+        accept_local=accept_local,
+    )
+    return Plan(recipe, entry.source, settings, about, versions, tuple(raw))
+
+
+def _folder(entry: registry.Entry, settings: Settings, data_root: Path) -> Path:
+    folder = entry.source.folder
+    return Path(data_root) / (folder(settings) if folder else entry.name)
+
+
+def _version(package: str, name: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        raise DataError(
+            f"dataset {name} is made from the package {package}, which is not installed"
+        ) from None

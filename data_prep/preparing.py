@@ -1,0 +1,108 @@
+"""Carries out a recipe: raw files -> prepared dataset, aside first, then renamed into place."""
+
+import errno
+import json
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from data_prep import format as form
+from data_prep.errors import DataError
+from data_prep.planning import Plan, Recipe, make_plan
+
+
+def prepare(recipe: Recipe, data_root: Path, out: Path) -> None:
+    """Write the prepared dataset of `recipe` to the folder `out`.
+
+    Works in `<out>.tmp` and renames at the end, under a lock: a killed run leaves nothing that is taken for a
+    dataset, and two processes may prepare the same `out` at once (the second finds it done). A dataset with
+    another fingerprint in its place is replaced.
+
+    Raises:
+        DataError: raw files that are missing or wrong, rows that cannot be read, a full disk, or raw files
+            that changed since the recipe was made.
+    """
+    from filelock import FileLock
+
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(out.with_name(f".{out.name}.lock")):
+        if stored_fingerprint(out) == recipe.fingerprint:
+            return
+        plan = make_plan(recipe.source, recipe.settings, Path(data_root), recipe.accept_local)
+        if plan.recipe.fingerprint != recipe.fingerprint:
+            raise DataError(
+                f"dataset {recipe.source}: raw files or code changed since it was planned; start again"
+            )
+        work = out.with_name(f"{out.name}.tmp")
+        shutil.rmtree(work, ignore_errors=True)
+        with _disk_errors(out), _removed_on_failure(work):
+            _write(plan, work)
+            _put_in_place(work, out)
+
+
+def stored_fingerprint(folder: Path) -> str | None:
+    """The fingerprint of the prepared dataset in a folder; None where there is none."""
+    try:
+        return str(json.loads((folder / form.CARD).read_text(encoding="utf-8"))["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(plan: Plan, work: Path) -> None:
+    from data_prep.writer import DatasetWriter
+
+    paths = {item.file.path: item.path for item in plan.raw if item.state != "absent"}
+    with DatasetWriter(work, plan.recipe.modality) as writer:
+        plan.source.prepare(plan.settings, paths, writer)
+        writer.finish(_about(plan))
+
+
+def _about(plan: Plan) -> dict[str, Any]:
+    about = plan.about
+    return {
+        "name": plan.recipe.source,
+        "title": about.title,
+        "citation": about.citation,
+        "homepage": about.homepage,
+        "terms": about.licence,
+        "fingerprint": plan.recipe.fingerprint,
+        "settings": dict(plan.recipe.settings),
+        "versions": {**plan.versions, "numpy": version("numpy"), "python": platform.python_version()},
+        "raw_files": [
+            {"path": item.file.path, "state": item.state, "identity": item.identity} for item in plan.raw
+        ],
+        "published": dict(about.published),
+        "published_from": about.published_from,
+    }
+
+
+def _put_in_place(work: Path, out: Path) -> None:
+    if out.exists():
+        # The card goes first: from here on the old folder is no dataset, whatever happens.
+        (out / form.CARD).unlink(missing_ok=True)
+        shutil.rmtree(out)
+    work.rename(out)
+
+
+@contextmanager
+def _removed_on_failure(work: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(f"no space left while writing {out}; free some and start again") from None
+        raise

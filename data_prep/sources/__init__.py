@@ -1,0 +1,1 @@
+"""One module per dataset: its name is the file's stem. Shared code starts with an underscore."""

@@ -1,0 +1,185 @@
+"""Opens what `data_prep` wrote. Needs numpy only; arrays are memory maps, nothing is copied."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep import DataError
+from data_prep import format as form
+from data_prep.errors import closest
+from mlcl.data.texts import Texts
+from mlcl.data.tokens import Tokens, open_tokens
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+
+class Split:
+    """One of train, val, test: N rows with ids, labels, and images, texts or vectors."""
+
+    def __init__(self, dataset: PreparedDataset, name: str) -> None:
+        self.dataset, self.name = dataset, name
+        self.folder = dataset.folder / name
+        self._length = int(dataset.card["splits"][name]["examples"])
+
+    def __len__(self) -> int:
+        return self._length
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Row ids, (N,) unicode."""
+        return self._open(form.IDS)
+
+    @cached_property
+    def label_offsets(self) -> np.ndarray:
+        """(N + 1,) int64: the labels of row i are `label_ids[label_offsets[i]:label_offsets[i + 1]]`."""
+        return self._open(form.LABEL_OFFSETS)
+
+    @cached_property
+    def label_ids(self) -> np.ndarray:
+        """(nnz,) int32 label numbers, sorted within a row."""
+        return self._open(form.LABEL_IDS)
+
+    @cached_property
+    def labels(self) -> csr_array:
+        """Multi-hot labels, sparse, (N, L) uint8."""
+        from scipy.sparse import csr_array
+
+        ones = np.ones(len(self.label_ids), dtype=np.uint8)
+        shape = (len(self), self.dataset.num_labels)
+        return csr_array((ones, self.label_ids, self.label_offsets), shape=shape)
+
+    def dense_labels(self, rows: Any = None) -> np.ndarray:
+        """Multi-hot labels as a dense array, (n, L) uint8, of all rows or of the given ones (indices or mask)."""
+        chosen = np.arange(len(self)) if rows is None else np.arange(len(self))[rows]
+        starts, ends = self.label_offsets[chosen], self.label_offsets[chosen + 1]
+        counts = ends - starts
+        dense = np.zeros((len(chosen), self.dataset.num_labels), dtype=np.uint8)
+        first = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+        dense[np.repeat(np.arange(len(chosen)), counts), self.label_ids[first + np.arange(counts.sum())]] = 1
+        return dense
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """(N, H, W, C) uint8 memory map."""
+        return self._content(form.IMAGES, "image")
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """(N, 2) int32: height and width of each image before it was resized."""
+        return self._content(form.SIZES, "image")
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """(N, F) float32 memory map."""
+        return self._content(form.VECTORS, "vector")
+
+    @cached_property
+    def texts(self) -> Texts:
+        """The texts, a sequence of str that reads from the file on access."""
+        offsets = self._content(form.TEXT_OFFSETS, "text")
+        return Texts(self.folder / form.TEXTS, offsets)
+
+    def tokens(self, tokenizer: Mapping[str, Any]) -> Tokens:
+        """The texts as token ids; tokenised once per dataset and tokeniser, memory-mapped from then on.
+
+        Args:
+            tokenizer: `{"kind": "bpe" or "word", "vocab_size": 8000}`, trained on the training split, or
+                `{"kind": "huggingface", "name": hub id or folder}`.
+        """
+        self.dataset.require("text", "tokens")
+        return open_tokens(self.dataset, self.name, tokenizer)
+
+    def _content(self, file: str, modality: str) -> np.ndarray:
+        self.dataset.require(modality, file)
+        return self._open(file)
+
+    def _open(self, file: str) -> np.ndarray:
+        path = self.folder / file
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{path}: cannot be read ({error}); delete the folder and prepare it again"
+            ) from None
+
+
+class PreparedDataset:
+    """A prepared dataset; `dataset["train"]` is a `Split`.
+
+    Attributes:
+        folder: where it lies.
+        card: everything that was written about it (`docs/prepared_format.md`).
+    """
+
+    def __init__(self, folder: Path, card: Mapping[str, Any]) -> None:
+        self.folder, self.card = folder, card
+        self._splits = {name: Split(self, name) for name in card["splits"]}
+
+    @property
+    def name(self) -> str:
+        return str(self.card["name"])
+
+    @property
+    def modality(self) -> str:
+        """`image`, `text` or `vector`."""
+        return str(self.card["modality"])
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.card["fingerprint"])
+
+    @cached_property
+    def label_names(self) -> list[str]:
+        return list(self.card["labels"])
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.card["labels"])
+
+    def __getitem__(self, split: str) -> Split:
+        if split not in self._splits:
+            raise DataError(f"dataset {self.name}: unknown split {split!r}: {closest(split, self._splits)}")
+        return self._splits[split]
+
+    def require(self, modality: str, what: str) -> None:
+        """Raises DataError where the dataset is of another modality."""
+        if self.modality != modality:
+            raise DataError(
+                f"dataset {self.name} has no {what}: its modality is {self.modality}, not {modality}"
+            )
+
+
+def open_dataset(folder: str | Path) -> PreparedDataset:
+    """Open a prepared dataset.
+
+    Raises:
+        DataError: there is none in the folder, it was written in another format version, or a file of it is
+            missing or has another size than the card says.
+    """
+    folder = Path(folder)
+    try:
+        card = json.loads((folder / form.CARD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{folder}: no prepared dataset there ({form.CARD} is missing); prepare it first"
+        ) from None
+    except ValueError as error:
+        raise DataError(
+            f"{folder / form.CARD}: not JSON ({error}); delete the folder and prepare it again"
+        ) from None
+    if card.get("format") != form.VERSION:
+        raise DataError(
+            f"{folder}: format version {card.get('format')}, this code reads {form.VERSION}; prepare it again"
+        )
+    for name, entry in card["files"].items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != entry["bytes"]:
+            raise DataError(f"{path}: missing or of the wrong size; delete the folder and prepare it again")
+    return PreparedDataset(folder, card)
