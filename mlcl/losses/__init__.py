@@ -1,0 +1,48 @@
+"""Losses for multi-label learning: every published contrastive loss on one kernel, and the usual baselines.
+
+    from mlcl import losses
+    loss = losses.create("reg", num_labels=54, embedding_dim=256, temperature=0.1)
+    value = loss(embeddings, labels)
+
+One file defines one loss (`docs/add_a_loss.md`). Listing, describing and validating never import torch; the
+base classes below are imported when they are first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mlcl.losses._errors import LossError, LossInputError
+from mlcl.losses._registry import LossInfo, create, describe, names, source_files, validate
+
+if TYPE_CHECKING:
+    from mlcl.losses._base import ClassificationLoss as ClassificationLoss
+    from mlcl.losses._contrastive import LabelWeighting as LabelWeighting
+    from mlcl.losses._contrastive import PairWeighting as PairWeighting
+    from mlcl.losses._pairs import Pairs as Pairs
+
+_LAZY = {
+    "ClassificationLoss": "_base",
+    "LabelWeighting": "_contrastive",
+    "PairWeighting": "_contrastive",
+    "Pairs": "_pairs",
+}
+
+__all__ = [
+    "names",
+    "describe",
+    "validate",
+    "create",
+    "source_files",
+    "LossInfo",
+    "LossError",
+    "LossInputError",
+    *_LAZY,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"mlcl.losses.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,85 @@
+"""What all losses have in common: hyperparameters as attributes, checked input, float32 inside autocast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mlcl.losses._errors import LossError, LossInputError
+
+
+class Loss(nn.Module):
+    """Base of every loss; hyperparameters are annotated class attributes and become attributes."""
+
+    def __init__(
+        self,
+        num_labels: int,
+        embedding_dim: int | None = None,
+        generator: torch.Generator | None = None,
+        **hyperparameters: Any,
+    ) -> None:
+        super().__init__()
+        self.num_labels = num_labels
+        self.embedding_dim = embedding_dim
+        for name, value in hyperparameters.items():
+            if not hasattr(type(self), name):
+                raise LossError(f"{type(self).__name__} has no hyperparameter {name!r}")
+            setattr(self, name, value)
+        self._hyperparameters = tuple(hyperparameters)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in ("num_labels", *self._hyperparameters))
+
+
+class ClassificationLoss(Loss):
+    """A loss on logits (B, L): `elements` gives its terms; the rest checks, keeps float32 and reduces."""
+
+    reduction: str
+
+    def elements(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Terms (B, L) or (B,) of the loss; `labels` are 0/1 in the logits' type."""
+        raise NotImplementedError
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Scalar loss of logits (B, L) and labels (B, L) in {0, 1}; 0 for an empty batch.
+
+        Raises LossInputError for wrong shapes, types or label values.
+        """
+        check_matrix("logits", logits, self.num_labels)
+        labels = check_labels("labels", labels, len(logits), self.num_labels, logits)
+        with torch.autocast(logits.device.type, enabled=False):
+            terms = self.elements(full_precision(logits), labels)
+            if getattr(self, "reduction", "mean") == "sum":
+                return terms.sum()
+            return terms.mean() if terms.numel() else terms.sum()
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """float64 stays, everything else becomes float32."""
+    return values if values.dtype in (torch.float32, torch.float64) else values.float()
+
+
+def check_matrix(name: str, values: Tensor, width: int | None) -> None:
+    """Raise LossInputError unless `values` is a floating-point matrix (with `width` columns, where given)."""
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        given = values.dtype if isinstance(values, Tensor) else type(values).__name__
+        raise LossInputError(f"{name} must be a floating-point tensor, got {given}")
+    if values.ndim != 2 or (width is not None and values.shape[1] != width):
+        expected = f"(B, {'D' if width is None else width})"
+        raise LossInputError(f"{name} must have shape {expected}, got {tuple(values.shape)}")
+
+
+def check_labels(name: str, labels: Tensor, rows: int, num_labels: int, like: Tensor) -> Tensor:
+    """The labels in the type the loss computes in; LossInputError unless (rows, num_labels) of 0 and 1."""
+    if not isinstance(labels, Tensor):
+        raise LossInputError(f"{name} must be a tensor, got {type(labels).__name__}")
+    if labels.shape != (rows, num_labels):
+        raise LossInputError(f"{name} must have shape ({rows}, {num_labels}), got {tuple(labels.shape)}")
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    values = labels.to(dtype)
+    if labels.dtype != torch.bool and not torch.equal(values * values, values):
+        wrong = values[values * values != values][0].item()
+        raise LossInputError(f"{name} must be 0 or 1 everywhere, found {wrong:g}")
+    return values
