@@ -1,0 +1,391 @@
+"""Metrics of multi-label classification from scores. Plain numpy; every definition stands in docs/metrics.md.
+
+Two conventions hold everywhere. A label without a positive in the split takes no part in averages over labels,
+and a row without labels takes no part in averages of rankings: there is nothing to find. A metric that nothing
+is left for is left out of the result. Ties are never broken by the order of rows or labels: a ranking metric is
+the expectation over all orders of the tied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlcl.errors import MlclError
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
+
+THRESHOLD = 0.5
+TOP = (1, 3, 5)
+ECE_BINS = 15
+SET_SIZES: Mapping[str, tuple[int, float]] = {"1": (1, 1), "2_3": (2, 3), "4_up": (4, np.inf)}
+"""Bands of label-set sizes, both ends included."""
+BLOCK = 4_000_000
+"""Entries of a temporary array: what keeps memory flat however many rows there are."""
+
+
+class MetricsError(MlclError):
+    """Scores or labels that no metric is defined for."""
+
+
+def evaluate(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike = THRESHOLD) -> dict[str, float]:
+    """All metrics of one split that need nothing but its labels and scores.
+
+    labels (N, L): 0 or 1. scores (N, L): probabilities. thresholds: one, or one a label (L,); a label is
+    predicted where its score lies above. Raises MetricsError for other shapes, labels that are not 0 or 1,
+    and scores that are not finite or not in [0, 1].
+    """
+    y, p = _checked(labels, scores)
+    return (
+        _decisions(y, p > np.asarray(thresholds))
+        | _top_decisions(y, p)
+        | _label_rankings(y, p)
+        | _row_rankings(y, p)
+        | _set_size_bands(y, p)
+        | {"ece": _expected_calibration_error(y, p)}
+    )
+
+
+def evaluate_splits(
+    val: tuple[ArrayLike, ArrayLike],
+    test: tuple[ArrayLike, ArrayLike],
+    train_counts: Sequence[int] | None = None,
+    train_examples: int | None = None,
+) -> dict[str, dict[str, float]]:
+    """The metrics of both splits, each given as (labels, scores), with those that need more than one split.
+
+    On test these are the decisions at per-label thresholds tuned on validation (`*_tuned`) and on test itself
+    (`*_oracle`: an upper bound, never a result). With `train_counts` (L,), the positives of each label in
+    training, both splits have metrics by label frequency and, with the number of training rows,
+    propensity-scored precision.
+    """
+    result = {"val": evaluate(*val), "test": evaluate(*test)}
+    y, p = _checked(*test)
+    for name, thresholds in (("tuned", best_thresholds(*val)), ("oracle", best_thresholds(*test))):
+        result["test"] |= {f"{metric}_{name}": v for metric, v in _decisions(y, p > thresholds).items()}
+    if train_counts is not None:
+        for split, (labels, scores) in {"val": val, "test": test}.items():
+            y, p = _checked(labels, scores)
+            result[split] |= _frequency_bands(y, p, np.asarray(train_counts))
+            if train_examples:
+                result[split] |= _propensity_scored(y, p, np.asarray(train_counts), train_examples)
+    return result
+
+
+def best_thresholds(labels: ArrayLike, scores: ArrayLike) -> Floats:
+    """(L,) for each label the threshold with the highest F1; THRESHOLD for a label without a positive.
+
+    A threshold lies halfway to the next lower score. Among equally good ones the highest is taken.
+    """
+    y, p = _checked(labels, scores)
+    thresholds = np.full(y.shape[1], THRESHOLD, dtype=p.dtype)
+    for label, ranking in _rankings_of_labels(y, p):
+        f1 = 2 * ranking.positives_above / (ranking.rows_above + ranking.positives)
+        best = np.flatnonzero(f1 == f1.max())[-1]
+        rank = ranking.rows_above[best]
+        score = ranking.ascending[-rank]
+        below = ranking.ascending[-rank - 1] if rank < len(y) else p.dtype.type(0)
+        midpoint = (score + below) / 2
+        thresholds[label] = midpoint if midpoint < score else below
+    return thresholds
+
+
+# --- Decisions: what is predicted, and what is there ---------------------------------------------------------
+
+
+def _decisions(y: Bools, predicted: Bools) -> dict[str, float]:
+    """F1 in its averages, precision and recall per label (CP, CR) and overall (OP, OR), Hamming, exact match."""
+    hit = y & predicted
+    errors = np.count_nonzero(y ^ predicted)
+    result = {
+        "hamming_loss": float(errors / y.size),
+        "subset_accuracy": float(np.mean((y == predicted).all(axis=1))),
+        "samples_f1": _mean(_f1(_count(hit, 1), _count(y, 1), _count(predicted, 1), undefined=1.0)),
+    }
+    true, positives, guessed = _count(hit, 0), _count(y, 0), _count(predicted, 0)
+    there = positives > 0
+    if there.any():
+        per_label = _f1(true, positives, guessed, undefined=0.0)[there]
+        result |= {
+            "micro_f1": _mean(_f1(true.sum(), positives.sum(), guessed.sum(), undefined=0.0)),
+            "macro_f1": _mean(per_label),
+            "weighted_f1": float(np.average(per_label, weights=positives[there])),
+            **_precision_recall(true, positives, guessed),
+        }
+    return result
+
+
+def _precision_recall(true: Ints, positives: Ints, guessed: Ints) -> dict[str, float]:
+    """CP, CR: means over the labels that have a positive. CF1, the second macro-F1, is their harmonic mean."""
+    there = positives > 0
+    cp = _mean(_ratio(true, guessed)[there])
+    cr = _mean(_ratio(true, positives)[there])
+    op = float(_ratio(true.sum(), guessed.sum()))
+    or_ = float(_ratio(true.sum(), positives.sum()))
+    return {
+        "cp": cp,
+        "cr": cr,
+        "cf1": float(_ratio(2 * cp * cr, cp + cr)),
+        "op": op,
+        "or": or_,
+        "of1": float(_ratio(2 * op * or_, op + or_)),
+    }
+
+
+def _top_decisions(y: Bools, p: Floats, k: int = 3) -> dict[str, float]:
+    """CP ... OF1 where the k labels with the highest scores are predicted, and those tied with the k-th."""
+    if y.shape[1] <= k or not y.any():
+        return {}
+    kth = np.partition(p, -k, axis=1)[:, -k]
+    predicted = p >= kth[:, None]
+    result = _precision_recall(_count(y & predicted, 0), _count(y, 0), _count(predicted, 0))
+    return {f"{metric}_top{k}": value for metric, value in result.items()}
+
+
+def _f1(true: Any, positives: Any, guessed: Any, undefined: float) -> Floats:
+    """2 TP / (positives + predicted); `undefined` where nothing is there and nothing was predicted."""
+    total = np.asarray(positives + guessed)
+    return np.where(total > 0, 2 * true / np.maximum(total, 1), undefined)
+
+
+# --- Rankings of rows, one for each label, and one of all pairs ----------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """Rows ranked by score, seen from the positives in ascending order of their scores; "above" includes ties."""
+
+    ascending: Floats
+    """All scores."""
+    found: Floats
+    """The scores of the positives."""
+
+    @property
+    def positives(self) -> int:
+        return len(self.found)
+
+    @property
+    def negatives(self) -> int:
+        return len(self.ascending) - len(self.found)
+
+    @cached_property
+    def rows_above(self) -> Ints:
+        return len(self.ascending) - np.searchsorted(self.ascending, self.found, side="left")
+
+    @cached_property
+    def positives_above(self) -> Ints:
+        return len(self.found) - np.searchsorted(self.found, self.found, side="left")
+
+    def average_precision(self) -> float:
+        return _mean(self.positives_above / self.rows_above)
+
+    def auc(self) -> float:
+        """Probability that a positive has a higher score than a negative; ties count half."""
+        higher = len(self.ascending) - np.searchsorted(self.ascending, self.found, side="right")
+        higher -= len(self.found) - np.searchsorted(self.found, self.found, side="right")
+        beaten = self.negatives - (self.rows_above - self.positives_above + higher) / 2
+        return _mean(beaten) / self.negatives
+
+
+def _rankings_of_labels(y: Bools, p: Floats) -> Iterator[tuple[int, _Ranking]]:
+    for label in np.flatnonzero(y.any(axis=0)):
+        column = np.ascontiguousarray(p[:, label])
+        yield int(label), _Ranking(np.sort(column), np.sort(column[y[:, label]]))
+
+
+def _label_rankings(y: Bools, p: Floats) -> dict[str, float]:
+    """mAP and AUC: macro over the labels that have a positive (AUC: a negative, too), micro over all pairs."""
+    rankings = [ranking for _, ranking in _rankings_of_labels(y, p)]
+    if not rankings:
+        return {}
+    result = {"map": _mean([ranking.average_precision() for ranking in rankings])}
+    pooled = _Ranking(np.sort(p, axis=None), np.sort(p[y]))
+    result["micro_map"] = pooled.average_precision()
+    if areas := [ranking.auc() for ranking in rankings if ranking.negatives]:
+        result |= {"macro_auc": _mean(areas), "micro_auc": pooled.auc()}
+    return result
+
+
+# --- Rankings of labels, one for each row --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where each pair (row, label of the row) stands among the labels of its row."""
+
+    row: Ints
+    label: Ints
+    above: Ints
+    """Labels with a higher score."""
+    tied: Ints
+    """Labels with the same score, itself included."""
+    found: Ints
+    """Labels of the row with a score as high or higher, itself included."""
+
+    @classmethod
+    def of(cls, y: Bools, p: Floats) -> _Places:
+        row, label = np.nonzero(y)
+        parts = [_compare(y, p, row[part], label[part]) for part in _parts(len(row), y.shape[1])]
+        above, tied, found = (np.concatenate(counts) for counts in zip(*parts, strict=True))
+        return cls(row, label, above, tied, found)
+
+    def share_of_gain(self, gains: Floats) -> Floats:
+        """The gain of a place, averaged over the places that the tied labels share. gains: one for each place."""
+        until = np.concatenate([[0.0], np.cumsum(gains)])
+        return (until[self.above + self.tied] - until[self.above]) / self.tied
+
+
+def _compare(y: Bools, p: Floats, row: Ints, label: Ints) -> tuple[Ints, Ints, Ints]:
+    scores, own = p[row], p[row, label][:, None]
+    as_high = scores >= own
+    above = _count(scores > own, 1)
+    return above, _count(as_high, 1) - above, _count(as_high & y[row], 1)
+
+
+def _row_rankings(y: Bools, p: Floats) -> dict[str, float]:
+    """LRAP, coverage error, ranking loss, one-error, P@k, R@k, nDCG@k: means over the rows that have a label."""
+    if not y.any():
+        return {}
+    sizes = _count(y, 1)
+    there = sizes > 0
+    n, size = len(y), sizes[there]
+    places = _Places.of(y, p)
+
+    def per_row(values: Floats | Ints) -> Floats:
+        return np.bincount(places.row, weights=values, minlength=n)[there]
+
+    depth = places.above + places.tied
+    deepest = np.zeros(n)
+    np.maximum.at(deepest, places.row, depth)
+    wrong = per_row(depth - places.found)
+    result = {
+        "lrap": _mean(per_row(places.found / depth) / size),
+        "coverage_error": _mean(deepest[there]),
+        "ranking_loss": _mean(wrong / np.maximum(size * (y.shape[1] - size), 1)),
+    }
+    for k in TOP:
+        if k > y.shape[1]:
+            continue
+        in_top = (np.arange(y.shape[1]) < k).astype(float)
+        discount = in_top / np.log2(np.arange(y.shape[1]) + 2)
+        hits = per_row(places.share_of_gain(in_top))
+        ideal = np.cumsum(discount)[size - 1]
+        result[f"p_at_{k}"] = _mean(hits) / k
+        result[f"r_at_{k}"] = _mean(hits / size)
+        result[f"ndcg_at_{k}"] = _mean(per_row(places.share_of_gain(discount)) / ideal)
+    result["one_error"] = 1 - result["p_at_1"]
+    return result
+
+
+def _propensity_scored(y: Bools, p: Floats, counts: Ints, examples: int) -> dict[str, float]:
+    """PSP@k (Jain et al. 2016, A = 0.55, B = 1.5) as a fraction of the best that can be reached."""
+    a, b = 0.55, 1.5
+    c = (np.log(examples) - 1) * (b + 1) ** a
+    weights = 1 + c * np.exp(-a * np.log(counts + b))
+    if not y.any():
+        return {}
+    places = _Places.of(y, p)
+    gains_of_rows = np.sort(np.where(y, weights, 0.0), axis=1)[:, ::-1]
+    result = {}
+    for k in TOP:
+        if k > y.shape[1]:
+            continue
+        in_top = (np.arange(y.shape[1]) < k).astype(float)
+        reached = np.sum(places.share_of_gain(in_top) * weights[places.label])
+        result[f"psp_at_{k}"] = float(reached / gains_of_rows[:, :k].sum())
+    return result
+
+
+# --- Parts of a split ----------------------------------------------------------------------------------------
+
+
+def frequency_bands(train_counts: ArrayLike) -> dict[str, Ints]:
+    """Labels by their frequency in training: `head` the most frequent third, `medium`, `tail`; needs 3 labels."""
+    counts = np.asarray(train_counts)
+    if len(counts) < 3:
+        return {}
+    order = np.argsort(-counts, kind="stable")
+    return dict(zip(("head", "medium", "tail"), np.array_split(order, 3), strict=True))
+
+
+def _frequency_bands(y: Bools, p: Floats, train_counts: Ints) -> dict[str, float]:
+    if train_counts.shape != (y.shape[1],):
+        raise MetricsError(
+            f"train_counts: one for each of the {y.shape[1]} labels, not shape {train_counts.shape}"
+        )
+    bands = frequency_bands(train_counts)
+    return _of_bands({name: (y[:, labels], p[:, labels]) for name, labels in bands.items()})
+
+
+def _set_size_bands(y: Bools, p: Floats) -> dict[str, float]:
+    sizes = _count(y, 1)
+    rows = {name: (sizes >= low) & (sizes <= high) for name, (low, high) in SET_SIZES.items()}
+    return _of_bands({f"size_{name}": (y[chosen], p[chosen]) for name, chosen in rows.items()})
+
+
+def _of_bands(bands: Mapping[str, tuple[Bools, Floats]]) -> dict[str, float]:
+    """macro-F1 and mAP of each part that has a positive."""
+    result = {}
+    for name, (y, p) in bands.items():
+        if y.any():
+            result[f"macro_f1_{name}"] = _decisions(y, p > THRESHOLD)["macro_f1"]
+            precisions = [ranking.average_precision() for _, ranking in _rankings_of_labels(y, p)]
+            result[f"map_{name}"] = _mean(precisions)
+    return result
+
+
+def _expected_calibration_error(y: Bools, p: Floats) -> float:
+    """Mean distance of score and frequency over all pairs, in bins of equal width."""
+    bins = np.minimum((p * ECE_BINS).astype(np.int64), ECE_BINS - 1).ravel()
+    scores = np.bincount(bins, weights=p.ravel(), minlength=ECE_BINS)
+    found = np.bincount(bins, weights=y.ravel(), minlength=ECE_BINS)
+    return float(np.abs(scores - found).sum() / y.size)
+
+
+# --- Small things --------------------------------------------------------------------------------------------
+
+
+def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
+    given, p = np.asarray(labels), np.asarray(scores)
+    if given.ndim != 2 or given.shape != p.shape or given.size == 0:
+        raise MetricsError(
+            f"labels and scores must both be (rows, labels) and not empty, not {given.shape} and {p.shape}"
+        )
+    y = given.astype(np.bool_)
+    if given.dtype != np.bool_ and not np.array_equal(given, y):
+        raise MetricsError("labels must be 0 or 1")
+    if p.dtype not in (np.float32, np.float64):
+        p = p.astype(np.float32)
+    lowest, highest = p.min(), p.max()
+    if not (lowest >= 0 and highest <= 1):
+        row = int(np.flatnonzero(~((p >= 0) & (p <= 1)).all(axis=1))[0])
+        raise MetricsError(
+            f"scores must be probabilities, finite and in [0, 1]; the first row that is not: {row}"
+        )
+    return y, p
+
+
+def _parts(length: int, width: int) -> list[slice]:
+    """Slices of `length` rows of `width` entries, each with at most BLOCK entries."""
+    step = max(1, BLOCK // width)
+    return [slice(start, start + step) for start in range(0, length, step)]
+
+
+def _count(mask: Bools, axis: int) -> Ints:
+    return np.count_nonzero(mask, axis=axis)
+
+
+def _ratio(part: Any, whole: Any) -> Floats:
+    """0 where the whole is 0."""
+    return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=np.asarray(whole) > 0)
+
+
+def _mean(values: Any) -> float:
+    return float(np.mean(values))
