@@ -17,5 +17,5 @@ class RecordError(MlclError):
     """A record or another stored result cannot be read."""
 
 
-class CodeChangedError(MlclError):
-    """The code changed between planning and running a cell; the plan must be made again."""
+class FailedCellsError(MlclError):
+    """The run went through, but some of its cells failed."""

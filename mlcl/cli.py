@@ -1,0 +1,256 @@
+"""The command line: each command is one call into the package, and what a rule of the workflow runs.
+
+Imports stay inside the commands, so that `--help` and planning are quick and the threads of a cell can be set
+before numpy and torch are loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, NoReturn, TextIO
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Multi-label contrastive learning: benchmark and reproduction suite.",
+)
+
+StudyArgument = Annotated[str, typer.Argument(help="A study file, or the name of a study that was planned.")]
+StudyFile = Annotated[Path, typer.Argument(help="A study file, such as config/default.yaml.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Where raw files lie. Default: $MLCL_DATA_ROOT or raw/.")]
+Log = Annotated[Path | None, typer.Option(help="Also write what happens, and any traceback, to this file.")]
+
+
+@app.command()
+def plan(study: StudyFile, data_root: DataRoot = None) -> None:
+    """Say what a study has and what it still needs; write nothing."""
+    from mlcl.study.plan import make_plan
+
+    planned = make_plan(study, data_root)
+    print(planned.summary())
+    for cell in planned.cells:
+        if reasons := cell.why():
+            print(f"  {cell.cell.id}: {'; '.join(reasons)}")
+    for skip in planned.skips:
+        print(f"  {skip.dataset}/{skip.encoder}/{skip.loss}/{skip.variant}: skipped: {skip.reason}")
+    planned.require_data()
+
+
+@app.command()
+def why(
+    study: StudyFile,
+    cell: Annotated[str, typer.Argument(help="<dataset>/<encoder>/<loss>/<variant>/seed<k>")],
+    data_root: DataRoot = None,
+) -> None:
+    """Say why a cell would be made again."""
+    planned = _planned_cell(study, cell, data_root)[1]
+    print(f"{cell}: {'; '.join(planned.why()) or 'its record is current'}")
+
+
+@app.command()
+def prepare(
+    target: Annotated[
+        Path, typer.Argument(help="A study file, or a dataset's request as the workflow writes it.")
+    ],
+    data_root: DataRoot = None,
+    log: Log = None,
+) -> None:
+    """Prepare the datasets of a study."""
+    from mlcl.study.make import prepare_dataset
+    from mlcl.study.plan import make_plan
+
+    with _logged(log):
+        if target.suffix == ".json":
+            prepare_dataset(target)
+            return
+        planned = make_plan(target, data_root)
+        planned.require_data()
+        planned.write()
+        for name in planned.datasets:
+            _say(f"preparing {name}")
+            prepare_dataset(planned.paths.dataset_request(name))
+
+
+@app.command()
+def train(
+    target: Annotated[
+        Path, typer.Argument(help="A study file, or a cell's request as the workflow writes it.")
+    ],
+    cell: Annotated[str | None, typer.Argument(help="With a study file: the cell to make.")] = None,
+    data_root: DataRoot = None,
+    log: Log = None,
+) -> None:
+    """Make the record of one cell: train, evaluate, write. A record that is current is left as it is."""
+    from mlcl.study.make import make_cell, prepare_dataset
+
+    with _logged(log) as log_file:
+        if target.suffix != ".json":
+            if cell is None:
+                raise typer.BadParameter("with a study file, name the cell to make")
+            planned_study, planned = _planned_cell(target, cell, data_root)
+            planned_study.require_data()
+            planned_study.write()
+            prepare_dataset(planned_study.paths.dataset_request(planned.cell.id.dataset))
+            target = planned_study.paths.request(planned.cell.id)
+        record = make_cell(target, log_file)
+        _say_finished(record)
+
+
+@app.command()
+def evaluate(study: StudyArgument) -> None:
+    """Compute the metrics of all records anew from their stored scores, where the metrics' code changed."""
+    from mlcl.evaluation.rescore import rescore_study
+
+    changed = rescore_study(_planned_name(study))
+    _say(f"{changed} records scored anew")
+
+
+@app.command()
+def aggregate(study: StudyArgument, partial: bool = False, log: Log = None) -> None:
+    """Collect the records into metrics.csv, costs.csv and cells.csv."""
+    from mlcl import reporting
+
+    with _logged(log):
+        reporting.aggregate(_planned_name(study), partial=partial)
+
+
+@app.command()
+def tables(study: StudyArgument, partial: bool = False, log: Log = None) -> None:
+    """Write the tables; with --partial, from whatever records exist."""
+    from mlcl import reporting
+
+    with _logged(log):
+        name = _planned_name(study)
+        if partial:
+            reporting.aggregate(name, partial=True)
+        reporting.write_tables(name)
+
+
+@app.command()
+def figures(study: StudyArgument, log: Log = None) -> None:
+    """Draw the figures from the collected metrics."""
+    from mlcl import reporting
+
+    with _logged(log):
+        reporting.write_figures(_planned_name(study))
+
+
+@app.command()
+def report(study: StudyArgument, log: Log = None) -> None:
+    """Write the report, one self-contained HTML page."""
+    from mlcl import reporting
+
+    with _logged(log):
+        reporting.write_report(_planned_name(study))
+
+
+@app.command()
+def status(
+    study: StudyArgument,
+    complete: Annotated[Path | None, typer.Option(help="The file to write if no cell failed.")] = None,
+    log: Log = None,
+) -> None:
+    """Say how far a study is, and which cells failed; with --complete, end with exit code 1 if any did."""
+    from mlcl.errors import FailedCellsError
+    from mlcl.study.files import write_text
+    from mlcl.study.progress import failures, look
+
+    with _logged(log):
+        name = _planned_name(study)
+        progress = look(name)
+        _say(f"{name}: {progress.line()}")
+        failed = [f"  {cell}: {record.status}: {record.reason}" for cell, record in failures(name)]
+        if complete is None:
+            print("\n".join(failed), file=sys.stderr)
+        elif failed:
+            raise FailedCellsError(
+                f"{len(failed)} of {progress.total} cells failed; the tables and the report show them, "
+                "'snakemake retry_failed' makes them again:\n" + "\n".join(failed)
+            )
+        else:
+            write_text(complete, f"{progress.done} of {progress.total} cells finished\n")
+
+
+def main() -> NoReturn:
+    """Runs the command line; what the user can mend is one message and exit code 2, without a traceback."""
+    from data_prep import DataError
+    from mlcl.errors import MlclError
+    from mlcl.losses import LossError
+
+    try:
+        app()
+    except (MlclError, DataError, LossError) as error:
+        _fail(str(error), code=2)
+    sys.exit(0)
+
+
+def _planned_cell(study: Path, cell: str, data_root: Path | None):  # type: ignore[no-untyped-def]
+    from mlcl.errors import ConfigError
+    from mlcl.study.config import closest
+    from mlcl.study.plan import make_plan
+
+    planned = make_plan(study, data_root)
+    if cell not in planned.by_id:
+        raise ConfigError(f"{study}: has no cell '{cell}'{closest(cell, planned.by_id)}")
+    return planned, planned.by_id[cell]
+
+
+def _planned_name(study: str) -> str:
+    """The study's name; a study file is planned first, so that reporting knows what it should find."""
+    if not study.endswith((".yaml", ".yml")):
+        from mlcl.errors import ConfigError
+        from mlcl.study.paths import StudyPaths
+
+        if not StudyPaths(study).outline.exists():
+            raise ConfigError(
+                f"no study '{study}' was planned here; name its file, such as config/{study}.yaml"
+            )
+        return study
+    from mlcl.study.plan import make_plan
+
+    planned = make_plan(Path(study))
+    planned.write_outline()
+    return planned.study.name
+
+
+def _say_finished(record) -> None:  # type: ignore[no-untyped-def]
+    from mlcl.study.progress import look
+
+    what = (
+        f"test map {record.metrics['test']['map']:.3f}"
+        if record.status == "ok"
+        else f"{record.status}: {record.reason}"
+    )
+    _say(f"{record.result['id']}: {what} ({record.run['wall_seconds']:.0f} s)")
+    _say(f"{record.result['study']}: {look(record.result['study']).line()}")
+
+
+@contextlib.contextmanager
+def _logged(log: Path | None) -> Iterator[TextIO]:
+    """A file for what is too long for the screen; a traceback goes there too. Without one: stderr."""
+    if log is None:
+        yield sys.stderr
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as file:
+        try:
+            yield file
+        except Exception:
+            traceback.print_exc(file=file)
+            raise
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _say(f"mlcl: {message}")
+    sys.exit(code)

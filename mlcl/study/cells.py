@@ -1,0 +1,218 @@
+"""The grid: a study becomes its cells. A pure function of the study and of what is known by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mlcl import encoders, losses
+from mlcl.errors import ConfigError
+from mlcl.study.config import Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry, closest
+from mlcl.study.paths import CellId
+from mlcl.training.settings import (
+    CellSettings,
+    DatasetPart,
+    EncoderPart,
+    LinearEvaluationSettings,
+    LossPart,
+    Protocol,
+    SubsetSettings,
+    TrainingSettings,
+)
+
+SomeSettings = TypeVar("SomeSettings", bound=BaseModel)
+PROTOCOL_OF_INPUTS: Mapping[str, Protocol] = {"embeddings": "contrastive_linear", "logits": "end_to_end"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (dataset, encoder, loss, variant, seed) of a study with all its settings."""
+
+    id: CellId
+    settings: CellSettings
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A row of the grid (all its seeds) that is left out on purpose, and why."""
+
+    dataset: str
+    encoder: str
+    loss: str
+    variant: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What planning knows of a dataset before it is prepared."""
+
+    modality: Modality
+    settings: dict[str, Any]
+    title: str
+
+
+def expand(study: Study, datasets: Mapping[str, DatasetFacts]) -> tuple[list[Cell], list[Skip]]:
+    """All cells of the study in the order in which it lists them, and the rows it leaves out.
+
+    Raises ConfigError where a name is unknown, a setting wrong, or a listed pair does not fit.
+    """
+    _check_encoders(study, datasets)
+    grid = _Grid(study, datasets)
+    rows = list(grid.rows())
+    cells = [row.for_seed(seed) for row in rows if isinstance(row, _Row) for seed in study.seeds]
+    return cells, [row for row in rows if isinstance(row, Skip)]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A cell but for its seed."""
+
+    dataset: str
+    encoder: str
+    loss: str
+    variant: str
+    settings: dict[str, Any]
+
+    def for_seed(self, seed: int) -> Cell:
+        cell_id = CellId(self.dataset, self.encoder, self.loss, self.variant, seed)
+        return Cell(cell_id, CellSettings(seed=seed, **self.settings))
+
+
+@dataclass(frozen=True)
+class _Grid:
+    study: Study
+    datasets: Mapping[str, DatasetFacts]
+
+    def rows(self) -> Iterator[_Row | Skip]:
+        variants = {"base": VariantEntry(), **self.study.variants}
+        for dataset in self.study.datasets:
+            for baseline in self.study.baselines:
+                if baseline != "random_encoder":
+                    yield self._baseline(dataset, None, baseline)
+            for encoder in self._encoders_for(dataset):
+                if "random_encoder" in self.study.baselines:
+                    yield self._baseline(dataset, encoder, "random_encoder")
+                for loss in self.study.losses:
+                    for variant, changes in variants.items():
+                        yield self._trained(dataset, encoder, loss, variant, changes)
+
+    def _encoders_for(self, dataset: str) -> list[str]:
+        modality = self.datasets[dataset].modality
+        return [name for name, entry in self.study.encoders.items() if entry.modality == modality]
+
+    def _baseline(self, dataset: str, encoder: str | None, baseline: Baseline) -> _Row:
+        settings: dict[str, Any] = {
+            "protocol": baseline,
+            "dataset": self._dataset_part(dataset, {}),
+            "compute": self.study.compute,
+        }
+        if encoder is not None:
+            settings |= {
+                "encoder": _encoder_part(self.study, encoder, {}),
+                "linear_evaluation": self.study.linear_evaluation,
+                "keep_embeddings": self.study.keep_embeddings,
+            }
+        return _Row(dataset, encoder or "none", baseline, "base", settings)
+
+    def _trained(
+        self, dataset: str, encoder: str, loss: str, variant: str, changes: VariantEntry
+    ) -> _Row | Skip:
+        study, where = self.study, f"{self.study.file}: variants.{variant}"
+        entry = study.losses[loss]
+        coordinates = {"dataset": dataset, "encoder": encoder, "loss": loss, "variant": variant}
+        info = _described(study, loss, entry)
+        modality = self.datasets[dataset].modality
+        if info.modalities is not None and modality not in info.modalities:
+            return Skip(**coordinates, reason=f"{loss} is not made for the modality '{modality}'")
+        if foreign := sorted(set(changes.loss) - set(info.hyperparameters)):
+            return Skip(**coordinates, reason=f"{loss} has no {', '.join(foreign)}")
+        protocol = PROTOCOL_OF_INPUTS.get(info.inputs)
+        if protocol is None:
+            raise ConfigError(
+                f"{study.file}: losses.{loss}: no protocol trains a loss of '{info.inputs}' yet"
+            )
+        encoder_entry = study.encoders[encoder]
+        training = study.training.model_dump() | encoder_entry.training | entry.training | changes.training
+        evaluation = study.linear_evaluation.model_dump() | changes.linear_evaluation
+        settings = {
+            "protocol": protocol,
+            "dataset": self._dataset_part(dataset, changes.dataset),
+            "encoder": _encoder_part(study, encoder, changes.encoder),
+            "loss": _loss_part(study, loss, entry, changes.loss),
+            "training": _checked(TrainingSettings, training, f"{where}.training"),
+            "linear_evaluation": _checked(LinearEvaluationSettings, evaluation, f"{where}.linear_evaluation")
+            if protocol == "contrastive_linear"
+            else None,
+            "compute": study.compute,
+            "keep_embeddings": study.keep_embeddings,
+        }
+        return _Row(**coordinates, settings=settings)
+
+    def _dataset_part(self, dataset: str, changes: dict[str, Any]) -> DatasetPart:
+        entry = self.study.datasets[dataset]
+        subset = {"fraction": entry.fraction, "sampling": entry.sampling} | changes
+        where = f"{self.study.file}: variants: dataset"
+        return DatasetPart(
+            source=entry.source,
+            settings=self.datasets[dataset].settings,
+            subset=_checked(SubsetSettings, subset, where),
+        )
+
+
+def _check_encoders(study: Study, datasets: Mapping[str, DatasetFacts]) -> None:
+    for name, entry in study.encoders.items():
+        where = f"{study.file}: encoders.{entry.modality}.{name}"
+        if entry.name not in encoders.names():
+            raise ConfigError(
+                f"{where}: unknown encoder '{entry.name}'{closest(entry.name, encoders.names())}"
+            )
+        own = encoders.describe(entry.name).modality
+        if own != entry.modality:
+            raise ConfigError(
+                f"{where}: '{entry.name}' encodes the modality '{own}'; list it under encoders.{own}"
+            )
+        _checked(TrainingSettings, study.training.model_dump() | entry.training, f"{where}.training")
+    served = {entry.modality for entry in study.encoders.values()}
+    for name, facts in datasets.items():
+        if facts.modality not in served:
+            raise ConfigError(
+                f"{study.file}: datasets.{name}: has the modality '{facts.modality}', "
+                f"and no encoder is listed under encoders.{facts.modality}"
+            )
+
+
+def _described(study: Study, loss: str, entry: LossEntry) -> losses.LossInfo:
+    try:
+        return losses.describe(entry.name, file=entry.file)
+    except losses.LossError as error:
+        raise ConfigError(f"{study.file}: losses.{loss}: {error}") from None
+
+
+def _loss_part(study: Study, loss: str, entry: LossEntry, changes: dict[str, Any]) -> LossPart:
+    try:
+        hyperparameters = losses.validate(entry.name, entry.hyperparameters | changes, file=entry.file)
+    except losses.LossError as error:
+        raise ConfigError(f"{study.file}: losses.{loss}: {error}") from None
+    return LossPart(name=entry.name, file=entry.file, hyperparameters=hyperparameters)
+
+
+def _encoder_part(study: Study, encoder: str, changes: dict[str, Any]) -> EncoderPart:
+    entry: EncoderEntry = study.encoders[encoder]
+    where = f"{study.file}: encoders.{entry.modality}.{encoder}"
+    settings = _checked(encoders.describe(entry.name).settings, entry.settings | changes, where)
+    return EncoderPart(name=entry.name, settings=settings.model_dump())
+
+
+def _checked(model: type[SomeSettings], values: dict[str, Any], where: str) -> SomeSettings:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        defect = error.errors()[0]
+        key = ".".join(str(part) for part in defect["loc"])
+        if defect["type"] == "extra_forbidden":
+            raise ConfigError(f"{where}.{key}: unknown key{closest(key, model.model_fields)}") from None
+        raise ConfigError(f"{where}.{key}: {defect['msg']} (given: {defect['input']!r})") from None

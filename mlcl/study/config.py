@@ -1,0 +1,291 @@
+"""The study file: read once, checked once, typed from here on.
+
+A study reads like the experimental section of a paper: datasets, encoders, losses, protocol, seeds. Every
+error names the file and the key and, for a name that is not known, the closest ones that are.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from mlcl.errors import ConfigError
+from mlcl.study.paths import RESERVED_NAMES, is_valid_name
+from mlcl.training.settings import (
+    ComputeSettings,
+    Fraction,
+    LinearEvaluationSettings,
+    Settings,
+    TrainingSettings,
+)
+
+BASELINES = ("label_prior", "random", "random_encoder")
+Baseline = Literal["label_prior", "random", "random_encoder"]
+Modality = Literal["image", "text", "vector"]
+Json = dict[str, Any]
+
+
+class DatasetEntry(Settings):
+    """A dataset of the study; keys that do not stand here are settings of its source (`data_prep`)."""
+
+    source: str
+    fraction: Fraction = 1.0
+    sampling: Literal["random", "stratified"] = "random"
+    accept_local: bool = False
+    settings: Json = {}
+
+
+class EncoderEntry(Settings):
+    """An encoder of the study: a name known to `mlcl.encoders`, its settings, its own training settings."""
+
+    name: str
+    modality: Modality
+    settings: Json = {}
+    training: Json = {}
+
+
+class LossEntry(Settings):
+    """A loss of the study: a name known to `mlcl.losses`, or a file of one's own."""
+
+    name: str
+    file: Path | None = None
+    hyperparameters: Json = {}
+    training: Json = {}
+
+
+class VariantEntry(Settings):
+    """Settings that differ from the study's own."""
+
+    dataset: Json = {}
+    encoder: Json = {}
+    loss: Json = {}
+    training: Json = {}
+    linear_evaluation: Json = {}
+
+
+class TableSettings(Settings):
+    """What the main table shows, in this order."""
+
+    metrics: Annotated[list[str], Field(min_length=1)] = ["micro_f1", "macro_f1", "map"]
+    split: Literal["val", "test"] = "test"
+
+
+class Study(Settings):
+    """A whole study. `name` is the stem of its file."""
+
+    name: str
+    file: Path
+    title: str
+    description: str = ""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
+    datasets: Annotated[dict[str, DatasetEntry], Field(min_length=1)]
+    encoders: Annotated[dict[str, EncoderEntry], Field(min_length=1)]
+    losses: dict[str, LossEntry] = {}
+    baselines: list[Baseline] = []
+    variants: dict[str, VariantEntry] = {}
+    training: TrainingSettings = TrainingSettings()
+    linear_evaluation: LinearEvaluationSettings = LinearEvaluationSettings()
+    compute: ComputeSettings = ComputeSettings()
+    table: TableSettings = TableSettings()
+    keep_embeddings: bool = False
+    data_root: Path | None = None
+
+    @field_validator("seeds", "baselines")
+    @classmethod
+    def _once_each(cls, values: list[Any]) -> list[Any]:
+        if repeated := [value for i, value in enumerate(values) if value in values[:i]]:
+            raise ValueError(f"{repeated[0]!r} is listed twice")
+        return values
+
+    @model_validator(mode="after")
+    def _names_fit_into_paths(self) -> Study:
+        parts = {
+            "study": [self.name],
+            "datasets": self.datasets,
+            "encoders": self.encoders,
+            "losses": self.losses,
+            "variants": self.variants,
+        }
+        for key, names in parts.items():
+            for name in names:
+                if not is_valid_name(name):
+                    raise ValueError(
+                        f"{key}: '{name}' must consist of letters, digits, '_', '-' and '.' (not first)"
+                    )
+                if name in RESERVED_NAMES:
+                    raise ValueError(f"{key}: the name '{name}' is taken by a folder of the results")
+        if clash := set(self.losses) & set(BASELINES):
+            raise ValueError(f"losses: '{min(clash)}' is the name of a baseline")
+        if "none" in self.encoders:
+            raise ValueError("encoders: 'none' stands for the baselines that have no encoder")
+        if "base" in self.variants:
+            raise ValueError("variants: 'base' is the study as it stands, and always there")
+        if not self.losses and not self.baselines:
+            raise ValueError("losses: neither a loss nor a baseline is listed")
+        return self
+
+
+def load_study(file: Path) -> Study:
+    """Reads and checks a study file. Raises ConfigError with one line a defect, naming file and key."""
+    content = _read_yaml(file)
+    defects: list[str] = []
+    raw = {
+        **content,
+        "name": file.stem,
+        "file": file,
+        "datasets": _entries(content, "datasets", _dataset_entry, defects),
+        "encoders": _encoder_entries(content, defects),
+        "losses": _entries(content, "losses", lambda name, entry: _loss_entry(name, entry, file), defects),
+        "variants": _entries(content, "variants", lambda _, entry: entry, defects),
+    }
+    if given := {"name", "file"} & set(content):
+        defects.append(f"{min(given)}: is not a key of a study (its name is the file's)")
+    study = None
+    if not defects:
+        try:
+            study = Study.model_validate(raw)
+        except ValidationError as error:
+            defects = _explain(error, content)
+    if study is None:
+        raise ConfigError("\n".join(f"{file}: {defect}" for defect in defects))
+    return study
+
+
+def closest(name: str, valid: Iterable[str]) -> str:
+    """'; did you mean ...?' or the list of what is valid: the end of a message about an unknown name."""
+    valid = sorted(valid)
+    if near := difflib.get_close_matches(name, valid, n=3, cutoff=0.5):
+        return f"; did you mean {' or '.join(repr(n) for n in near)}?"
+    return f"; valid: {', '.join(valid)}"
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys without a word; here that is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' stands here twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(file: Path) -> Json:
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # a SafeLoader
+    except FileNotFoundError:
+        others = sorted(str(path) for path in Path("config").rglob("*.yaml"))
+        raise ConfigError(f"{file}: there is no such study file{closest(str(file), others)}") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: is not UTF-8 text (byte {error.start})") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: must be a mapping (title, datasets, encoders, losses, ...)")
+    return content
+
+
+def _entries(content: Json, key: str, make: Any, defects: list[str]) -> Json:
+    """The mapping under `key`, each value made an entry; `name:` alone means no settings; a list means names."""
+    given = content.get(key) or {}
+    if isinstance(given, list) and all(isinstance(name, str) for name in given):
+        given = dict.fromkeys(given)
+    if not isinstance(given, dict):
+        defects.append(f"{key}: must be a mapping of names to settings")
+        return {}
+    entries = {}
+    for name, entry in given.items():
+        if not isinstance(name, str):
+            defects.append(f"{key}: the name {name!r} must be text (quote it)")
+        elif not isinstance(entry or {}, dict):
+            defects.append(f"{key}.{name}: must be a mapping of settings, not {entry!r}")
+        else:
+            entries[name] = make(name, dict(entry or {}))
+    return entries
+
+
+def _dataset_entry(name: str, entry: Json) -> Json:
+    own: Json = {
+        key: entry.pop(key) for key in ("source", "fraction", "sampling", "accept_local") if key in entry
+    }
+    return {"source": name, **own, "settings": entry}
+
+
+def _loss_entry(name: str, entry: Json, study_file: Path) -> Json:
+    own: Json = {key: entry.pop(key) for key in ("name", "file", "training") if key in entry}
+    if isinstance(own.get("file"), str):
+        own["file"] = _resolve(Path(own["file"]), study_file)
+        own.setdefault("name", own["file"].stem)
+    return {"name": name, **own, "hyperparameters": entry}
+
+
+def _resolve(file: Path, study_file: Path) -> Path:
+    """A relative path is meant from the study's folder or, if it is not there, from the working directory."""
+    beside = study_file.parent / file
+    return beside if beside.exists() or not file.exists() else file
+
+
+def _encoder_entries(content: Json, defects: list[str]) -> Json:
+    given = content.get("encoders") or {}
+    if not isinstance(given, dict):
+        defects.append("encoders: must be a mapping of modalities (image, text, vector) to encoders")
+        return {}
+    entries: Json = {}
+    for modality in given:
+        if modality not in ("image", "text", "vector"):
+            defects.append(
+                f"encoders.{modality}: is no modality{closest(str(modality), ('image', 'text', 'vector'))}"
+            )
+            continue
+
+        def entry_of(name: str, entry: Json, modality: str = modality) -> Json:
+            own: Json = {key: entry.pop(key) for key in ("name", "training") if key in entry}
+            return {"name": name, **own, "modality": modality, "settings": entry}
+
+        found = _entries(given, modality, entry_of, defects)
+        twice = sorted(found.keys() & entries.keys())
+        defects.extend(f"encoders.{modality}.{name}: is listed under two modalities" for name in twice)
+        entries |= found
+    return entries
+
+
+def _explain(error: ValidationError, content: Mapping[str, Any]) -> list[str]:
+    """One readable line for each defect that pydantic found."""
+    lines = []
+    for defect in error.errors():
+        location = [str(part) for part in defect["loc"]]
+        key = ".".join(location)
+        match defect["type"]:
+            case "extra_forbidden":
+                message = f"unknown key{closest(location[-1], _known_keys(location[:-1]))}"
+            case "missing":
+                message = "is missing"
+            case "value_error":
+                message = str(defect["ctx"]["error"])
+            case _:
+                message = f"{defect['msg']} (given: {defect['input']!r})"
+        lines.append(f"{key}: {message}" if key else message)
+    return lines
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    models: dict[str, type[Settings]] = {
+        "training": TrainingSettings,
+        "linear_evaluation": LinearEvaluationSettings,
+        "compute": ComputeSettings,
+        "table": TableSettings,
+        "variants": VariantEntry,
+    }
+    model = models.get(location[0], Study) if location else Study
+    return [key for key in model.model_fields if not (model is Study and key in ("name", "file"))]

@@ -1,0 +1,37 @@
+"""Files that are either whole or not there: written aside, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`; renamed to `path` if the block ends well, removed if not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Readable JSON; a NaN or infinity raises ValueError, since no result may hold one."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def canonical_json(content: Any) -> str:
+    """One text for equal contents, whatever the order of the keys."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,97 @@
+"""What makes a cell stale: its settings, its dataset, its loss's source, the source of the core. Nothing else."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mlcl
+from mlcl import losses
+from mlcl.study.cells import Cell
+from mlcl.study.files import canonical_json
+from mlcl.training.settings import LossPart
+
+PACKAGE = Path(mlcl.__file__).parent
+
+CORE = (
+    "losses/__init__.py",
+    "losses/_*.py",
+    "encoders/*.py",
+    "data/*.py",
+    "training/**/*.py",
+    "evaluation/__init__.py",
+    "evaluation/linear.py",
+)
+"""Modules whose change makes every cell stale. `evaluation/metrics.py` is not among them: metrics are computed
+anew from the stored scores. Planning, records, reporting and the command line have no part in a result."""
+
+
+def source_digest(file: Path) -> str:
+    """A digest of what the Python file does: comments, docstrings and layout left out."""
+    tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [statement for statement in node.body if not _is_text(statement)] or [ast.Pass()]
+    return digest(ast.dump(tree))
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """A docstring, or a string below an attribute that documents it."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def core_sources() -> Mapping[str, str]:
+    """File -> digest for all modules of the core."""
+    files = sorted({file for pattern in CORE for file in PACKAGE.glob(pattern)})
+    return {file.relative_to(PACKAGE.parent).as_posix(): source_digest(file)[:16] for file in files}
+
+
+def metrics_source() -> str:
+    """The digest of what turns scores into metrics."""
+    return source_digest(PACKAGE / "evaluation" / "metrics.py")[:16]
+
+
+def payload(cell: Cell, dataset_fingerprint: str) -> dict[str, Any]:
+    """All that the cell's result depends on, as one JSON-able mapping: its hash is the fingerprint."""
+    settings = cell.settings
+    return {
+        "settings": settings.model_dump(mode="json", exclude={"loss": {"file"}}),
+        "dataset_fingerprint": dataset_fingerprint,
+        "loss_source": _loss_source(settings.loss) if settings.loss else None,
+        "core_sources": dict(core_sources()),
+    }
+
+
+def _loss_source(loss: LossPart) -> str:
+    """The loss's own file, and those of other losses that it builds on; the shared code is core."""
+    own, others = losses.source_files(loss.name, file=loss.file, settings=loss.hyperparameters)
+    files = [own, *(file for file in others if not file.stem.startswith("_"))]
+    return digest("".join(source_digest(file) for file in files))[:16]
+
+
+def fingerprint(payload: Mapping[str, Any]) -> str:
+    return digest(canonical_json(payload))
+
+
+def reporting_source() -> str:
+    """The digest of what turns metrics into tables, figures and the report."""
+    files = sorted(
+        file for file in (PACKAGE / "reporting").rglob("*") if file.suffix in (".py", ".html", ".tex")
+    )
+    texts = [
+        source_digest(file) if file.suffix == ".py" else digest(file.read_text("utf-8")) for file in files
+    ]
+    return digest("".join(texts))[:16]

@@ -1,0 +1,244 @@
+"""Makes what a study asks for: a request in, a prepared dataset or a record out.
+
+What goes wrong inside a cell is a result too: the record says `diverged`, `oom` or `error`, and why. Everything
+is written aside and renamed, the record last, so that a kill at any moment leaves no half record.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import resource
+import shutil
+import socket
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from filelock import FileLock
+
+import data_prep
+from mlcl.errors import MlclError
+from mlcl.study import records
+from mlcl.study.files import written_aside
+from mlcl.study.fingerprint import metrics_source
+from mlcl.study.paths import CellId, StudyPaths
+from mlcl.study.plan import read_request
+from mlcl.study.progress import Running
+from mlcl.study.records import Record, Status
+from mlcl.training.settings import CellSettings
+
+if TYPE_CHECKING:
+    from mlcl.data import PreparedDataset
+    from mlcl.training.context import Outcome
+    from mlcl.training.loop import EpochReport
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+VERSIONS_OF = ("torch", "numpy", "scikit-learn", "transformers", "mlcl")
+
+
+def prepare_dataset(request_file: Path) -> None:
+    """Prepares the dataset of a request, unless it is there, and puts a copy of its card beside the records."""
+    request = json.loads(request_file.read_text(encoding="utf-8"))
+    data_root, folder = Path(request["data_root"]), Path(request["prepared"])
+    recipe = data_prep.plan(request["source"], request["settings"], data_root, request["accept_local"])
+    if recipe.fingerprint != request["fingerprint"]:
+        raise MlclError(
+            f"dataset {request['name']}: raw files or code changed after planning; start the run again"
+        )
+    data_prep.prepare(recipe, data_root, folder)
+    with written_aside(Path(request["card"])) as aside:
+        shutil.copyfile(folder / "card.json", aside)
+
+
+def make_cell(request_file: Path, log: TextIO) -> Record:
+    """Makes the record of a requested cell, or returns the one that is there if it is what is asked for.
+
+    Two processes may be asked for the same cell at once (one of them left behind by a run that was killed): the
+    second waits for the first and takes over its record.
+    """
+    request = read_request(request_file)
+    paths, cell = StudyPaths(request["study"]), CellId.parse(request["cell"])
+    with FileLock(request_file.with_name("cell.lock")):
+        found = records.read_if_there(paths.record(cell))
+        if found and found.fingerprint == request["fingerprint"] and found.attempt >= request["attempt"]:
+            return found
+        with Running(request_file.parent):
+            return _Maker(request, paths.cell(cell), log).make()
+
+
+@dataclass(frozen=True)
+class _Maker:
+    request: Mapping[str, Any]
+    folder: Path
+    log: TextIO
+
+    def make(self) -> Record:
+        settings = CellSettings.model_validate(self.request["settings"])
+        limit_threads(settings.compute.threads)
+        self._clear()
+        begun, begun_cpu = time.perf_counter(), time.process_time()
+        dataset = self._open_dataset()
+        status, reason, outcome = self._attempt(settings, dataset)
+        metrics: records.Metrics = {}
+        if outcome is not None:
+            metrics = self._write_outcome(dataset, outcome, settings.keep_embeddings)
+        result = {
+            "study": self.request["study"],
+            "id": self.request["cell"],
+            "fingerprint": self.request["fingerprint"],
+            "made_of": self.request["made_of"],
+            "dataset": {
+                "name": dataset.name,
+                "fingerprint": dataset.fingerprint,
+                "content_sha256": dataset.card["content_sha256"],
+                "examples": outcome.examples if outcome else None,
+            },
+            "status": status,
+            "reason": reason,
+            "selection": settings.training.selection if settings.training else None,
+            "metrics": metrics,
+            "metrics_source": metrics_source(),
+        }
+        seconds = time.perf_counter() - begun
+        run = _run_block(settings, outcome, seconds, time.process_time() - begun_cpu)
+        record = Record(result, {"attempt": self.request["attempt"], **run})
+        records.write(self.folder / "metrics.json", record)
+        return record
+
+    def _clear(self) -> None:
+        """Takes away what an earlier attempt left, the record first: without it the rest counts for nothing."""
+        for name in ("metrics.json", records.SCORES, records.HISTORY, records.EMBEDDINGS):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _open_dataset(self) -> PreparedDataset:
+        from mlcl.data import open_dataset
+
+        dataset = open_dataset(Path(self.request["prepared"]))
+        if dataset.fingerprint != self.request["made_of"]["dataset_fingerprint"]:
+            raise MlclError(f"{dataset.folder}: is not the dataset that was planned; start the run again")
+        return dataset
+
+    def _attempt(
+        self, settings: CellSettings, dataset: PreparedDataset
+    ) -> tuple[Status, str | None, Outcome | None]:
+        """Trains and evaluates; whatever fails becomes a status and a reason."""
+        import numpy as np
+        import torch
+
+        from mlcl.training.loop import Diverged
+        from mlcl.training.run import train
+
+        try:
+            outcome = train(settings, dataset, self._report)
+            if not all(np.isfinite(scores).all() for scores in outcome.scores.values()):
+                raise Diverged("the scores are not finite")
+        except Diverged as error:
+            return "diverged", str(error), None
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            return "oom", _one_line(error), None
+        except Exception as error:
+            if "not enough memory" in str(error):  # what torch's allocator on the CPU says, as a RuntimeError
+                return "oom", _one_line(error), None
+            traceback.print_exc(file=self.log)
+            return "error", _one_line(error), None
+        return "ok", None, outcome
+
+    def _report(self, line: EpochReport) -> None:
+        print(
+            f"epoch {line.epoch:3d}  step {line.step:6d}  loss {line.loss:.4f}  {line.seconds:.1f} s",
+            file=self.log,
+            flush=True,
+        )
+
+    def _write_outcome(
+        self, dataset: PreparedDataset, outcome: Outcome, keep_embeddings: bool
+    ) -> records.Metrics:
+        import numpy as np
+
+        from mlcl.evaluation.metrics import evaluate
+
+        labels = {split: dataset[split].dense_labels() for split in outcome.scores}
+        stored: dict[str, Any] = {"scores_kind": np.array("probability")}
+        for split, scores in outcome.scores.items():
+            stored |= {
+                f"{split}_scores": scores.astype(np.float32),
+                f"{split}_labels": labels[split],
+                f"{split}_ids": np.asarray(dataset[split].ids),
+            }
+        with written_aside(self.folder / records.SCORES) as aside, aside.open("wb") as file:
+            np.savez_compressed(file, **stored)
+        if keep_embeddings and outcome.features:
+            features = {split: values.astype(np.float16) for split, values in outcome.features.items()}
+            with written_aside(self.folder / records.EMBEDDINGS) as aside, aside.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **features)
+        if outcome.curve:
+            with written_aside(self.folder / records.HISTORY) as aside, aside.open("w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(field.name for field in fields(outcome.curve[0]))
+                writer.writerows(astuple(line) for line in outcome.curve)
+        return {split: evaluate(labels[split], stored[f"{split}_scores"]) for split in outcome.scores}
+
+
+def limit_threads(threads: int) -> None:
+    """To be called before numpy and torch are imported: their thread pools read the environment then."""
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+def _run_block(
+    settings: CellSettings, outcome: Outcome | None, seconds: float, cpu_seconds: float
+) -> dict[str, Any]:
+    """Where, when and at what cost: never compared."""
+    block: dict[str, Any] = {
+        "wall_seconds": round(seconds, 3),
+        "cpu_seconds": round(cpu_seconds, 3),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in VERSIONS_OF},
+        "commit": _commit(),
+        **_device(settings),
+    }
+    if outcome is not None and outcome.curve and settings.training is not None:
+        last = outcome.curve[-1]
+        block["examples_per_second"] = round(last.step * settings.training.batch_size / last.seconds, 1)
+    return block
+
+
+def _device(settings: CellSettings) -> dict[str, Any]:
+    import torch
+
+    from mlcl.training.run import select_device
+
+    device = select_device(settings.compute)
+    if device.type != "cuda":
+        return {"device": "cpu"}
+    peak = torch.cuda.max_memory_allocated() / 2**20
+    return {"device": torch.cuda.get_device_name(), "peak_device_memory_mb": round(peak, 1)}
+
+
+def _commit() -> str | None:
+    """The commit of the working tree, with a mark if it differs from it; None outside a repository."""
+    run: Callable[..., Any] = subprocess.run
+    try:
+        described = run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return str(described.stdout.strip())

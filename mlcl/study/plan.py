@@ -1,0 +1,323 @@
+"""What a study has, what it still needs, and why.
+
+The plan compares the fingerprint that each cell should have with the one in its record. It then writes one
+request per cell: the train command reads it, and Snakemake sees from its time whether the cell has to be made.
+A request is newer than the record exactly if the record is stale. So file times that anything else touches, the
+grid's order and a missing Snakemake history play no part.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import data_prep
+from data_prep.checking import check as check_dataset
+from mlcl import losses
+from mlcl.errors import ConfigError, MlclError
+from mlcl.study import records
+from mlcl.study.cells import Cell, DatasetFacts, Skip, expand
+from mlcl.study.config import DatasetEntry, Study, load_study
+from mlcl.study.files import write_json
+from mlcl.study.fingerprint import core_sources, fingerprint, metrics_source, payload, reporting_source
+from mlcl.study.paths import StudyPaths, prepared
+
+DEFAULT_DATA_ROOT = Path("raw")
+DATA_ROOT_VARIABLE = "MLCL_DATA_ROOT"
+
+State = Literal["current", "stale", "missing", "unknown"]
+"""`current`: a record with the planned fingerprint (whatever its status); `stale`: with another; `missing`: none;
+`unknown`: the dataset's raw files are not there, so no fingerprint can be made."""
+
+
+@dataclass(frozen=True)
+class PlannedDataset:
+    """A dataset of the study. Without raw files there is a `defect` in place of a fingerprint."""
+
+    name: str
+    facts: DatasetFacts
+    recipe: data_prep.Recipe | None
+    defect: str | None
+
+    @property
+    def folder(self) -> Path | None:
+        return prepared(self.name, self.recipe.fingerprint) if self.recipe else None
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell, what it should be made of, and what its record says it was made of."""
+
+    cell: Cell
+    payload: Mapping[str, Any] | None
+    fingerprint: str | None
+    record: records.Record | None
+
+    @cached_property
+    def state(self) -> State:
+        if self.fingerprint is None:
+            return "unknown"
+        if self.record is None:
+            return "missing"
+        return "current" if self.record.fingerprint == self.fingerprint else "stale"
+
+    @property
+    def failed(self) -> bool:
+        return self.record is not None and self.record.status != "ok"
+
+    def why(self) -> list[str]:
+        """What differs between the record and the plan, in words; empty for a current cell."""
+        if self.state == "missing":
+            return ["there is no record"]
+        if self.state != "stale" or self.record is None or self.payload is None:
+            return []
+        return list(_differences(self.record.result.get("made_of", {}), self.payload))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study with its datasets, cells and skipped rows."""
+
+    study: Study
+    data_root: Path
+    datasets: Mapping[str, PlannedDataset]
+    cells: list[PlannedCell]
+    skips: list[Skip]
+    paths: StudyPaths = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "paths", StudyPaths(self.study.name))
+
+    @cached_property
+    def by_id(self) -> Mapping[str, PlannedCell]:
+        return {str(planned.cell.id): planned for planned in self.cells}
+
+    def require_data(self) -> None:
+        """Raises ConfigError for the datasets whose raw files are not there."""
+        if defects := [
+            f"{self.study.file}: datasets.{d.name}: {d.defect}" for d in self.datasets.values() if d.defect
+        ]:
+            raise ConfigError("\n".join(defects))
+
+    def write_outline(self) -> None:
+        """Writes what reporting reads, if it changed."""
+        _write_if_changed(self.paths.outline, self.outline())
+
+    def write(self, retry_failed: bool = False) -> None:
+        """Writes the study's outline and the requests of its cells and datasets, each only if it changed.
+
+        With `retry_failed`, cells whose record says that they failed are requested once more."""
+        self.write_outline()
+        for dataset in self.datasets.values():
+            if dataset.recipe is not None:
+                _write_if_changed(self.paths.dataset_request(dataset.name), self._dataset_request(dataset))
+        for planned in self.cells:
+            if planned.fingerprint is not None:
+                self._write_request(planned, retry_failed)
+
+    def request(self, planned: PlannedCell, retry: bool = False) -> dict[str, Any]:
+        """All that the train command needs to make the cell."""
+        folder = self.datasets[planned.cell.id.dataset].folder
+        replaced = planned.record
+        return {
+            "study": self.study.name,
+            "cell": str(planned.cell.id),
+            "settings": planned.cell.settings.model_dump(mode="json"),
+            "fingerprint": planned.fingerprint,
+            "made_of": planned.payload,
+            "prepared": str(folder),
+            "attempt": 1 + replaced.attempt if retry and replaced is not None else 1,
+            # Snakemake compares contents where it can; the request must differ whenever a record is to be replaced.
+            "replaces": replaced.fingerprint if replaced is not None and planned.state == "stale" else None,
+        }
+
+    def _write_request(self, planned: PlannedCell, retry_failed: bool) -> None:
+        request, record = self.paths.request(planned.cell.id), self.paths.record(planned.cell.id)
+        retry = retry_failed and planned.failed
+        _write_if_changed(request, self.request(planned, retry))
+        if planned.state == "missing":
+            return
+        made = record.stat().st_mtime_ns
+        is_newer = request.stat().st_mtime_ns > made
+        if planned.state == "current" and not retry:
+            if is_newer:
+                os.utime(request, ns=(made, made))
+        elif not is_newer:
+            os.utime(request)
+
+    def _dataset_request(self, dataset: PlannedDataset) -> dict[str, Any]:
+        entry = self.study.datasets[dataset.name]
+        return {
+            "name": dataset.name,
+            "source": entry.source,
+            "settings": entry.settings,
+            "accept_local": entry.accept_local,
+            "data_root": str(self.data_root),
+            "fingerprint": dataset.recipe.fingerprint if dataset.recipe else None,
+            "prepared": str(dataset.folder),
+            "card": str(self.paths.card(dataset.name)),
+        }
+
+    def outline(self) -> dict[str, Any]:
+        """What reporting has to know: names, titles, the rows of the grid, the settings that a reader asks for."""
+        study = self.study
+        return {
+            "study": study.name,
+            "file": str(study.file),
+            "title": study.title,
+            "description": study.description,
+            "seeds": study.seeds,
+            "table": study.table.model_dump(),
+            "training": study.training.model_dump(),
+            "linear_evaluation": study.linear_evaluation.model_dump(),
+            "compute": study.compute.model_dump(),
+            "datasets": {
+                name: {
+                    "title": planned.facts.title,
+                    "modality": planned.facts.modality,
+                    "settings": planned.facts.settings,
+                    "fraction": study.datasets[name].fraction,
+                }
+                for name, planned in self.datasets.items()
+            },
+            "encoders": {name: entry.model_dump() for name, entry in study.encoders.items()},
+            "losses": {name: self._loss_outline(name) for name in study.losses},
+            "baselines": study.baselines,
+            "variants": {
+                "base": {},
+                **{name: entry.model_dump(exclude_defaults=True) for name, entry in study.variants.items()},
+            },
+            "cells": [
+                {"id": str(planned.cell.id), "fingerprint": planned.fingerprint} for planned in self.cells
+            ],
+            "skipped": [vars(skip) for skip in self.skips],
+            "metrics_source": metrics_source(),
+            "reporting_source": reporting_source(),
+        }
+
+    def _loss_outline(self, name: str) -> dict[str, Any]:
+        entry = self.study.losses[name]
+        info = losses.describe(entry.name, file=entry.file)
+        own = losses.validate(entry.name, entry.hyperparameters, file=entry.file)
+        return {
+            "title": info.title,
+            "paper": info.paper,
+            "equation": info.equation,
+            "summary": info.summary,
+            "inputs": info.inputs,
+            "hyperparameters": own,
+        }
+
+    def summary(self) -> str:
+        """One line on what there is to do, and the reasons, most frequent first."""
+        states = Counter(planned.state for planned in self.cells)
+        failed = sum(planned.failed and planned.state == "current" for planned in self.cells)
+        to_make = [planned for planned in self.cells if planned.state in ("stale", "missing")]
+        parts = [f"{states['current']} of {len(self.cells)} cells have a current record"]
+        if failed:
+            parts.append(f"{failed} of these failed")
+        if to_make:
+            reasons = Counter("; ".join(planned.why()) for planned in to_make)
+            told = [f"{reason} ({count})" for reason, count in reasons.most_common(3)]
+            parts.append(f"{len(to_make)} to make: {', '.join(told)}{', ...' if len(reasons) > 3 else ''}")
+        if self.skips:
+            parts.append(f"{len(self.skips)} rows skipped")
+        if states["unknown"]:
+            parts.append(f"{states['unknown']} wait for raw data")
+        return f"study {self.study.name}: {'; '.join(parts)}"
+
+
+def make_plan(file: Path, data_root: Path | None = None) -> Plan:
+    """Reads the study and looks at what exists. Writes nothing.
+
+    `data_root` wins over the environment's MLCL_DATA_ROOT, that over the study's `data_root`, that over `raw/`.
+    Raises ConfigError; raw files that are absent are no error yet (`Plan.require_data`).
+    """
+    study = load_study(file)
+    from_environment = os.environ.get(DATA_ROOT_VARIABLE)
+    root = data_root or (Path(from_environment) if from_environment else study.data_root) or DEFAULT_DATA_ROOT
+    datasets = {name: _plan_dataset(study, name, entry, root) for name, entry in study.datasets.items()}
+    cells, skips = expand(study, {name: planned.facts for name, planned in datasets.items()})
+    paths = StudyPaths(study.name)
+    planned = [_plan_cell(cell, datasets[cell.id.dataset], paths) for cell in cells]
+    return Plan(study, root, datasets, planned, skips)
+
+
+def _plan_dataset(study: Study, name: str, entry: DatasetEntry, data_root: Path) -> PlannedDataset:
+    try:
+        checked = check_dataset(entry.source, entry.settings)
+    except data_prep.DataError as error:
+        raise ConfigError(f"{study.file}: datasets.{name}: {error}") from None
+    facts = DatasetFacts(checked.modality, dict(checked.settings), checked.title)
+    try:
+        recipe = data_prep.plan(entry.source, entry.settings, data_root, entry.accept_local)
+    except data_prep.DataError as error:
+        return PlannedDataset(name, facts, None, str(error))
+    return PlannedDataset(name, facts, recipe, None)
+
+
+def _plan_cell(cell: Cell, dataset: PlannedDataset, paths: StudyPaths) -> PlannedCell:
+    record = records.read_if_there(paths.record(cell.id))
+    if dataset.recipe is None:
+        return PlannedCell(cell, None, None, record)
+    made_of = payload(cell, dataset.recipe.fingerprint)
+    return PlannedCell(cell, made_of, fingerprint(made_of), record)
+
+
+def _write_if_changed(path: Path, content: Mapping[str, Any]) -> None:
+    try:
+        if json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(content)):
+            return
+    except (FileNotFoundError, ValueError):
+        pass
+    write_json(path, content)
+
+
+def _differences(made_of: Mapping[str, Any], planned: Mapping[str, Any]) -> list[str]:
+    """In words: what a record was made of against what the plan asks for."""
+    told = []
+    if made_of.get("dataset_fingerprint") != planned["dataset_fingerprint"]:
+        told.append("the dataset changed")
+    if made_of.get("loss_source") != planned["loss_source"]:
+        told.append("the loss's source changed")
+    changed = sorted(_changed_keys(made_of.get("core_sources", {}), planned["core_sources"]))
+    if changed:
+        told.append(f"the core changed ({', '.join(changed[:2])}{', ...' if len(changed) > 2 else ''})")
+    before, after = _flat(made_of.get("settings", {})), _flat(planned["settings"])
+    told.extend(
+        f"{key}: {before.get(key, 'not set')} -> {after.get(key, 'not set')}"
+        for key in sorted(_changed_keys(before, after))
+    )
+    return told or ["made of something else"]
+
+
+def _changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def read_request(file: Path) -> dict[str, Any]:
+    """A cell's request as the plan wrote it. Raises MlclError if it is none, or made by another version of the code."""
+    try:
+        request = json.loads(file.read_text(encoding="utf-8"))
+        planned_sources = request["made_of"]["core_sources"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise MlclError(f"{file}: is no request of a cell; plan the study again") from None
+    if planned_sources != dict(core_sources()):
+        raise MlclError(f"{file}: the code changed after the study was planned; start the run again")
+    return request

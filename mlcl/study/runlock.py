@@ -1,0 +1,63 @@
+"""One live run in one folder, and no lock that outlives its run.
+
+Snakemake leaves its lock files behind when it is killed, and the next run refuses to start. The operating system
+frees a file lock (flock) together with its process, so it tells who is alive: whoever gets it knows that the
+previous owner is gone, and may remove what that owner left. A lock made on another host is left alone, since
+flock may not reach across a network file system.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mlcl.errors import MlclError
+
+
+class RunLock:
+    """The right to work in a folder; held until the process ends."""
+
+    def __init__(self, bookkeeping: Path) -> None:
+        bookkeeping.mkdir(parents=True, exist_ok=True)
+        self._owner_file = bookkeeping / "owner.json"
+        self._flock = FileLock(bookkeeping / "owner.lock", thread_local=False)
+
+    def try_take(self, stale_locks: Path) -> bool:
+        """Takes the lock if it is free and removes Snakemake's lock files in `stale_locks`, if the owner that
+        left them is gone. Returns whether the lock is held now."""
+        if not self._acquire(wait_s=0):
+            return False
+        previous = self._owner()
+        if previous is None or previous.get("host") == socket.gethostname():
+            for left_over in stale_locks.glob("*.lock"):
+                left_over.unlink(missing_ok=True)
+        self._owner_file.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        return True
+
+    def take(self) -> None:
+        """Makes sure that the lock is held. Raises MlclError if another live process has it."""
+        if not self._flock.is_locked and not self._acquire(wait_s=5):
+            owner = self._owner() or {}
+            raise MlclError(
+                f"another run is at work in this folder (process {owner.get('pid', '?')} on "
+                f"{owner.get('host', '?')}); wait for it, or end it"
+            )
+
+    def _acquire(self, wait_s: float) -> bool:
+        try:
+            self._flock.acquire(timeout=wait_s)
+        except Timeout:
+            return False
+        return True
+
+    def _owner(self) -> dict[str, Any] | None:
+        try:
+            owner = json.loads(self._owner_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return owner if isinstance(owner, dict) else None

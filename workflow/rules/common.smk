@@ -1,0 +1,86 @@
+"""The study that was asked for, planned; what the rules look up in the plan."""
+
+import sys
+from pathlib import Path
+
+from mlcl.errors import MlclError
+from mlcl.study.plan import make_plan
+from mlcl.study.runlock import RunLock
+from mlcl.study.paths import BOOKKEEPING, PREPARED
+
+from snakemake.exceptions import WorkflowError
+
+wildcard_constraints:
+    dataset=r"[^/]+",
+    encoder=r"[^/]+",
+    loss=r"[^/]+",
+    variant=r"[^/]+",
+    seed=r"\d+",
+
+
+# Studies are chosen, never merged: Snakemake's own `configfile:` would let the default's losses leak in.
+STUDY_FILE = Path(config.get("study", "config/default.yaml"))
+DATA_ROOT = Path(config["data_root"]) if config.get("data_root") else None
+RUN_LOCK = RunLock(BOOKKEEPING)
+
+if unknown := set(config) - {"study", "data_root"}:
+    raise WorkflowError(f"--config {min(unknown)}=...: unknown; what can be set there: study, data_root")
+
+if workflow.is_main_process:
+    RUN_LOCK.try_take(stale_locks=Path(".snakemake/locks"))
+
+try:
+    PLAN = make_plan(STUDY_FILE, DATA_ROOT)
+    if workflow.is_main_process:
+        PLAN.write()
+        print(PLAN.summary(), file=sys.stderr)
+except MlclError as error:
+    raise WorkflowError(str(error))
+
+STUDY, PATHS = PLAN.study.name, PLAN.paths
+PYTHON = sys.executable
+CELL = "{dataset}/{encoder}/{loss}/{variant}/seed{seed}"
+
+
+onstart:
+    RUN_LOCK.take()
+
+
+def planned_cell(wildcards):
+    return PLAN.by_id[CELL.format(**wildcards)]
+
+
+def request(wildcards):
+    """What is asked of the cell; newer than its record exactly if the cell has to be made."""
+    require_data()
+    return str(PATHS.request(planned_cell(wildcards).cell.id))
+
+
+def prepared_card(wildcards):
+    """The card of the prepared dataset; where the record is current and well, no data is needed."""
+    planned = planned_cell(wildcards)
+    if planned.state == "current" and not planned.failed:
+        return []
+    return ancient(str(PLAN.datasets[wildcards.dataset].folder / "card.json"))
+
+
+def require_data():
+    """Stops the run if raw files are missing; called only where they are needed."""
+    try:
+        PLAN.require_data()
+    except MlclError as error:
+        raise WorkflowError(str(error))
+
+
+def cell_threads(wildcards):
+    return planned_cell(wildcards).cell.settings.compute.threads
+
+
+def dataset_request(wildcards):
+    return str(PATHS.dataset_request(wildcards.dataset))
+
+
+def complete_after_retry(wildcards):
+    """Asks for the failed cells once more, and for all that follows from them."""
+    PLAN.write(retry_failed=True)
+    return str(PATHS.complete)
