@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from mlcl.losses._contrastive import LabelWeighting as LabelWeighting
     from mlcl.losses._contrastive import PairWeighting as PairWeighting
     from mlcl.losses._pairs import Pairs as Pairs
+    from mlcl.losses.kmcl import kmcl_terms as kmcl_terms
 
 _LAZY = {
     "ClassificationLoss": "_base",
     "LabelWeighting": "_contrastive",
     "PairWeighting": "_contrastive",
     "Pairs": "_pairs",
+    "kmcl_terms": "kmcl",
 }
 
 __all__ = [

@@ -49,6 +49,10 @@ class ContrastiveLoss(Loss):
             self.prototypes = nn.Parameter(torch.empty(num_labels, embedding_dim))
             nn.init.xavier_uniform_(self.prototypes, generator=generator)
 
+    def label_sets(self, labels: Tensor) -> Tensor:
+        """The label sets (B, any width) that the weights are made of; the labels themselves by default."""
+        return labels
+
     def denominator_weight(self) -> float:
         """How much each reference of the batch (or given in its stead) counts in the denominator."""
         return 1.0
@@ -67,7 +71,7 @@ class ContrastiveLoss(Loss):
         no use for them. Raises LossInputError for wrong shapes, types or label values.
         """
         check_matrix("embeddings", embeddings, self.embedding_dim)
-        labels = check_labels("labels", labels, len(embeddings), self.num_labels, embeddings)
+        labels = self._checked_labels("labels", labels, embeddings)
         embeddings = full_precision(embeddings)
         others, other_labels = None, labels
         if references is not None and "batch" in self.references:
@@ -106,8 +110,10 @@ class ContrastiveLoss(Loss):
             raise LossInputError("references must be a pair (embeddings (Q, D), labels (Q, L))")
         others, labels = references
         check_matrix("reference embeddings", others, embeddings.shape[1])
-        labels = check_labels("reference labels", labels, len(others), self.num_labels, embeddings)
-        return others.to(embeddings.dtype), labels
+        return others.to(embeddings.dtype), self._checked_labels("reference labels", labels, others)
+
+    def _checked_labels(self, name: str, labels: Tensor, embeddings: Tensor) -> Tensor:
+        return self.label_sets(check_labels(name, labels, len(embeddings), self.num_labels, embeddings))
 
 
 class PairWeighting(ContrastiveLoss):

@@ -146,10 +146,18 @@ def create(
     for key, value in {"num_labels": num_labels, "embedding_dim": embedding_dim}.items():
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise LossError(f"{key} of loss {name!r} must be an integer >= 1, got {value!r}")
-    if info.prototypes and embedding_dim is None:
-        raise LossError(f"loss {name!r} has prototypes: give embedding_dim, the width of the embeddings")
+    if embedding_dim is None and _needs_width(info, settings):
+        raise LossError(
+            f"loss {name!r} has parameters of its own: give embedding_dim, the width of its input"
+        )
     loss_class = getattr(_module(name, file), info.class_name)
     return loss_class(num_labels=num_labels, embedding_dim=embedding_dim, generator=generator, **settings)
+
+
+def _needs_width(info: LossInfo, settings: Mapping[str, Any]) -> bool:
+    """Whether the loss's parameters (prototypes, heads) depend on the width of what it is called with."""
+    parts = [describe(_part(settings[key])[0]) for key in info.parts]
+    return info.inputs == "features" or any(i.prototypes for i in [info, *parts])
 
 
 def _locate(name: str, file: str | Path | None) -> Path:
