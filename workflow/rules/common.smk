@@ -3,12 +3,21 @@
 import sys
 from pathlib import Path
 
+# The workflow runs the package that lies beside it with the Python that runs the workflow, whatever else is
+# installed and whether or not the environment is activated.
+sys.path.insert(0, workflow.basedir)
+shell.prefix(
+    f"export PATH={Path(sys.executable).parent}:$PATH "
+    f"PYTHONPATH={workflow.basedir}${{PYTHONPATH:+:$PYTHONPATH}}; "
+)
+
 from mlcl.errors import MlclError
 from mlcl.study.plan import make_plan
 from mlcl.study.runlock import RunLock
 from mlcl.study.paths import BOOKKEEPING, PREPARED
 
 from snakemake.exceptions import WorkflowError
+
 
 wildcard_constraints:
     dataset=r"[^/]+",
@@ -24,7 +33,9 @@ DATA_ROOT = Path(config["data_root"]) if config.get("data_root") else None
 RUN_LOCK = RunLock(BOOKKEEPING)
 
 if unknown := set(config) - {"study", "data_root"}:
-    raise WorkflowError(f"--config {min(unknown)}=...: unknown; what can be set there: study, data_root")
+    raise WorkflowError(
+        f"--config {min(unknown)}=...: unknown; what can be set there: study, data_root"
+    )
 
 if workflow.is_main_process:
     RUN_LOCK.try_take(stale_locks=Path(".snakemake/locks"))
@@ -38,7 +49,7 @@ except MlclError as error:
     raise WorkflowError(str(error))
 
 STUDY, PATHS = PLAN.study.name, PLAN.paths
-PYTHON = sys.executable
+ENVIRONMENT = str(Path(workflow.basedir) / "environment.yml")
 CELL = "{dataset}/{encoder}/{loss}/{variant}/seed{seed}"
 
 

@@ -8,7 +8,11 @@ localrules:
 rule paper_tables:
     log:
         str(PATHS.logs / "paper_tables.log"),
+    conda:
+        ENVIRONMENT
+    params:
+        study=STUDY,
     shell:
-        "{PYTHON} -m mlcl tables {STUDY} --partial --log {log} && "
-        "{PYTHON} -m mlcl figures {STUDY} --log {log} && "
-        "{PYTHON} -m mlcl report {STUDY} --log {log}"
+        "python -m mlcl tables {params.study} --partial --log {log} && "
+        "python -m mlcl figures {params.study} --log {log} && "
+        "python -m mlcl report {params.study} --log {log}"

@@ -6,9 +6,11 @@ rule prepare:
         ancient(dataset_request),
     output:
         str(PREPARED / "{dataset}-{digest}" / "card.json"),
-    wildcard_constraints:
-        digest="[0-9a-f]{12}",
     log:
         str(PATHS.logs / "{dataset}" / "prepare-{digest}.log"),
+    wildcard_constraints:
+        digest="[0-9a-f]{12}",
+    conda:
+        ENVIRONMENT
     shell:
-        "{PYTHON} -m mlcl prepare {input} --log {log}"
+        "python -m mlcl prepare {input} --log {log}"

@@ -19,8 +19,12 @@ rule aggregate:
         str(PATHS.cells_csv),
     log:
         str(PATHS.logs / "aggregate.log"),
+    conda:
+        ENVIRONMENT
+    params:
+        study=STUDY,
     shell:
-        "{PYTHON} -m mlcl aggregate {STUDY} --log {log}"
+        "python -m mlcl aggregate {params.study} --log {log}"
 
 
 rule tables:
@@ -30,8 +34,12 @@ rule tables:
         expand(str(PATHS.tables / "main.{kind}"), kind=["tex", "md", "csv"]),
     log:
         str(PATHS.logs / "tables.log"),
+    conda:
+        ENVIRONMENT
+    params:
+        study=STUDY,
     shell:
-        "{PYTHON} -m mlcl tables {STUDY} --log {log}"
+        "python -m mlcl tables {params.study} --log {log}"
 
 
 rule figures:
@@ -41,8 +49,12 @@ rule figures:
         touch(str(PATHS.figures / ".drawn")),
     log:
         str(PATHS.logs / "figures.log"),
+    conda:
+        ENVIRONMENT
+    params:
+        study=STUDY,
     shell:
-        "{PYTHON} -m mlcl figures {STUDY} --log {log}"
+        "python -m mlcl figures {params.study} --log {log}"
 
 
 rule report:
@@ -54,8 +66,12 @@ rule report:
         str(PATHS.report),
     log:
         str(PATHS.logs / "report.log"),
+    conda:
+        ENVIRONMENT
+    params:
+        study=STUDY,
     shell:
-        "{PYTHON} -m mlcl report {STUDY} --log {log}"
+        "python -m mlcl report {params.study} --log {log}"
 
 
 rule complete:
@@ -65,8 +81,12 @@ rule complete:
         str(PATHS.complete),
     log:
         str(PATHS.logs / "complete.log"),
+    conda:
+        ENVIRONMENT
+    params:
+        study=STUDY,
     shell:
-        "{PYTHON} -m mlcl status {STUDY} --complete {output} --log {log}"
+        "python -m mlcl status {params.study} --complete {output} --log {log}"
 
 
 rule retry_failed:

@@ -9,6 +9,8 @@ rule train:
         str(PATHS.results / CELL / "metrics.json"),
     log:
         str(PATHS.logs / f"{CELL}.log"),
+    conda:
+        ENVIRONMENT
     threads: cell_threads
     shell:
-        "{PYTHON} -m mlcl train {input.request} --log {log}"
+        "python -m mlcl train {input.request} --log {log}"
