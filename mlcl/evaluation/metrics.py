@@ -236,9 +236,9 @@ class _Places:
         above, tied, found = (np.concatenate(counts) for counts in zip(*parts, strict=True))
         return cls(row, label, above, tied, found)
 
-    def share_of_gain(self, gains: Floats) -> Floats:
+    def share_of_gain(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
         """The gain of a place, averaged over the places that the tied labels share. gains: one for each place."""
-        until = np.concatenate([[0.0], np.cumsum(gains)])
+        until = np.concatenate([np.zeros(1), np.cumsum(gains)])
         return (until[self.above + self.tied] - until[self.above]) / self.tied
 
 

@@ -1,0 +1,29 @@
+"""From records to evidence: statistics, tables, figures, report. Knows nothing of torch, and nothing flows back.
+
+`outline`      what reporting knows of a study
+`aggregation`  records -> metrics.csv, costs.csv, cells.csv: the only door between computing and reporting
+`results`      those files, loaded
+`metric_info`  names, directions and units of the metrics
+`tables`       results -> LaTeX, Markdown, CSV, PDF
+`figures`      results -> PDF and PNG
+`report`       all of it on one page
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_MODULE_OF = {
+    "aggregate": "aggregation",
+    "write_tables": "tables",
+    "write_figures": "figures",
+    "write_report": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The entry points, imported when they are first used: pandas and matplotlib take their time."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'mlcl.reporting' has no attribute '{name}'")
+    return getattr(import_module(f"mlcl.reporting.{_MODULE_OF[name]}"), name)

@@ -1,0 +1,124 @@
+"""The two tables of a study's grid: `main` (rows: losses and baselines) and `variants` (loss x variant)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlcl.reporting.metric_info import MetricInfo, metric_info
+from mlcl.reporting.outline import NO_ENCODER, Outline
+from mlcl.reporting.results import Results
+from mlcl.reporting.tables.model import Cell, Column, Number, Row, Table, Text
+from mlcl.reporting.tables.notes import Notes
+from mlcl.reporting.tables.ranking import with_marks
+
+RowPlan = tuple[tuple[str, ...], str, str]
+"""Headers, loss, variant."""
+
+
+def main_table(results: Results) -> Table:
+    outline = results.outline
+    losses: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.losses]
+    baselines: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.baselines]
+    return _table(results, "main", ("Loss",), losses, baselines)
+
+
+def variants_table(results: Results) -> Table | None:
+    """None where the study has no variants."""
+    outline = results.outline
+    if set(outline.variants) <= {"base"}:
+        return None
+    rows: list[RowPlan] = [
+        ((outline.title_of(loss), variant), loss, variant)
+        for loss in outline.losses
+        for variant in outline.variants
+        if any((dataset, encoder, loss, variant) in results.rows for dataset, encoder in outline.columns())
+    ]
+    return _table(results, "variants", ("Loss", "Variant"), rows, [])
+
+
+def _table(
+    results: Results, name: str, stubs: tuple[str, ...], losses: list[RowPlan], baselines: list[RowPlan]
+) -> Table:
+    outline, notes = results.outline, Notes()
+    keys = [
+        (dataset, encoder, metric_info(metric))
+        for dataset, encoder in outline.columns()
+        for metric in outline.metrics
+    ]
+    plans = [*losses, *baselines]
+    columns = [_column(results, notes, key, plans, len(losses)) for key in keys]
+    rows = [Row(plan[0], plan[1:][: len(stubs)], tuple(column[i] for column in columns)) for i, plan in enumerate(plans)]
+    blocks = (tuple(rows[: len(losses)]), tuple(rows[len(losses) :]))
+    return Table(
+        name=name,
+        label=f"tab:{outline.study}-{name}",
+        caption=_caption(results, bool(baselines)),
+        stubs=stubs,
+        levels=("dataset", "encoder", "metric"),
+        columns=tuple(_headers(outline, *key) for key in keys),
+        blocks=tuple(block for block in blocks if block),
+        notes=tuple(notes.texts),
+    )
+
+
+def _headers(outline: Outline, dataset: str, encoder: str, metric: MetricInfo) -> Column:
+    groups = (outline.datasets[dataset].title, "" if encoder == NO_ENCODER else encoder)
+    return Column((*groups, f"{metric.title} {metric.arrow}"), (dataset, encoder, metric.name))
+
+
+def _column(
+    results: Results, notes: Notes, key: tuple[str, str, MetricInfo], plans: Sequence[RowPlan], losses: int
+) -> list[Cell]:
+    dataset, encoder, metric = key
+    cells, competes = [], []
+    for i, (_, loss, variant) in enumerate(plans):
+        row = results.row_for(dataset, encoder, loss, variant)
+        cells.append(_cell(results, notes, key, loss, variant))
+        competes.append(i < losses and row is not None and results.rows[row].complete)
+    return with_marks(cells, competes, metric.higher_is_better)
+
+
+def _cell(results: Results, notes: Notes, key: tuple[str, str, MetricInfo], loss: str, variant: str) -> Cell:
+    dataset, encoder, metric = key
+    row = results.row_for(dataset, encoder, loss, variant)
+    if row is None:
+        return Text(notes=(notes.refer("not part of this study"),))
+    state = results.rows[row]
+    found = results.mean_sd_n(row, results.outline.split, metric.name)
+    own_notes = notes.on(state)
+    if found is None:
+        if state.ok:
+            own_notes = (*own_notes, notes.refer(f"the records have no {metric.title}; score them anew"))
+        return Text(notes=own_notes)
+    mean, sd, n = found
+    spread = sd if n > 1 else None
+    return Number(mean, spread, n, state.expected, metric.scale, metric.decimals, notes=own_notes)
+
+
+def _caption(results: Results, has_baselines: bool) -> str:
+    outline = results.outline
+    n = len(outline.seeds)
+    infos = [metric_info(metric) for metric in outline.metrics]
+    seeds = f"mean ± standard deviation (ddof 1) over {n} seeds" if n > 1 else "one seed"
+    plain = [info.title for info in infos if not info.is_percentage]
+    unit = "in %" + (f" (but for {', '.join(plain)})" if plain else "") if len(plain) < len(infos) else ""
+    baselines = "; the baselines below the rule take no part" if has_baselines else ""
+    return " ".join(
+        [
+            f"{outline.title.rstrip('.')}.",
+            ", ".join(part for part in (f"{outline.split.capitalize()} split", seeds, unit) if part) + ".",
+            f"Best of the complete rows in bold, second underlined{baselines}.",
+            selection_rule(outline),
+        ]
+    )
+
+
+def selection_rule(outline: Outline) -> str:
+    """How the model was chosen and how decisions are made, in words."""
+    weights = {"last": "the weights of the last epoch are evaluated"}.get(
+        outline.training["selection"], f"weights chosen by '{outline.training['selection']}'"
+    )
+    heads = ""
+    if any(loss.inputs == "embeddings" for loss in outline.losses.values()):
+        heads = "; linear heads on frozen features are chosen on validation"
+    return f"Model selection: {weights}{heads}. Decisions at threshold 0.5."

@@ -1,0 +1,123 @@
+"""A table as an object: what the renderers (LaTeX, Markdown, CSV, HTML) are given, and the only source of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Mark = Literal["best", "second"]
+NO_VALUE = "–"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A mean over seeds, in the units in which it is computed; `scale` and `decimals` are for printing."""
+
+    value: float
+    spread: float | None
+    n: int
+    expected: int
+    scale: float = 100.0
+    decimals: int = 1
+    mark: Mark | None = None
+    notes: tuple[int, ...] = ()
+    """Places in the table's list of notes."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.value * self.scale:.{self.decimals}f}"
+
+    @property
+    def spread_text(self) -> str:
+        return "" if self.spread is None else f"{self.spread * self.scale:.{self.decimals}f}"
+
+    def marked(self, mark: Mark) -> Number:
+        return replace(self, mark=mark)
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words, or nothing, in place of a number."""
+
+    text: str = NO_VALUE
+    notes: tuple[int, ...] = ()
+
+
+Cell = Number | Text
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column below its headers, from the widest group to its own name; `key`: the same as in metrics.csv."""
+
+    headers: tuple[str, ...]
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row behind its own headers, one for each of the table's stubs; `key`: the same as in metrics.csv."""
+
+    headers: tuple[str, ...]
+    key: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Blocks of rows, with a rule between them. `notes` are referred to by cells, lettered in this order."""
+
+    name: str
+    label: str
+    caption: str
+    stubs: tuple[str, ...]
+    """The headers of the row headers."""
+    levels: tuple[str, ...]
+    """What the levels of the column headers are."""
+    columns: tuple[Column, ...]
+    blocks: tuple[tuple[Row, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.columns or not any(self.blocks)
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for block in self.blocks for row in block]
+
+    def groups(self, level: int, columns: range | None = None) -> list[tuple[str, int]]:
+        """Neighbouring columns under one header of a level: its text and how many they are."""
+        found: list[tuple[tuple[str, ...], int]] = []
+        for i in columns or range(len(self.columns)):
+            path = self.columns[i].headers[: level + 1]
+            if found and found[-1][0] == path:
+                found[-1] = (path, found[-1][1] + 1)
+            else:
+                found.append((path, 1))
+        return [(path[-1], n) for path, n in found]
+
+    def panels(self, widest: int) -> Iterator[range]:
+        """Ranges of at most `widest` columns that leave the groups of the first level whole where they can."""
+        start = end = 0
+        for _, size in self.groups(0):
+            if end > start and end + size - start > widest:
+                yield range(start, end)
+                start = end
+            end += size
+            while end - start > widest:
+                yield range(start, start + widest)
+                start += widest
+        if end > start:
+            yield range(start, end)
+
+
+def letter(note: int) -> str:
+    """a, b, ..., z, aa, ab, ...: the mark of the note in this place."""
+    name = ""
+    note += 1
+    while note:
+        note, rest = divmod(note - 1, 26)
+        name = chr(ord("a") + rest) + name
+    return name
