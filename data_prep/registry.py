@@ -35,7 +35,7 @@ def load(stem: str) -> Source:
 
 def names() -> list[str]:
     """All dataset names, sorted. A family is listed by its members."""
-    found = []
+    found: list[str] = []
     for stem in stems():
         members = load(stem).members
         found.extend(f"{stem}_{member}" for member in members) if members else found.append(stem)

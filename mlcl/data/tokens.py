@@ -149,15 +149,14 @@ class _Trained:
     def __init__(self, train: Split, kind: str, vocab_size: int, path: Path) -> None:
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-        special = list(SPECIAL_TOKENS)
-        if kind == "bpe":
-            self._tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
-            trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
-        else:
-            self._tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
-            trainer = trainers.WordLevelTrainer(
-                vocab_size=vocab_size, special_tokens=special, show_progress=False
-            )
+        model, trainer_type = {
+            "bpe": (models.BPE(unk_token="[UNK]"), trainers.BpeTrainer),
+            "word": (models.WordLevel(unk_token="[UNK]"), trainers.WordLevelTrainer),
+        }[kind]
+        trainer = trainer_type(
+            vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False
+        )
+        self._tokenizer = Tokenizer(model)
         self._tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
         self._tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         self._tokenizer.train_from_iterator(iter(train.texts), trainer)
