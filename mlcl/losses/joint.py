@@ -8,7 +8,7 @@ Each part is a loss's name, or {name: ..., its hyperparameters}.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlcl.losses import create
 from mlcl.losses._base import Loss
@@ -34,10 +34,12 @@ class Joint(Loss):
     ) -> None:
         chosen = {part: hyperparameters.pop(part, getattr(self, part)) for part in self.parts}
         super().__init__(num_labels, embedding_dim, generator, **hyperparameters)
+        self.losses = nn.ModuleDict()
         for part, settings in chosen.items():
             settings = {"name": settings} if isinstance(settings, str) else settings
-            loss = create(num_labels=num_labels, embedding_dim=embedding_dim, generator=generator, **settings)
-            self.add_module(part, loss)
+            self.losses[part] = create(
+                num_labels=num_labels, embedding_dim=embedding_dim, generator=generator, **settings
+            )
 
     def forward(
         self,
@@ -47,7 +49,7 @@ class Joint(Loss):
         references: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Scalar loss of embeddings (B, D), logits (B, L) and labels (B, L)."""
-        classification = self.get_submodule("classification")(logits, labels)
-        contrastive = self.get_submodule("contrastive")(embeddings, labels, references=references)
+        classification = self.losses["classification"](logits, labels)
+        contrastive = self.losses["contrastive"](embeddings, labels, references=references)
         loss: Tensor = (1 - self.weight) * classification + self.weight * contrastive
         return loss

@@ -1,5 +1,12 @@
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+
+ROOT = Path(__file__).parents[2]
+# The helpers beside the tests, and the benchmarks, which are compared with the golden values.
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
 
 
 @pytest.fixture(autouse=True)
