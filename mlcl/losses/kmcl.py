@@ -203,14 +203,14 @@ def _contrastive_rows(
     own, own_var, own_labels = mu[start:stop, None], var[start:stop, None], labels[start:stop]
     sums = own_var + var
     distance = 0.5 * (sums.log() - 0.5 * (4 * own_var * var).log()) + 0.25 * (own - mu).square() / sums
-    similarity = ((-multiplicity * distance.sum(2)).exp() / temperature).exp()  # (t, B, L)
-    others = torch.ones(len(own_labels), len(labels), 1, dtype=mu.dtype, device=mu.device)
-    others.diagonal(start).zero_()
+    affinity = (-multiplicity * distance.sum(2)).exp() / temperature  # log S, (t, B, L)
+    itself = torch.zeros(len(own_labels), len(labels), dtype=torch.bool, device=mu.device)
+    itself.diagonal(start).fill_(True)
+    share = affinity.masked_fill(itself[:, :, None], torch.finfo(mu.dtype).min).softmax(1)
     shared = own_labels @ labels.T
     union = own_labels.sum(1, keepdim=True) + labels.sum(1) - shared
     jaccard = shared / union.clamp_min(1)
-    total = (similarity * others).sum(1, keepdim=True).clamp_min(_FLOOR)
-    log_ratio = (jaccard[:, :, None] * similarity / total + _FLOOR).log()
-    positives = (shared > 0) * others[:, :, 0]
+    log_ratio = (jaccard[:, :, None] * share + _FLOOR).log()
+    positives = (shared > 0) & ~itself
     per_pair = (log_ratio * own_labels[:, None] * labels).sum(2) * positives
     return -(per_pair.sum(1) / positives.sum(1).clamp_min(1)).sum()
