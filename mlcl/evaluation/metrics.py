@@ -258,7 +258,7 @@ def _row_rankings(y: Bools, p: Floats) -> dict[str, float]:
     n, size = len(y), sizes[there]
     places = _Places.of(y, p)
 
-    def per_row(values: Floats | Ints) -> Floats:
+    def per_row(values: NDArray[Any]) -> NDArray[Any]:
         return np.bincount(places.row, weights=values, minlength=n)[there]
 
     depth = places.above + places.tied

@@ -1,4 +1,4 @@
-"""The two tables of a study's grid: `main` (rows: losses and baselines) and `variants` (loss x variant)."""
+"""The two tables of a study's grid: `main` (rows: losses and baselines) and `variants` (variant x loss)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.outline import NO_ENCODER, Outline
-from mlcl.reporting.results import Results
+from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.tables.model import Cell, Column, Number, Row, Table, Text
 from mlcl.reporting.tables.notes import Notes
 from mlcl.reporting.tables.ranking import with_marks
@@ -19,7 +19,7 @@ def main_table(results: Results) -> Table:
     outline = results.outline
     losses: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.losses]
     baselines: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.baselines]
-    return _table(results, "main", ("Loss",), losses, baselines)
+    return _table(results, "main", ("Loss",), [losses], baselines)
 
 
 def variants_table(results: Results) -> Table | None:
@@ -27,32 +27,46 @@ def variants_table(results: Results) -> Table | None:
     outline = results.outline
     if set(outline.variants) <= {"base"}:
         return None
-    rows: list[RowPlan] = [
-        ((outline.title_of(loss), variant), loss, variant)
-        for loss in outline.losses
+    blocks = [
+        [
+            ((variant, outline.title_of(loss)), loss, variant)
+            for loss in outline.losses
+            if any(
+                (dataset, encoder, loss, variant) in results.rows for dataset, encoder in outline.columns()
+            )
+        ]
         for variant in outline.variants
-        if any((dataset, encoder, loss, variant) in results.rows for dataset, encoder in outline.columns())
     ]
-    return _table(results, "variants", ("Loss", "Variant"), rows, [])
+    return _table(results, "variants", ("Variant", "Loss"), [block for block in blocks if block], [])
 
 
 def _table(
-    results: Results, name: str, stubs: tuple[str, ...], losses: list[RowPlan], baselines: list[RowPlan]
+    results: Results,
+    name: str,
+    stubs: tuple[str, ...],
+    competing: Sequence[Sequence[RowPlan]],
+    baselines: Sequence[RowPlan],
 ) -> Table:
+    """Blocks of rows that compete with one another, and a last one of baselines, which do not."""
     outline, notes = results.outline, Notes()
     keys = [
         (dataset, encoder, metric_info(metric))
         for dataset, encoder in outline.columns()
         for metric in outline.metrics
     ]
-    plans = [*losses, *baselines]
-    columns = [_column(results, notes, key, plans, len(losses)) for key in keys]
-    rows = [Row(plan[0], plan[1:][: len(stubs)], tuple(column[i] for column in columns)) for i, plan in enumerate(plans)]
-    blocks = (tuple(rows[: len(losses)]), tuple(rows[len(losses) :]))
+    blocks = []
+    for block in [*competing, *([baselines] if baselines else [])]:
+        columns = [_column(results, notes, key, block, block is not baselines) for key in keys]
+        blocks.append(
+            tuple(
+                Row(headers, _row_key(loss, variant, len(stubs)), tuple(column[i] for column in columns))
+                for i, (headers, loss, variant) in enumerate(block)
+            )
+        )
     return Table(
         name=name,
         label=f"tab:{outline.study}-{name}",
-        caption=_caption(results, bool(baselines)),
+        caption=_caption(results, name, bool(baselines)),
         stubs=stubs,
         levels=("dataset", "encoder", "metric"),
         columns=tuple(_headers(outline, *key) for key in keys),
@@ -61,26 +75,31 @@ def _table(
     )
 
 
+def _row_key(loss: str, variant: str, stubs: int) -> tuple[str, ...]:
+    return (variant, loss)[-stubs:]
+
+
 def _headers(outline: Outline, dataset: str, encoder: str, metric: MetricInfo) -> Column:
-    groups = (outline.datasets[dataset].title, "" if encoder == NO_ENCODER else encoder)
-    return Column((*groups, f"{metric.title} {metric.arrow}"), (dataset, encoder, metric.name))
+    """A dataset's only encoder stands beside its name, several below it."""
+    own = [e for d, e in outline.columns() if d == dataset]
+    group = outline.datasets[dataset].title
+    second = encoder
+    if len(own) == 1:
+        group, second = (group if encoder == NO_ENCODER else f"{group} ({encoder})"), ""
+    return Column((group, second, f"{metric.title} {metric.arrow}"), (dataset, encoder, metric.name))
 
 
 def _column(
-    results: Results, notes: Notes, key: tuple[str, str, MetricInfo], plans: Sequence[RowPlan], losses: int
+    results: Results, notes: Notes, key: tuple[str, str, MetricInfo], plans: Sequence[RowPlan], compete: bool
 ) -> list[Cell]:
     dataset, encoder, metric = key
-    cells, competes = [], []
-    for i, (_, loss, variant) in enumerate(plans):
-        row = results.row_for(dataset, encoder, loss, variant)
-        cells.append(_cell(results, notes, key, loss, variant))
-        competes.append(i < losses and row is not None and results.rows[row].complete)
+    rows = [results.row_for(dataset, encoder, loss, variant) for _, loss, variant in plans]
+    cells = [_cell(results, notes, metric, row) for row in rows]
+    competes = [compete and row is not None and results.rows[row].complete for row in rows]
     return with_marks(cells, competes, metric.higher_is_better)
 
 
-def _cell(results: Results, notes: Notes, key: tuple[str, str, MetricInfo], loss: str, variant: str) -> Cell:
-    dataset, encoder, metric = key
-    row = results.row_for(dataset, encoder, loss, variant)
+def _cell(results: Results, notes: Notes, metric: MetricInfo, row: RowKey | None) -> Cell:
     if row is None:
         return Text(notes=(notes.refer("not part of this study"),))
     state = results.rows[row]
@@ -95,7 +114,7 @@ def _cell(results: Results, notes: Notes, key: tuple[str, str, MetricInfo], loss
     return Number(mean, spread, n, state.expected, metric.scale, metric.decimals, notes=own_notes)
 
 
-def _caption(results: Results, has_baselines: bool) -> str:
+def _caption(results: Results, name: str, has_baselines: bool) -> str:
     outline = results.outline
     n = len(outline.seeds)
     infos = [metric_info(metric) for metric in outline.metrics]
@@ -103,11 +122,12 @@ def _caption(results: Results, has_baselines: bool) -> str:
     plain = [info.title for info in infos if not info.is_percentage]
     unit = "in %" + (f" (but for {', '.join(plain)})" if plain else "") if len(plain) < len(infos) else ""
     baselines = "; the baselines below the rule take no part" if has_baselines else ""
+    scope = " of each variant" if name == "variants" else ""
     return " ".join(
         [
             f"{outline.title.rstrip('.')}.",
             ", ".join(part for part in (f"{outline.split.capitalize()} split", seeds, unit) if part) + ".",
-            f"Best of the complete rows in bold, second underlined{baselines}.",
+            f"Best of the complete rows{scope} in bold, second underlined{baselines}.",
             selection_rule(outline),
         ]
     )

@@ -114,6 +114,7 @@ def _panel(table: Table, columns: range, number: int, of: int) -> str:
             r"\setlength{\tabcolsep}{4pt}",
             rf"\caption{{{escape(table.caption + part)}}}",
             rf"\label{{{label}}}",
+            r"\par\smallskip",
             r"\sisetup{mode=text, detect-weight=true}",
             rf"\begin{{tabular}}{{@{{}}{_column_types(table, columns)}@{{}}}}",
             r"\toprule",

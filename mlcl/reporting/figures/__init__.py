@@ -1,0 +1,35 @@
+"""Figures of a study. A module draws one kind from the results; each figure brings its caption and its alt text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from mlcl.reporting.figures import comparison, label_frequencies, learning_curves, style
+from mlcl.reporting.figures.model import Figure
+from mlcl.reporting.results import Results, load_results
+from mlcl.study.files import write_json
+from mlcl.study.paths import StudyPaths
+
+KINDS: dict[str, Callable[[Results], Iterator[Figure]]] = {
+    "Comparison of losses": comparison.draw,
+    "Learning curves": learning_curves.draw,
+    "Label frequencies": label_frequencies.draw,
+}
+INDEX = "index.json"
+
+
+def write_figures(study: str) -> None:
+    """`results/<study>/figures/*.pdf|png` and an index with captions; figures of an earlier state are removed."""
+    results = load_results(study)
+    folder = StudyPaths(study).figures
+    index = []
+    for kind, draw in KINDS.items():
+        for figure in draw(results):
+            style.save(figure.canvas, folder / figure.name)
+            texts = {key: getattr(figure, key) for key in ("name", "title", "caption", "alt", "dataset")}
+            index.append({"kind": kind, **texts})
+    write_json(folder / INDEX, index)
+    kept = {f"{entry['name']}.{ending}" for entry in index for ending in ("pdf", "png")} | {INDEX}
+    for file in folder.iterdir():
+        if file.suffix in (".pdf", ".png") and file.name not in kept:
+            file.unlink()

@@ -1,0 +1,115 @@
+"""Comparison of losses: the mean over seeds with its interval, one figure a dataset and encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import sqrt
+
+from matplotlib.axes import Axes
+from scipy.stats import t as student
+
+from mlcl.reporting.figures import style
+from mlcl.reporting.figures.model import Figure
+from mlcl.reporting.metric_info import MetricInfo, metric_info
+from mlcl.reporting.outline import NO_ENCODER
+from mlcl.reporting.results import Results, RowKey
+
+CONFIDENCE = 0.95
+
+
+def draw(results: Results) -> Iterator[Figure]:
+    for dataset, encoder in results.outline.columns():
+        names = [n for n in results.outline.row_names if _has_values(results, dataset, encoder, n)]
+        if names:
+            yield _one(results, dataset, encoder, names)
+
+
+def t_interval(values: list[float]) -> float | None:
+    """Half the width of the t-interval of the mean; None for a single value."""
+    n = len(values)
+    if n < 2:
+        return None
+    mean = sum(values) / n
+    sd = sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    return float(student.ppf((1 + CONFIDENCE) / 2, n - 1) * sd / sqrt(n))
+
+
+def _has_values(results: Results, dataset: str, encoder: str, loss: str) -> bool:
+    row = results.row_for(dataset, encoder, loss)
+    outline = results.outline
+    return row is not None and any(results.values(row, outline.split, metric) for metric in outline.metrics)
+
+
+def _one(results: Results, dataset: str, encoder: str, names: list[str]) -> Figure:
+    outline = results.outline
+    metrics = [metric_info(name) for name in outline.metrics]
+    canvas = style.new_canvas(style.TWO_COLUMNS, 0.75 + 0.2 * len(names))
+    with style.in_use():
+        axes = canvas.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+        for ax, metric in zip(axes, metrics, strict=True):
+            _panel(ax, results, dataset, encoder, names, metric)
+        axes[0].set_yticks(range(len(names)), [outline.title_of(name) for name in names])
+        axes[0].invert_yaxis()
+    where = outline.datasets[dataset].title + ("" if encoder == NO_ENCODER else f", {encoder}")
+    return Figure(
+        name=f"comparison-{dataset}" + ("" if encoder == NO_ENCODER else f"-{encoder}"),
+        title=f"Losses on {where}",
+        caption=(
+            f"{where}, {outline.split} split: mean over seeds with its 95 % t-interval over seeds; "
+            f"small points are single seeds, baselines are grey. Hollow marks: not all seeds are there."
+        ),
+        alt=_in_words(results, dataset, encoder, names, metrics),
+        canvas=canvas,
+        dataset=dataset,
+    )
+
+
+def _panel(
+    ax: Axes, results: Results, dataset: str, encoder: str, names: list[str], metric: MetricInfo
+) -> None:
+    looks = style.looks(results.outline)
+    for y, name in enumerate(names):
+        row = results.row_for(dataset, encoder, name)
+        values = _values(results, row, metric)
+        if row is None or not values:
+            continue
+        look = looks[name]
+        mean = sum(values) / len(values)
+        ax.plot(
+            values, [y] * len(values), ".", color=look.colour, alpha=0.35, markersize=4, markeredgewidth=0
+        )
+        ax.errorbar(
+            mean, y, xerr=t_interval(values), fmt=look.marker, color=look.colour, elinewidth=1, capsize=2,
+            markerfacecolor=look.colour if results.rows[row].complete else "white",
+        )  # fmt: skip
+    ax.set_title(f"{metric.title} {metric.arrow}" + (" in %" if metric.is_percentage else ""))
+    ax.grid(visible=False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    if metric.is_percentage:
+        low, high = ax.get_xlim()
+        ax.set_xlim(max(low, -1), min(high, 101))
+
+
+def _values(results: Results, row: RowKey | None, metric: MetricInfo) -> list[float]:
+    if row is None:
+        return []
+    return [
+        value * metric.scale for value in results.values(row, results.outline.split, metric.name).values()
+    ]
+
+
+def _in_words(
+    results: Results, dataset: str, encoder: str, names: list[str], metrics: list[MetricInfo]
+) -> str:
+    told = []
+    for metric in metrics:
+        means = {
+            results.outline.title_of(name): sum(values) / len(values)
+            for name in names
+            if (values := _values(results, results.row_for(dataset, encoder, name), metric))
+        }
+        order = sorted(means.items(), key=lambda item: item[1], reverse=metric.higher_is_better)
+        told.append(
+            f"{metric.title}: " + ", ".join(f"{name} {mean:.{metric.decimals}f}" for name, mean in order)
+        )
+    return "Dot plot. " + "; ".join(told) + "."

@@ -1,0 +1,92 @@
+"""Label frequencies: how many examples of each split have each label, one figure a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from mlcl.reporting.figures import style
+from mlcl.reporting.figures.model import Figure
+from mlcl.reporting.results import Results
+
+MOST_NAMES = 20
+"""With more labels than that their ranks are shown, not their names."""
+SPLITS = ("train", "val", "test")
+
+
+def draw(results: Results) -> Iterator[Figure]:
+    for dataset, card in results.cards.items():
+        yield _one(dataset, card)
+
+
+def _one(dataset: str, card: dict[str, Any]) -> Figure:
+    names: list[str] = card["labels"]
+    shares = {split: _shares(card["splits"][split]) for split in SPLITS if split in card["splits"]}
+    order = np.argsort(-shares["train"], kind="stable")
+    few = len(names) <= MOST_NAMES
+    canvas = style.new_canvas(style.ONE_COLUMN, 0.9 + 0.16 * len(names) if few else 2.2)
+    with style.in_use():
+        ax = canvas.subplots()
+        if few:
+            _named(ax, [names[i] for i in order], {split: share[order] for split, share in shares.items()})
+        else:
+            _ranked(ax, {split: share[order] for split, share in shares.items()})
+        canvas.legend(loc="outside lower center", ncols=3)
+    train = card["splits"]["train"]
+    most, least = names[order[0]], names[order[-1]]
+    return Figure(
+        name=f"labels-{dataset}",
+        title=f"Label frequencies of {card['title']}",
+        caption=(
+            f"{card['title']}: share of the examples of each split that have a label; {len(names)} labels, "
+            f"{train['cardinality']:.2f} for each training example on average, ordered by training frequency."
+        ),
+        alt=(
+            f"Share of examples with each of {len(names)} labels. The most frequent in training is {most} "
+            f"({100 * shares['train'][order[0]]:.1f} %), the rarest {least} ({100 * shares['train'][order[-1]]:.1f} %)."
+        ),
+        canvas=canvas,
+        dataset=dataset,
+    )
+
+
+def _shares(split: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.asarray(split["label_counts"], dtype=float) / max(split["examples"], 1)
+
+
+def _named(ax: Axes, names: list[str], shares: dict[str, Any]) -> None:
+    for i, (split, share) in enumerate(shares.items()):
+        look = style.look(i)
+        if split == "train":
+            ax.barh(range(len(names)), 100 * share, height=0.7, color="#c9dceb", edgecolor=look.colour,
+                    linewidth=0.6, label=split)  # fmt: skip
+        else:
+            ax.plot(
+                100 * share, range(len(names)), look.marker, color=look.colour, label=split, markersize=3.5
+            )
+    ax.set_yticks(range(len(names)), [_short(name) for name in names])
+    ax.invert_yaxis()
+    ax.grid(visible=False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel("examples with the label in %")
+
+
+def _ranked(ax: Axes, shares: dict[str, Any]) -> None:
+    for i, (split, share) in enumerate(shares.items()):
+        look = style.look(i)
+        ranks = np.arange(1, len(share) + 1)
+        visible = np.where(share > 0, 100 * share, np.nan)
+        if split == "train":
+            ax.plot(ranks, visible, color=look.colour, drawstyle="steps-mid", label=split, zorder=3)
+        else:
+            ax.plot(ranks, visible, look.marker, color=look.colour, label=split, markersize=2, alpha=0.6)
+    ax.set_yscale("log")
+    ax.set_xlabel("label, by training frequency")
+    ax.set_ylabel("examples with the label in %")
+
+
+def _short(name: str, longest: int = 24) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"

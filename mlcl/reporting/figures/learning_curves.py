@@ -1,0 +1,101 @@
+"""Learning curves: training loss over epochs, one figure a dataset and encoder."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlcl.errors import RecordError
+from mlcl.reporting.figures import style
+from mlcl.reporting.figures.model import Figure
+from mlcl.reporting.results import Results
+from mlcl.study.paths import CellId
+from mlcl.study.records import HISTORY
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Epochs, loss."""
+
+
+def draw(results: Results) -> Iterator[Figure]:
+    outline = results.outline
+    for dataset, encoder in outline.columns():
+        curves = {
+            loss: found for loss in outline.losses if (found := _curves(results, dataset, encoder, loss))
+        }
+        if curves:
+            yield _one(results, dataset, encoder, curves)
+
+
+def _curves(results: Results, dataset: str, encoder: str, loss: str) -> list[Curve]:
+    cells = [CellId(dataset, encoder, loss, "base", seed) for seed in results.outline.seeds]
+    found = (read_history(results.paths.cell(cell) / HISTORY) for cell in cells)
+    return [curve for curve in found if curve is not None]
+
+
+def read_history(file: Path) -> Curve | None:
+    """Epochs and training loss; None if there is no history. Raises RecordError if it is broken."""
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = [(float(row["epoch"]), float(row["loss"])) for row in csv.DictReader(lines)]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise RecordError(
+            f"{file}: is no history of training; remove the record, and the cell is made again"
+        ) from None
+    rows = [row for row in rows if np.isfinite(row[1])]
+    if not rows:
+        return None
+    epochs, losses = np.array(rows).T
+    return epochs, losses
+
+
+def _one(results: Results, dataset: str, encoder: str, curves: dict[str, list[Curve]]) -> Figure:
+    outline = results.outline
+    looks = style.looks(outline)
+    canvas = style.new_canvas(style.ONE_COLUMN, 2.4)
+    with style.in_use():
+        ax = canvas.subplots()
+        for loss, found in curves.items():
+            epochs, values = _relative(found)
+            mean = values.mean(axis=0)
+            look = looks[loss]
+            ax.plot(epochs, mean, color=look.colour, linestyle=look.line, marker=look.marker,
+                    markevery=max(1, len(epochs) // 6), label=outline.title_of(loss))  # fmt: skip
+            ax.fill_between(
+                epochs, values.min(axis=0), values.max(axis=0), color=look.colour, alpha=0.15, linewidth=0
+            )
+        ax.set_xlabel("epoch")
+        ax.set_ylabel("training loss / its first value")
+        canvas.legend(loc="outside lower center", ncols=3)
+    where = f"{outline.datasets[dataset].title}, {encoder}"
+    ends = ", ".join(
+        f"{outline.title_of(loss)} {_relative(found)[1].mean(axis=0)[-1]:.2f}"
+        for loss, found in curves.items()
+    )
+    return Figure(
+        name=f"learning-{dataset}-{encoder}",
+        title=f"Learning curves on {where}",
+        caption=(
+            f"{where}: training loss over epochs, divided by its first value, since the values of different losses "
+            f"cannot be compared; mean over seeds, the band from the lowest to the highest seed."
+        ),
+        alt=f"Line plot. Training loss at the end, relative to its first value: {ends}.",
+        canvas=canvas,
+        dataset=dataset,
+    )
+
+
+def _relative(curves: list[Curve]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Epochs and (seeds, epochs) losses relative to each seed's first value, as far as all seeds go."""
+    shortest = min(len(epochs) for epochs, _ in curves)
+    values = np.array([losses[:shortest] / _first(losses) for _, losses in curves])
+    return curves[0][0][:shortest], values
+
+
+def _first(losses: NDArray[np.float64]) -> float:
+    return float(losses[0]) if losses[0] != 0 else 1.0

@@ -1,0 +1,172 @@
+"""The report: one self-contained page with tables, figures, settings, provenance and what is missing."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from mlcl.errors import MlclError
+from mlcl.reporting.aggregation import find_records
+from mlcl.reporting.figures import INDEX
+from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.results import Results, load_results
+from mlcl.reporting.tables import html, plain, study_tables
+from mlcl.reporting.tables.grid import selection_rule
+from mlcl.study.files import write_text
+
+SECTIONS = (
+    ("overview", "Overview"),
+    ("tables", "Tables"),
+    ("figures", "Figures"),
+    ("datasets", "Datasets"),
+    ("losses", "Losses"),
+    ("settings", "Settings"),
+    ("provenance", "Provenance"),
+    ("cells", "Missing cells"),
+)
+PNG_SIZE = slice(16, 24)
+"""Width and height in a PNG file, four bytes each."""
+WIDE = 1000
+"""Pixels from which a figure takes the whole width of the page."""
+
+
+def write_report(study: str) -> None:
+    """`results/<study>/report.html`, from the CSV files and the figures that `write_figures` made."""
+    results = load_results(study)
+    template = files("mlcl.reporting").joinpath("templates/report.html").read_text("utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.from_string(template).render(_content(results))
+    write_text(results.paths.report, page)
+
+
+def _content(results: Results) -> dict[str, Any]:
+    outline = results.outline
+    tables = study_tables(results)
+    return {
+        "study": outline.study,
+        "outline": outline,
+        "sections": SECTIONS,
+        "overview": list(_overview(results)),
+        "tables": [
+            {"name": t.name, "html": html.render(t), "csv": _csv_link(plain.render(t))} for t in tables
+        ],
+        "figures": _figures(results.paths.figures),
+        "datasets": list(_datasets(results)),
+        "settings": {
+            "Training": outline.training,
+            "Linear evaluation": outline.linear_evaluation,
+            "Compute": outline.compute,
+            "Variants": {name: changes for name, changes in outline.variants.items() if changes},
+            "Encoders": {name: encoder.settings for name, encoder in outline.encoders.items()},
+        },
+        "selection": selection_rule(outline),
+        "provenance": _provenance(results),
+        "problems": list(_problems(results)),
+    }
+
+
+def _overview(results: Results) -> Iterable[str]:
+    """What there is, and which loss comes out best where."""
+    outline, states = results.outline, Counter(results.cells["state"])
+    counted = len(results.cells) - states["skipped"]
+    yield (
+        f"{len(outline.losses)} losses and {len(outline.baselines)} baselines on {len(outline.datasets)} datasets "
+        f"with {len(outline.seeds)} seeds: {states['ok']} of {counted} cells have a result."
+    )
+    metric = metric_info(outline.metrics[-1])
+    for dataset, encoder in outline.columns():
+        means = {}
+        for loss in outline.losses:
+            row = results.row_for(dataset, encoder, loss)
+            found = results.mean_sd_n(row, outline.split, metric.name) if row else None
+            if row and found and results.rows[row].complete:
+                means[outline.title_of(loss)] = found[0]
+        if len(means) > 1:
+            order = sorted(means, key=means.__getitem__, reverse=metric.higher_is_better)
+            told = [f"{name} ({means[name] * metric.scale:.{metric.decimals}f})" for name in order[:2]]
+            yield f"{outline.datasets[dataset].title}: by {metric.title}, {told[0]} comes first, then {told[1]}."
+
+
+def _csv_link(text: str) -> str:
+    return "data:text/csv;base64," + base64.b64encode(text.encode()).decode()
+
+
+def _figures(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """kind -> figures, as `write_figures` left them. Raises MlclError if a picture is gone."""
+    try:
+        index = json.loads((folder / INDEX).read_text("utf-8"))
+        found: dict[str, list[dict[str, Any]]] = {}
+        for entry in index:
+            picture = (folder / f"{entry['name']}.png").read_bytes()
+            width, height = (int.from_bytes(picture[PNG_SIZE][k : k + 4], "big") for k in (0, 4))
+            image = "data:image/png;base64," + base64.b64encode(picture).decode()
+            # The picture has twice the pixels that a common screen shows of it.
+            size = {"width": width // 2, "height": height // 2, "wide": width > WIDE}
+            found.setdefault(entry["kind"], []).append(entry | size | {"image": image})
+    except FileNotFoundError as error:
+        raise MlclError(f"{error.filename}: is not there; make the study's figures first") from None
+    return found
+
+
+def _datasets(results: Results) -> Iterable[dict[str, Any]]:
+    for name, dataset in results.outline.datasets.items():
+        card = results.cards.get(name)
+        facts = {"title": dataset.title, "modality": dataset.modality}
+        if card is None:
+            yield facts | dict.fromkeys(
+                ("labels", "examples", "cardinality", "empty_rows"), "not prepared here"
+            )
+            continue
+        splits = card["splits"].values()
+        yield facts | {
+            "labels": len(card["labels"]),
+            "examples": " / ".join(f"{split['examples']:,}" for split in splits),
+            "cardinality": f"{card['splits']['train']['cardinality']:.2f}",
+            "empty_rows": " / ".join(str(split["empty_rows"]) for split in splits),
+        }
+
+
+def _provenance(results: Results) -> dict[str, str]:
+    """What the records say of where and with what they were made: each distinct value with its count."""
+    runs = [
+        cell.record.run for cell in find_records(results.outline, results.paths) if cell.record is not None
+    ]
+    if not runs:
+        return {}
+    told = {"Records": str(len(runs))}
+    for key in ("commit", "host", "device"):
+        told[key.capitalize()] = _counted(run.get(key) for run in runs)
+    packages = sorted({package for run in runs for package in run.get("versions", {})})
+    for package in packages:
+        told[package] = _counted(run.get("versions", {}).get(package) for run in runs)
+    total = sum(run.get("wall_seconds") or 0.0 for run in runs)
+    return told | {"Time in cells": f"{total / 60:.1f} minutes in all"}
+
+
+def _counted(values: Iterable[Any]) -> str:
+    counts = Counter("not recorded" if value is None else str(value) for value in values)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{value} ({n})" for value, n in counts.most_common())
+
+
+def _problems(results: Results) -> Iterable[dict[str, str]]:
+    columns = ("dataset", "encoder", "loss", "variant", "seed", "state", "stale", "reason")
+    for row in zip(*(results.cells[column].tolist() for column in columns), strict=True):
+        *names, seed, state, stale, reason = row
+        if state != "ok" or stale:
+            stale_words = "made with other settings, data or code than the study asks for now"
+            yield {
+                "cell": "/".join([*names, f"seed{seed}"]),
+                "state": "out of date" if state == "ok" else state,
+                "reason": stale_words if state == "ok" else reason,
+            }
