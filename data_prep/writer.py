@@ -197,8 +197,9 @@ class DatasetWriter:
             places.append(where)
 
     def note(self, sentence: str) -> None:
-        """A fact about this dataset for its card (how splits were made, for instance)."""
-        self.notes.append(sentence)
+        """A fact about this dataset for its card (how splits were made, for instance), said once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def finish(self, about: dict[str, Any]) -> dict[str, Any]:
         """Close everything and write the card (last of all files); returns the card."""

@@ -170,6 +170,7 @@ DROPPED = (
     re.compile(r"^\s*:?\s*[-=~^*]{3,}\s*$", re.MULTILINE),  # underlines
     re.compile(r"^\s*:\w+[^:\n]*:", re.MULTILINE),  # field lists
     re.compile(r"https?://\S+"),
+    re.compile(r"[-=]{3,}"),
     re.compile(r"\b\w+(?:\.\w+)+(?:\(\))?"),  # dotted names
     re.compile(rf"\b(?:{_NAMES})\b", re.IGNORECASE),
     re.compile(r"[^A-Za-z0-9 .,;:!?'()%/-]+"),

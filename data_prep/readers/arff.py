@@ -1,0 +1,225 @@
+"""ARFF files with the label list of Mulan's XML: dense and sparse rows, numeric and nominal attributes.
+
+Formats: waikato.github.io/weka-wiki/formats_and_processing/arff_stable and mulan.sourceforge.net/format.html.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from data_prep.errors import DataError, closest
+from data_prep.readers.lines import lines
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ATTRIBUTE = re.compile(r"""@attribute\s+('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\S+)\s+(.+)""", re.IGNORECASE)
+CELL = re.compile(r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,]*?)\s*(?:,|$)""")
+NUMERIC = {"numeric", "real", "integer"}
+YES = {"1", "yes", "true", "y", "t"}
+NO = {"0", "no", "false", "n", "f"}
+MAX_NOMINAL = 100  # an attribute with more values than this is an identifier, not a feature
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A column: `values` are those of a nominal attribute, None for a number."""
+
+    name: str
+    values: tuple[str, ...] | None
+
+
+def label_list(xml: Path) -> list[str]:
+    """The label names of Mulan's XML, hierarchies flattened, in order."""
+    try:
+        root = ElementTree.parse(xml).getroot()
+    except (ElementTree.ParseError, OSError) as error:
+        raise DataError(f"{xml}: cannot be read as XML ({error})") from None
+    names = [_unquoted(node.get("name", "")) for node in root.iter() if node.tag.split("}")[-1] == "label"]
+    if not names:
+        raise DataError(f"{xml}: lists no labels; expected <labels><label name=...></label></labels>")
+    return names
+
+
+class ArffFile:
+    """One file: its attributes, and its rows as feature vectors and label names."""
+
+    def __init__(self, path: Path, label_names: list[str]) -> None:
+        self.path = path
+        self.attributes = list(_attributes(path))
+        numbers = {attribute.name: number for number, attribute in enumerate(self.attributes)}
+        for label in label_names:
+            if label not in numbers:
+                raise DataError(
+                    f"{path}: label {label!r} is not among the attributes: {closest(label, numbers)}"
+                )
+        self._labels = {numbers[label]: label for label in label_names}
+        features = [number for number in range(len(self.attributes)) if number not in self._labels]
+        self.left_out = [self.attributes[number].name for number in features if self._is_identifier(number)]
+        self._columns: dict[int, int] = {}
+        self.width = 0
+        for number in features:
+            if not self._is_identifier(number):
+                self._columns[number] = self.width
+                self.width += self._column_count(number)
+        self.missing = 0
+
+    def count_rows(self) -> int:
+        """The number of rows, found without parsing them."""
+        return sum(1 for _ in _data_lines(self.path))
+
+    def rows(self) -> Iterator[tuple[str, np.ndarray, list[str]]]:
+        """Each row as (where, features (F,) float32, label names).
+
+        A nominal attribute with two values is one column, with more it is one column for each value. Missing
+        values (`?`) become 0 and are counted in `missing`.
+        """
+        omitted = {number: self._omitted(number) for number in range(len(self.attributes))}
+        labels_unsaid = {number: omitted[number] for number in self._labels if omitted[number].lower() in YES}
+        blank = self._encoded(omitted, "header")
+        for where, line in _data_lines(self.path):
+            sparse = line.startswith("{")
+            cells = self._sparse_cells(line, where) if sparse else self._dense_cells(line, where)
+            vector = self._encoded(cells, where, blank if sparse else None)
+            said = (
+                (number, cell) for number, cell in (labels_unsaid | cells).items() if number in self._labels
+            )
+            yield where, vector, [self._labels[n] for n, cell in said if self._is_set(cell, n, where)]
+
+    def _is_identifier(self, number: int) -> bool:
+        values = self.attributes[number].values
+        return values is not None and len(values) > MAX_NOMINAL
+
+    def _column_count(self, number: int) -> int:
+        values = self.attributes[number].values
+        return len(values) if values is not None and len(values) > 2 else 1
+
+    def _omitted(self, number: int) -> str:
+        """What a cell that is left out of a sparse row stands for: 0, or the first nominal value."""
+        values = self.attributes[number].values
+        return values[0] if values else "0"
+
+    def _encoded(self, cells: dict[int, str], where: str, base: np.ndarray | None = None) -> np.ndarray:
+        import numpy as np
+
+        vector = np.zeros(self.width, dtype=np.float32) if base is None else base.copy()
+        for number, cell in cells.items():
+            column = self._columns.get(number)
+            if column is None:
+                continue
+            if cell == "?":
+                self.missing += 1
+                vector[column : column + self._column_count(number)] = 0
+                continue
+            values = self.attributes[number].values
+            if values is None:
+                vector[column] = self._number(cell, number, where)
+            elif len(values) <= 2:
+                vector[column] = self._binary(cell, number, where)
+            else:
+                vector[column : column + len(values)] = 0
+                vector[column + self._value_index(cell, number, where)] = 1
+        return vector
+
+    def _number(self, cell: str, number: int, where: str) -> float:
+        try:
+            return float(cell)
+        except ValueError:
+            raise DataError(
+                f"{where}: {cell!r} is not a number (attribute {self.attributes[number].name})"
+            ) from None
+
+    def _value_index(self, cell: str, number: int, where: str) -> int:
+        attribute = self.attributes[number]
+        try:
+            return (attribute.values or ()).index(cell)
+        except ValueError:
+            valid = closest(cell, attribute.values or ())
+            raise DataError(
+                f"{where}: {cell!r} is not a value of attribute {attribute.name}: {valid}"
+            ) from None
+
+    def _binary(self, cell: str, number: int, where: str) -> int:
+        if cell.lower() in YES | NO:
+            return int(cell.lower() in YES)
+        return self._value_index(cell, number, where)
+
+    def _is_set(self, cell: str, number: int, where: str) -> bool:
+        if cell.lower().removesuffix(".0") not in YES | NO:
+            raise DataError(f"{where}: label {self._labels[number]} is {cell!r}, expected 0 or 1")
+        return cell.lower().removesuffix(".0") in YES
+
+    def _dense_cells(self, line: str, where: str) -> dict[int, str]:
+        cells = _cells(line)
+        if len(cells) != len(self.attributes):
+            raise DataError(f"{where}: {len(cells)} cells for {len(self.attributes)} attributes")
+        return dict(enumerate(cells))
+
+    def _sparse_cells(self, line: str, where: str) -> dict[int, str]:
+        found = {}
+        for pair in _cells(line.strip("{} \t")):
+            index, _, cell = pair.partition(" ")
+            if not index.isdigit() or int(index) >= len(self.attributes):
+                raise DataError(f"{where}: {pair!r} is not an attribute number (from 0) and a value")
+            found[int(index)] = _unquoted(cell.strip())
+        return found
+
+
+def _attributes(path: Path) -> Iterator[Attribute]:
+    for where, line in lines(path):
+        word = line.strip().lower()
+        if word.startswith("@data"):
+            return
+        if word.startswith("@attribute"):
+            match = ATTRIBUTE.fullmatch(line.strip())
+            if match is None:
+                raise DataError(f"{where}: cannot be read as '@attribute NAME TYPE'")
+            yield Attribute(_unquoted(match[1]), _nominal_values(match[2].strip(), where))
+    raise DataError(f"{path}: has no @data line")
+
+
+def _nominal_values(kind: str, where: str) -> tuple[str, ...] | None:
+    if kind.lower() in NUMERIC:
+        return None
+    if kind.startswith("{") and kind.endswith("}"):
+        return tuple(_cells(kind[1:-1]))
+    raise DataError(f"{where}: attribute type {kind!r} is not supported; numeric and {{nominal, values}} are")
+
+
+def _data_lines(path: Path) -> Iterator[tuple[str, str]]:
+    in_data = False
+    for where, line in lines(path):
+        stripped = line.strip()
+        if in_data and stripped and not stripped.startswith("%"):
+            yield where, stripped
+        in_data = in_data or stripped.lower().startswith("@data")
+
+
+def _cells(line: str) -> list[str]:
+    if not line.strip():
+        return []
+    if "'" not in line and '"' not in line:
+        return [cell.strip() for cell in line.split(",")]
+    found, position = [], 0
+    while position <= len(line):
+        match = CELL.match(line, position)
+        if match is None:
+            break
+        found.append(_unquoted(match[1]))
+        position = match.end()
+        if not match[0].rstrip().endswith(",") or position == len(line):
+            break
+    return found
+
+
+def _unquoted(text: str) -> str:
+    if len(text) == 1:
+        return text
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]
+    return re.sub(r"\\(.)", r"\1", text)
