@@ -103,16 +103,18 @@ def load_results(study: str) -> Results:
 
 def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     types: dict[str, str] = dict.fromkeys(columns, "str") | {"seed": "int64"}
-    types |= {column: "float64" for column in columns if column == "value"}
     types |= {column: "bool" for column in columns if column == "stale"}
     try:
-        frame = pd.read_csv(path, dtype=types, keep_default_na=False, float_precision="round_trip")
+        frame = pd.read_csv(path, dtype=types, keep_default_na=False)
     except FileNotFoundError:
         raise MlclError(f"{path}: is not there; aggregate the study's records first") from None
     except ValueError as error:
         raise MlclError(f"{path}: cannot be read ({error}); aggregate the study's records again") from None
     if tuple(frame.columns) != columns:
         raise MlclError(f"{path}: has other columns than {', '.join(columns)}; aggregate the records again")
+    if "value" in columns:
+        # Python's own reading of a float is exact; that of pandas is not in every version.
+        frame["value"] = [float(text) for text in frame["value"]]
     return frame
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlcl import reporting
 from mlcl.evaluation.metrics import evaluate_splits
 from mlcl.study import records
 from mlcl.study.files import write_json, write_text
@@ -18,7 +19,14 @@ from mlcl.study.paths import CellId, StudyPaths
 
 SOURCE = "metrics-1"
 LABELS = {"scenes": 6, "docs": 12}
-SKILL = {"bce": 0.30, "jaccard": 0.22, "reg": 0.26, "label_prior": 0.0, "random": -0.05, "random_encoder": 0.1}
+SKILL = {
+    "bce": 0.30,
+    "jaccard": 0.22,
+    "reg": 0.26,
+    "label_prior": 0.0,
+    "random": -0.05,
+    "random_encoder": 0.1,
+}
 
 
 @dataclass
@@ -124,9 +132,18 @@ class Grid:
         self._write(cell, status, reason, {}, None)
 
     def _write(
-        self, cell: CellId, status: str, reason: str | None, metrics: Mapping[str, Any], fingerprint: str | None
+        self,
+        cell: CellId,
+        status: str,
+        reason: str | None,
+        metrics: Mapping[str, Any],
+        fingerprint: str | None,
     ) -> None:
-        made_of = {"seed": cell.seed, "settings": {"training": {"epochs": 3}}, "dataset_fingerprint": cell.dataset}
+        made_of = {
+            "seed": cell.seed,
+            "settings": {"training": {"epochs": 3}},
+            "dataset_fingerprint": cell.dataset,
+        }
         result = {
             "id": str(cell),
             "study": self.study,
@@ -218,3 +235,39 @@ def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Grid:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
+
+
+def spoiled(grid: Grid) -> Grid:
+    """A study with two variants of which one row is skipped, a cell diverged, one is stale, three are missing."""
+    grid.variants = {"base": {}, "fraction_0.1": {"dataset": {"fraction": 0.1}}}
+    row = {"dataset": "docs", "encoder": "transformer", "loss": "jaccard", "variant": "fraction_0.1"}
+    grid.skipped = [row | {"reason": "jaccard has no fraction"}]
+    grid.plan().make_all()
+    grid.fail(
+        CellId("scenes", "cnn", "reg", "base", 1), "diverged", "the loss is NaN in epoch 3 & step_17 (100 %)"
+    )
+    grid.make(CellId("docs", "transformer", "bce", "base", 2), fingerprint="of-old")
+    for seed in grid.seeds:
+        grid.paths.record(CellId("docs", "transformer", "reg", "base", seed)).unlink()
+    return grid
+
+
+@pytest.fixture(scope="session")
+def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A spoiled study with all its outputs. Tests only read in it."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        spoiled(Grid())
+        reporting.aggregate("tiny", partial=True)
+        reporting.write_tables("tiny")
+        reporting.write_figures("tiny")
+        reporting.write_report("tiny")
+    return folder
+
+
+@pytest.fixture
+def finished(finished_folder: Path, monkeypatch: pytest.MonkeyPatch) -> StudyPaths:
+    """The paths of a finished study, with its folder as working directory."""
+    monkeypatch.chdir(finished_folder)
+    return StudyPaths("tiny")

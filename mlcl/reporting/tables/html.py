@@ -28,7 +28,7 @@ def _head(table: Table) -> Markup:
     for level in shown:
         groups = table.groups(level)
         if level == levels - 1:
-            stubs = Markup("").join(_button(stub) for stub in table.stubs)
+            stubs = Markup("").join(_button(stub, "stub") for stub in table.stubs)
             cells = Markup("").join(_button(text) for text, _ in groups)
         else:
             stubs = Markup("<td></td>") * len(table.stubs)
@@ -39,8 +39,9 @@ def _head(table: Table) -> Markup:
     return Markup("").join(lines)
 
 
-def _button(text: str) -> Markup:
-    return Markup('<th scope="col" aria-sort="none"><button type="button">{}</button></th>').format(text)
+def _button(text: str, kind: str = "value") -> Markup:
+    template = Markup('<th scope="col" class="{}" aria-sort="none"><button type="button">{}</button></th>')
+    return template.format(kind, text)
 
 
 def _row(row: Row, block: int) -> Markup:

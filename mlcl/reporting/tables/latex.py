@@ -81,6 +81,7 @@ def _head(source: str) -> str:
   \usepackage[a4paper,margin=15mm]{{geometry}}
   \usepackage{{booktabs,multirow,siunitx}}
   \pagestyle{{empty}}
+  \ifdefined\pdftrailerid\pdftrailerid{{}}\fi
   \begin{{document}}
   \expandafter\def\csname mlclend\endcsname{{\end{{document}}}}
 \fi"""

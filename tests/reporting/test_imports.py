@@ -1,0 +1,33 @@
+"""Reporting and metrics work where torch is not installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+EVERYTHING = (
+    "import sys, pkgutil, importlib, mlcl.reporting as r;"
+    "[importlib.import_module(m.name) for m in pkgutil.walk_packages(r.__path__, 'mlcl.reporting.')];"
+    "import mlcl.evaluation.metrics, mlcl.evaluation.rescore;"
+    "[getattr(r, name) for name in ('aggregate', 'write_tables', 'write_figures', 'write_report')];"
+    "sys.exit('torch' in sys.modules)"
+)
+
+
+def test_no_module_of_reporting_imports_torch():
+    assert subprocess.run([sys.executable, "-c", EVERYTHING], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["pandas", "matplotlib", "numpy", "jinja2"])
+def test_importing_the_package_alone_imports_nothing_heavy(module):
+    code = f"import sys, mlcl.reporting; sys.exit({module!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_unknown_entry_point_is_an_attribute_error():
+    import mlcl.reporting
+
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = mlcl.reporting.nonsense

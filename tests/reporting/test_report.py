@@ -1,0 +1,100 @@
+"""The report: what stands in it, and that it needs nothing but itself."""
+
+from __future__ import annotations
+
+import itertools
+from html.parser import HTMLParser
+
+from mlcl.reporting import aggregate, write_figures, write_report
+
+VOID = {"meta", "link", "img", "input", "br"}
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask for, and checks that every element is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def page_of(paths):
+    return Page(paths.report.read_text(encoding="utf-8"))
+
+
+def test_the_page_loads_nothing_from_elsewhere(finished):
+    page = page_of(finished)
+    sources = [
+        attrs["src"] for tag in ("img", "script", "iframe") for attrs in page.all(tag) if "src" in attrs
+    ]
+    assert all(source.startswith("data:") for source in sources)
+    assert all(attrs["href"].startswith("data:") for attrs in page.all("link"))
+    assert "http" not in finished.report.read_text(encoding="utf-8")
+
+
+def test_it_holds_every_number_of_the_table_and_says_what_is_missing(finished):
+    page = page_of(finished)
+    for text in (
+        "85.4",
+        "± 1.7",
+        "41 of 45 cells have a result",
+        "docs/transformer/reg/base/seed0",
+        "diverged",
+    ):
+        assert text in page.text
+    assert "the loss is NaN in epoch 3 & step_17 (100 %)" in page.text
+
+
+def test_pictures_have_alt_texts_headers_have_scopes_headings_are_in_order(finished):
+    page = page_of(finished)
+    assert page.all("img")
+    assert all(len(attrs["alt"]) > 30 for attrs in page.all("img"))
+    assert all("scope" in attrs for attrs in page.all("th"))
+    levels = [int(tag[1]) for tag, _ in page.tags if tag in ("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    assert page.all("html")[0]["lang"] == "en"
+
+
+def test_links_inside_the_page_lead_somewhere(finished):
+    page = page_of(finished)
+    ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    targets = [a["href"][1:] for a in page.all("a") if a.get("href", "").startswith("#")]
+    assert targets
+    assert set(targets) <= ids
+
+
+def test_text_from_a_study_is_never_taken_for_markup(grid):
+    grid.losses = ["bce"]
+    grid.plan().make_all()
+    grid.fail(grid.cells()[-1], "error", "<script>alert(1)</script>")
+    aggregate("tiny")
+    write_figures("tiny")
+    write_report("tiny")
+    assert "<script>alert" not in grid.paths.report.read_text()
+
+
+def test_no_record_at_all_gives_a_page_that_says_so(grid):
+    grid.plan()
+    aggregate("tiny", partial=True)
+    write_figures("tiny")
+    write_report("tiny")
+    assert "0 of 30 cells have a result" in page_of(grid.paths).text

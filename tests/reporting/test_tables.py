@@ -1,0 +1,212 @@
+"""Tables: what they show, and how LaTeX shows it.
+
+The golden files are made anew by `MLCL_UPDATE_GOLDEN=1 python -m pytest tests/reporting/test_tables.py`; look at
+the difference before committing it.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import statistics
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from mlcl.errors import MlclError
+from mlcl.reporting import aggregate, write_tables
+from mlcl.reporting.tables import latex, pdf
+from mlcl.reporting.tables.model import Column, Number, Row, Table, Text, letter
+from mlcl.reporting.tables.ranking import with_marks
+from mlcl.study.paths import CellId
+
+GOLDEN = Path(__file__).parent / "golden"
+needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+
+
+def read(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def independent(metric, y, p):
+    """By scikit-learn, from the definitions in docs/metrics.md."""
+    kept = y.any(axis=0)
+    guessed = p > 0.5
+    if metric == "micro_f1":
+        return sk.f1_score(y, guessed, average="micro")
+    if metric == "macro_f1":
+        return sk.f1_score(y[:, kept], guessed[:, kept], average="macro", zero_division=0)
+    return sk.average_precision_score(y[:, kept], p[:, kept], average="macro")
+
+
+def test_every_number_of_the_table_is_recomputed_from_stored_scores(finished):
+    checked = 0
+    for table in ("main", "variants"):
+        for row in read(finished.tables / f"{table}.csv"):
+            if not row["mean"]:
+                continue
+            encoder = "none" if row["loss"] == "label_prior" else row["encoder"]
+            values = []
+            for seed in range(3):
+                cell = CellId(row["dataset"], encoder, row["loss"], row.get("variant", "base"), seed)
+                if "seed 1" in row["notes"] and seed == 1:
+                    continue
+                with np.load(finished.cell(cell) / "scores.npz") as scores:
+                    values.append(independent(row["metric"], scores["test_labels"], scores["test_scores"]))
+            assert int(row["n"]) == len(values)
+            assert float(row["mean"]) == pytest.approx(statistics.fmean(values), abs=1e-9)
+            assert float(row["sd"]) == pytest.approx(statistics.stdev(values), abs=1e-9)
+            assert row["text"] == f"{100 * statistics.fmean(values):.1f}"
+            checked += 1
+    assert checked == 27 + 30
+
+
+@pytest.mark.parametrize("name", ["main.tex", "main.md", "variants.tex", "variants.md"])
+def test_tables_equal_their_golden_files(finished, name):
+    made = (finished.tables / name).read_text()
+    if os.environ.get("MLCL_UPDATE_GOLDEN"):
+        GOLDEN.mkdir(exist_ok=True)
+        (GOLDEN / name).write_text(made)
+    assert made == (GOLDEN / name).read_text()
+
+
+def test_the_same_numbers_stand_in_latex_markdown_and_csv(finished):
+    tex, md = ((finished.tables / f"main.{ending}").read_text() for ending in ("tex", "md"))
+    for row in read(finished.tables / "main.csv"):
+        if row["mean"]:
+            spread = f"{100 * float(row['sd']):.1f}"
+            assert row["text"] in tex
+            assert f"\\,{spread}" in tex
+            assert f"± {spread}" in md
+
+
+@needs_latex
+def test_the_table_compiles_alone(finished):
+    assert (finished.tables / "main.pdf").read_bytes().startswith(b"%PDF")
+
+
+@needs_latex
+def test_the_table_compiles_inside_another_document(finished, tmp_path):
+    (tmp_path / "paper.tex").write_text(
+        r"\documentclass{article}\usepackage{booktabs,multirow,siunitx}\begin{document}"
+        rf"Before. \input{{{(finished.tables / 'main.tex').resolve()}}} After, Table~\ref{{tab:tiny-main}}."
+        r"\end{document}"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+@needs_latex
+def test_the_same_table_gives_the_same_pdf(finished, tmp_path):
+    source = tmp_path / "main.tex"
+    shutil.copy(finished.tables / "main.tex", source)
+    first = pdf.compile_pdf(source).read_bytes()
+    assert pdf.compile_pdf(source).read_bytes() == first
+
+
+@needs_latex
+def test_a_fault_in_latex_is_an_error_with_the_engines_words(tmp_path):
+    source = tmp_path / "wrong.tex"
+    source.write_text(r"\documentclass{article}\begin{document}\nonsense\end{document}")
+    with pytest.raises(MlclError, match=r"(?s)wrong\.tex.*Undefined control sequence"):
+        pdf.compile_pdf(source)
+
+
+def test_without_an_engine_there_is_no_pdf_and_no_old_one_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    source = tmp_path / "main.tex"
+    source.write_text("")
+    source.with_suffix(".pdf").write_text("of old")
+    assert pdf.compile_pdf(source) is None
+    assert not source.with_suffix(".pdf").exists()
+
+
+def test_no_record_at_all_gives_tables_of_marks(grid):
+    grid.plan()
+    aggregate("tiny", partial=True)
+    write_tables("tiny")
+    rows = read(grid.paths.tables / "main.csv")
+    assert rows
+    assert all(row["text"] == "–" and row["notes"] == "not run yet" for row in rows)
+
+
+def test_a_row_with_a_missing_seed_shows_how_many_there_are_and_does_not_compete(finished):
+    rows = {(r["loss"], r["dataset"], r["metric"]): r for r in read(finished.tables / "main.csv")}
+    diverged = rows["reg", "scenes", "map"]
+    assert (diverged["n"], diverged["expected"], diverged["mark"]) == ("2", "3", "")
+    assert "2 of 3 seeds; seed 1: diverged (the loss is NaN" in diverged["notes"]
+    assert rows["bce", "scenes", "map"]["mark"] == "best"
+    assert rows["bce", "docs", "map"]["mark"] == ""
+    assert "out of date" in rows["bce", "docs", "map"]["notes"]
+
+
+def numbers(*values):
+    return [Number(value, 0.0, 3, 3) for value in values]
+
+
+def marks(cells):
+    return [cell.mark for cell in cells]
+
+
+def test_best_and_second_follow_the_direction_of_the_metric():
+    column, all_in = numbers(0.2, 0.5, 0.3), [True] * 3
+    assert marks(with_marks(column, all_in, higher_is_better=True)) == [None, "best", "second"]
+    assert marks(with_marks(column, all_in, higher_is_better=False)) == ["best", None, "second"]
+
+
+def test_baselines_and_incomplete_rows_get_no_mark():
+    assert marks(with_marks(numbers(0.2, 0.9, 0.3), [True, False, True], True)) == ["second", None, "best"]
+
+
+def test_equal_values_share_the_mark_and_one_competitor_has_nobody_to_beat():
+    assert marks(with_marks(numbers(0.5, 0.5, 0.3), [True] * 3, True)) == ["best", "best", None]
+    assert marks(with_marks(numbers(0.5, 0.3), [True, False], True)) == [None, None]
+
+
+def test_marks_are_given_by_the_full_value_not_by_the_printed_one():
+    assert marks(with_marks(numbers(0.50001, 0.50002), [True] * 2, True)) == ["second", "best"]
+
+
+def wide_table(columns):
+    return Table(
+        name="wide", label="tab:wide", caption="Wide & 100 %", stubs=("Loss",), levels=("dataset", "metric"),
+        columns=tuple(Column((f"d{i // 3}", f"m_{i}"), (f"d{i // 3}", f"m{i}")) for i in range(columns)),
+        blocks=((Row(("a_b",), ("a_b",), tuple(Number(0.05 * i, 0.11, 3, 3) for i in range(columns))),),),
+    )  # fmt: skip
+
+
+def test_wide_tables_are_cut_between_datasets():
+    assert [(p.start, p.stop) for p in wide_table(15).panels(6)] == [(0, 6), (6, 12), (12, 15)]
+    assert [(p.start, p.stop) for p in wide_table(8).panels(4)] == [(0, 3), (3, 6), (6, 8)]
+    assert [(p.start, p.stop) for p in wide_table(6).panels(2)] == [(0, 2), (2, 3), (3, 5), (5, 6)]
+
+
+@needs_latex
+def test_a_table_in_parts_compiles(tmp_path):
+    (tmp_path / "wide.tex").write_text(latex.render(wide_table(20), "nothing"))
+    assert pdf.compile_pdf(tmp_path / "wide.tex") is not None
+    assert "Part 4 of 4" in (tmp_path / "wide.tex").read_text()
+
+
+@needs_latex
+def test_every_special_character_of_a_reason_compiles(tmp_path):
+    nasty = r"\input{x} 50 % of a_b & c^d ~ #1 $x$ {y} <z> |w| ± × ↑ “q” … α 漢字 é"
+    table = Table(
+        name="nasty", label="tab:nasty", caption=nasty, stubs=("Loss",), levels=("metric",),
+        columns=(Column((nasty,), ("m",)),),
+        blocks=((Row((nasty,), ("x",), (Text(notes=(0,)),)),),), notes=(nasty,),
+    )  # fmt: skip
+    (tmp_path / "nasty.tex").write_text(latex.render(table, "nothing"))
+    assert pdf.compile_pdf(tmp_path / "nasty.tex") is not None
+
+
+def test_notes_are_lettered_beyond_z():
+    assert [letter(i) for i in (0, 1, 25, 26, 27, 52)] == ["a", "b", "z", "aa", "ab", "ba"]
