@@ -45,6 +45,8 @@ class Plan:
     about: About
     versions: Mapping[str, str]
     raw: tuple[Found, ...]
+    folder: Path
+    """The dataset's folder in the data root."""
 
 
 def plan(source: str, settings: Mapping[str, Any], data_root: Path, accept_local: bool) -> Recipe:
@@ -52,7 +54,7 @@ def plan(source: str, settings: Mapping[str, Any], data_root: Path, accept_local
 
     Raises:
         DataError: unknown dataset or setting (with the closest valid names), a wrong type or range, raw files
-            that are missing and cannot be downloaded, or that are not the published ones.
+            that are missing and may not be downloaded, or that are not the published ones.
     """
     return make_plan(source, settings, data_root, accept_local).recipe
 
@@ -62,7 +64,8 @@ def make_plan(name: str, given: Mapping[str, Any], data_root: Path, accept_local
     entry = registry.find(name)
     settings = validate(entry.source.settings, given, entry.preset, name)
     about = entry.source.about(settings) if callable(entry.source.about) else entry.source.about
-    raw = locate(name, entry.source.files(settings), _folder(entry, settings, data_root), about, accept_local)
+    folder = _folder(entry, settings, data_root)
+    raw = locate(name, entry.source.files(settings), folder, about, accept_local)
     versions = {package: _version(package, name) for package in entry.source.packages}
     values = settings.model_dump()
     modality = entry.source.modality
@@ -76,7 +79,7 @@ def make_plan(name: str, given: Mapping[str, Any], data_root: Path, accept_local
         title=about.title,
         accept_local=accept_local,
     )
-    return Plan(recipe, entry.source, settings, about, versions, tuple(raw))
+    return Plan(recipe, entry.source, settings, about, versions, tuple(raw), folder)
 
 
 def _folder(entry: registry.Entry, settings: Settings, data_root: Path) -> Path:

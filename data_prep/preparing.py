@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from data_prep import format as form
+from data_prep.download import download
 from data_prep.errors import DataError
 from data_prep.planning import Plan, Recipe, make_plan
+from data_prep.rawfiles import missing_message
 
 
 def prepare(recipe: Recipe, data_root: Path, out: Path) -> None:
@@ -23,7 +25,7 @@ def prepare(recipe: Recipe, data_root: Path, out: Path) -> None:
     another fingerprint in its place is replaced.
 
     Raises:
-        DataError: raw files that are missing or wrong, rows that cannot be read, a full disk, or raw files
+        DataError: raw files that are missing, wrong or cannot be downloaded, rows that cannot be read, a full disk, or raw files
             that changed since the recipe was made.
     """
     from filelock import FileLock
@@ -38,11 +40,28 @@ def prepare(recipe: Recipe, data_root: Path, out: Path) -> None:
             raise DataError(
                 f"dataset {recipe.source}: raw files or code changed since it was planned; start again"
             )
+        plan = _with_all_files(plan, Path(data_root))
         work = out.with_name(f"{out.name}.tmp")
         shutil.rmtree(work, ignore_errors=True)
         with _disk_errors(out), _removed_on_failure(work):
             _write(plan, work)
             _put_in_place(work, out)
+
+
+def _with_all_files(plan: Plan, data_root: Path) -> Plan:
+    """The plan after files that are not there were downloaded."""
+    absent = [
+        item.file for item in plan.raw if item.state == "absent" and item.file.urls and not item.file.optional
+    ]
+    if not absent:
+        return plan
+    try:
+        download(absent, plan.folder)
+    except DataError as error:
+        raise DataError(
+            f"{missing_message(plan.recipe.source, absent, plan.folder, plan.about)}; {error}"
+        ) from None
+    return make_plan(plan.recipe.source, plan.recipe.settings, data_root, plan.recipe.accept_local)
 
 
 def stored_fingerprint(folder: Path) -> str | None:

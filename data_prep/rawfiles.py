@@ -1,11 +1,13 @@
 """Finds a dataset's raw files in the data root and judges them: published, local, or missing."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from data_prep.checksums import content_digest, is_gzip
+from data_prep.download import recorded
 from data_prep.errors import DataError
 from data_prep.source import About, RawFile
 
@@ -33,12 +35,13 @@ def locate(
 ) -> list[Found]:
     """Every raw file of a dataset, judged.
 
-    Raises DataError, in one message for all of them, for files that are missing and cannot be downloaded, and
-    for files that are not the published ones unless `accept_local`.
+    Files that may be downloaded and are not there are `absent`. Raises DataError, in one message for all of
+    them, for files that are missing and may not be downloaded (or `MLCL_OFFLINE` is set), and for files that
+    are not the published ones unless `accept_local`.
     """
     found = [_judge(file, folder) for file in files]
     missing = [item.file for item in found if item.state == "absent" and not item.file.optional]
-    if missing:
+    if missing and (not all(file.urls for file in missing) or offline()):
         raise DataError(missing_message(name, missing, folder, about))
     local = [item for item in found if item.state == "local"]
     if local and not accept_local:
@@ -56,20 +59,34 @@ def missing_message(name: str, missing: Sequence[RawFile], folder: Path, about: 
     return f"dataset {name}: raw files are missing: {listed}; looked for in {folder}; to get them: {'; '.join(ways)}"
 
 
+def offline() -> bool:
+    """Whether the user said that nothing is to be downloaded: `MLCL_OFFLINE=1`."""
+    return os.environ.get("MLCL_OFFLINE", "") not in ("", "0")
+
+
 def _judge(file: RawFile, folder: Path) -> Found:
     path = _present(file, folder)
     if path is None:
-        return Found(file, folder / file.path, "absent", "absent")
+        # The same identity as after the download, so that a plan stays valid.
+        return Found(file, folder / file.path, "absent", _published_identity(file) if file.urls else "absent")
     unpack = path.is_file() and is_gzip(path) and not file.path.endswith((".gz", ".tgz"))
-    if not file.pinned:
-        return Found(file, path, "unpinned", f"sha256:{content_digest(path, unpack=unpack)[0]}")
-    algorithm, expected = ("sha256", file.sha256) if file.sha256 else ("md5", file.md5)
-    # A size that differs settles it without reading a file of many gigabytes twice.
-    if (file.size is None or unpack or path.stat().st_size == file.size) and (
-        content_digest(path, algorithm, unpack)[0] == expected
-    ):
-        return Found(file, path, "published", f"{algorithm}:{expected}")
-    return Found(file, path, "local", f"sha256:{content_digest(path, unpack=unpack)[0]}")
+    if file.pinned:
+        algorithm, expected = ("sha256", file.sha256) if file.sha256 else ("md5", file.md5)
+        # A size that differs settles it without reading many gigabytes.
+        if (file.size is None or unpack or path.stat().st_size == file.size) and (
+            content_digest(path, algorithm, unpack)[0] == expected
+        ):
+            return Found(file, path, "published", _published_identity(file))
+    digest = content_digest(path, unpack=unpack)[0]
+    if not file.pinned and file.urls and recorded(folder, file, digest):
+        return Found(file, path, "unpinned", _published_identity(file))
+    return Found(file, path, "local" if file.pinned else "unpinned", f"sha256:{digest}")
+
+
+def _published_identity(file: RawFile) -> str:
+    if file.sha256:
+        return f"sha256:{file.sha256}"
+    return f"md5:{file.md5}" if file.md5 else f"url:{file.urls[0]}"
 
 
 def _present(file: RawFile, folder: Path) -> Path | None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("MLCL_OFFLINE", "1")  # no test reaches for the network by accident
+
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
