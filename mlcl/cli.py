@@ -68,6 +68,7 @@ def prepare(
 
     with _logged(log):
         if target.suffix == ".json":
+            _say(f"preparing {target.parent.name}")
             prepare_dataset(target)
             return
         planned = make_plan(target, data_root)
@@ -116,39 +117,51 @@ def evaluate(study: StudyArgument) -> None:
 def aggregate(study: StudyArgument, partial: bool = False, log: Log = None) -> None:
     """Collect the records into metrics.csv, costs.csv and cells.csv."""
     from mlcl import reporting
+    from mlcl.study.paths import StudyPaths
 
     with _logged(log):
-        reporting.aggregate(_planned_name(study), partial=partial)
+        name = _planned_name(study)
+        reporting.aggregate(name, partial=partial)
+        _say(f"{name}: collected the records in {StudyPaths(name).metrics_csv}")
 
 
 @app.command()
 def tables(study: StudyArgument, partial: bool = False, log: Log = None) -> None:
     """Write the tables; with --partial, from whatever records exist."""
     from mlcl import reporting
+    from mlcl.study.paths import StudyPaths
 
     with _logged(log):
         name = _planned_name(study)
         if partial:
             reporting.aggregate(name, partial=True)
         reporting.write_tables(name)
+        _say(f"{name}: tables in {StudyPaths(name).tables}/")
 
 
 @app.command()
 def figures(study: StudyArgument, log: Log = None) -> None:
     """Draw the figures from the collected metrics."""
     from mlcl import reporting
+    from mlcl.study.paths import StudyPaths
 
     with _logged(log):
-        reporting.write_figures(_planned_name(study))
+        name = _planned_name(study)
+        _say(f"{name}: drawing the figures")
+        reporting.write_figures(name)
+        _say(f"{name}: figures in {StudyPaths(name).figures}/")
 
 
 @app.command()
 def report(study: StudyArgument, log: Log = None) -> None:
     """Write the report, one self-contained HTML page."""
     from mlcl import reporting
+    from mlcl.study.paths import StudyPaths
 
     with _logged(log):
-        reporting.write_report(_planned_name(study))
+        name = _planned_name(study)
+        reporting.write_report(name)
+        _say(f"{name}: report in {StudyPaths(name).report}")
 
 
 @app.command()

@@ -183,20 +183,22 @@ class Grid:
                 "title": dataset.capitalize(),
                 "labels": [f"{dataset} label {i}" for i in range(LABELS[dataset])],
                 "splits": {
-                    split: split_card(train if split == "train" else dataset_labels(dataset, split, rows))
+                    split: split_card(
+                        dataset, train if split == "train" else dataset_labels(dataset, split, rows)
+                    )
                     for split, rows in (("train", 400), ("val", 150), ("test", 300))
                 },
             },
         )
 
 
-def split_card(labels: np.ndarray) -> dict[str, Any]:
+def split_card(dataset: str, labels: np.ndarray) -> dict[str, Any]:
     return {
         "examples": len(labels),
         "cardinality": float(labels.sum(1).mean()),
         "density": float(labels.mean()),
         "empty_rows": int((labels.sum(1) == 0).sum()),
-        "label_counts": labels.sum(0).tolist(),
+        "label_counts": {f"{dataset} label {i}": int(count) for i, count in enumerate(labels.sum(0))},
     }
 
 

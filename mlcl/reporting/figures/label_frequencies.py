@@ -24,7 +24,7 @@ def draw(results: Results) -> Iterator[Figure]:
 
 def _one(dataset: str, card: dict[str, Any]) -> Figure:
     names: list[str] = card["labels"]
-    shares = {split: _shares(card["splits"][split]) for split in SPLITS if split in card["splits"]}
+    shares = {split: _shares(card["splits"][split], names) for split in SPLITS if split in card["splits"]}
     order = np.argsort(-shares["train"], kind="stable")
     few = len(names) <= MOST_NAMES
     canvas = style.new_canvas(style.ONE_COLUMN, 0.9 + 0.16 * len(names) if few else 2.2)
@@ -53,8 +53,9 @@ def _one(dataset: str, card: dict[str, Any]) -> Figure:
     )
 
 
-def _shares(split: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.asarray(split["label_counts"], dtype=float) / max(split["examples"], 1)
+def _shares(split: dict[str, Any], names: list[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    counts = np.array([split["label_counts"][name] for name in names], dtype=float)
+    return counts / max(split["examples"], 1)
 
 
 def _named(ax: Axes, names: list[str], shares: dict[str, Any]) -> None:
