@@ -8,7 +8,7 @@ the expectation over all orders of the tied.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -42,15 +42,7 @@ def evaluate(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike = THRES
     predicted where its score lies above. Raises MetricsError for other shapes, labels that are not 0 or 1,
     and scores that are not finite or not in [0, 1].
     """
-    y, p = _checked(labels, scores)
-    return (
-        _decisions(y, p > np.asarray(thresholds))
-        | _top_decisions(y, p)
-        | _label_rankings(y, p)
-        | _row_rankings(y, p)
-        | _set_size_bands(y, p)
-        | {"ece": _expected_calibration_error(y, p)}
-    )
+    return _evaluate(_Split.of(labels, scores), np.asarray(thresholds))
 
 
 def evaluate_splits(
@@ -66,16 +58,18 @@ def evaluate_splits(
     training, both splits have metrics by label frequency and, with the number of training rows,
     propensity-scored precision.
     """
-    result = {"val": evaluate(*val), "test": evaluate(*test)}
-    y, p = _checked(*test)
-    for name, thresholds in (("tuned", best_thresholds(*val)), ("oracle", best_thresholds(*test))):
-        result["test"] |= {f"{metric}_{name}": v for metric, v in _decisions(y, p > thresholds).items()}
+    splits = {"val": _Split.of(*val), "test": _Split.of(*test)}
+    result = {name: _evaluate(split, np.asarray(THRESHOLD)) for name, split in splits.items()}
+    on_test = splits["test"]
+    for name, tuned_on in (("tuned", splits["val"]), ("oracle", on_test)):
+        decided = _decisions(on_test.y, on_test.p > _best_thresholds(tuned_on))
+        result["test"] |= {f"{metric}_{name}": value for metric, value in decided.items()}
     if train_counts is not None:
-        for split, (labels, scores) in {"val": val, "test": test}.items():
-            y, p = _checked(labels, scores)
-            result[split] |= _frequency_bands(y, p, np.asarray(train_counts))
+        counts = np.asarray(train_counts)
+        for name, split in splits.items():
+            result[name] |= _frequency_bands(split, counts)
             if train_examples:
-                result[split] |= _propensity_scored(y, p, np.asarray(train_counts), train_examples)
+                result[name] |= _propensity_scored(split, counts, train_examples)
     return result
 
 
@@ -84,17 +78,65 @@ def best_thresholds(labels: ArrayLike, scores: ArrayLike) -> Floats:
 
     A threshold lies halfway to the next lower score. Among equally good ones the highest is taken.
     """
-    y, p = _checked(labels, scores)
-    thresholds = np.full(y.shape[1], THRESHOLD, dtype=p.dtype)
-    for label, ranking in _rankings_of_labels(y, p):
+    return _best_thresholds(_Split.of(labels, scores))
+
+
+def _evaluate(split: _Split, thresholds: NDArray[Any]) -> dict[str, float]:
+    y, p = split.y, split.p
+    return (
+        _decisions(y, p > thresholds)
+        | _top_decisions(y, p)
+        | _label_rankings(split)
+        | _row_rankings(split)
+        | _set_size_bands(split)
+        | {"ece": _expected_calibration_error(y, p)}
+    )
+
+
+def _best_thresholds(split: _Split) -> Floats:
+    p = split.p
+    thresholds = np.full(p.shape[1], THRESHOLD, dtype=p.dtype)
+    for label, ranking in split.rankings.items():
         f1 = 2 * ranking.positives_above / (ranking.rows_above + ranking.positives)
         best = np.flatnonzero(f1 == f1.max())[-1]
         rank = ranking.rows_above[best]
         score = ranking.ascending[-rank]
-        below = ranking.ascending[-rank - 1] if rank < len(y) else p.dtype.type(0)
+        below = ranking.ascending[-rank - 1] if rank < len(p) else p.dtype.type(0)
         midpoint = (score + below) / 2
         thresholds[label] = midpoint if midpoint < score else below
     return thresholds
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Labels and scores of a split, checked, and the rankings that several metrics share."""
+
+    y: Bools
+    p: Floats
+
+    @classmethod
+    def of(cls, labels: ArrayLike, scores: ArrayLike) -> _Split:
+        return cls(*_checked(labels, scores))
+
+    def part(self, rows: NDArray[Any]) -> _Split:
+        return _Split(self.y[rows], self.p[rows])
+
+    @cached_property
+    def rankings(self) -> dict[int, _Ranking]:
+        """label -> its ranking of the rows, for the labels that have a positive."""
+        y, p = np.asfortranarray(self.y), np.asfortranarray(self.p)
+        return {
+            int(label): _Ranking(np.sort(p[:, label]), np.sort(p[y[:, label], label]))
+            for label in np.flatnonzero(y.any(axis=0))
+        }
+
+    @cached_property
+    def average_precisions(self) -> dict[int, float]:
+        return {label: ranking.average_precision() for label, ranking in self.rankings.items()}
+
+    @cached_property
+    def places(self) -> _Places:
+        return _Places.of(self.y, self.p)
 
 
 # --- Decisions: what is predicted, and what is there ---------------------------------------------------------
@@ -149,6 +191,10 @@ def _top_decisions(y: Bools, p: Floats, k: int = 3) -> dict[str, float]:
     return {f"{metric}_top{k}": value for metric, value in result.items()}
 
 
+def _f1_of_labels(y: Bools, predicted: Bools) -> Floats:
+    return _f1(_count(y & predicted, 0), _count(y, 0), _count(predicted, 0), undefined=0.0)
+
+
 def _f1(true: Any, positives: Any, guessed: Any, undefined: float) -> Floats:
     """2 TP / (positives + predicted); `undefined` where nothing is there and nothing was predicted."""
     total = np.asarray(positives + guessed)
@@ -194,21 +240,16 @@ class _Ranking:
         return _mean(beaten) / self.negatives
 
 
-def _rankings_of_labels(y: Bools, p: Floats) -> Iterator[tuple[int, _Ranking]]:
-    for label in np.flatnonzero(y.any(axis=0)):
-        column = np.ascontiguousarray(p[:, label])
-        yield int(label), _Ranking(np.sort(column), np.sort(column[y[:, label]]))
-
-
-def _label_rankings(y: Bools, p: Floats) -> dict[str, float]:
+def _label_rankings(split: _Split) -> dict[str, float]:
     """mAP and AUC: macro over the labels that have a positive (AUC: a negative, too), micro over all pairs."""
-    rankings = [ranking for _, ranking in _rankings_of_labels(y, p)]
-    if not rankings:
+    if not split.rankings:
         return {}
-    result = {"map": _mean([ranking.average_precision() for ranking in rankings])}
-    pooled = _Ranking(np.sort(p, axis=None), np.sort(p[y]))
-    result["micro_map"] = pooled.average_precision()
-    if areas := [ranking.auc() for ranking in rankings if ranking.negatives]:
+    pooled = _Ranking(np.sort(split.p, axis=None), np.sort(split.p[split.y]))
+    result = {
+        "map": _mean(list(split.average_precisions.values())),
+        "micro_map": pooled.average_precision(),
+    }
+    if areas := [ranking.auc() for ranking in split.rankings.values() if ranking.negatives]:
         result |= {"macro_auc": _mean(areas), "micro_auc": pooled.auc()}
     return result
 
@@ -249,14 +290,15 @@ def _compare(y: Bools, p: Floats, row: Ints, label: Ints) -> tuple[Ints, Ints, I
     return above, _count(as_high, 1) - above, _count(as_high & y[row], 1)
 
 
-def _row_rankings(y: Bools, p: Floats) -> dict[str, float]:
+def _row_rankings(split: _Split) -> dict[str, float]:
     """LRAP, coverage error, ranking loss, one-error, P@k, R@k, nDCG@k: means over the rows that have a label."""
+    y = split.y
     if not y.any():
         return {}
     sizes = _count(y, 1)
     there = sizes > 0
     n, size = len(y), sizes[there]
-    places = _Places.of(y, p)
+    places = split.places
 
     def per_row(values: NDArray[Any]) -> NDArray[Any]:
         return np.bincount(places.row, weights=values, minlength=n)[there]
@@ -284,14 +326,14 @@ def _row_rankings(y: Bools, p: Floats) -> dict[str, float]:
     return result
 
 
-def _propensity_scored(y: Bools, p: Floats, counts: Ints, examples: int) -> dict[str, float]:
+def _propensity_scored(split: _Split, counts: Ints, examples: int) -> dict[str, float]:
     """PSP@k (Jain et al. 2016, A = 0.55, B = 1.5) as a fraction of the best that can be reached."""
     a, b = 0.55, 1.5
     c = (np.log(examples) - 1) * (b + 1) ** a
     weights = 1 + c * np.exp(-a * np.log(counts + b))
+    y, places = split.y, split.places
     if not y.any():
         return {}
-    places = _Places.of(y, p)
     gains_of_rows = np.sort(np.where(y, weights, 0.0), axis=1)[:, ::-1]
     result = {}
     for k in TOP:
@@ -315,38 +357,40 @@ def frequency_bands(train_counts: ArrayLike) -> dict[str, Ints]:
     return dict(zip(("head", "medium", "tail"), np.array_split(order, 3), strict=True))
 
 
-def _frequency_bands(y: Bools, p: Floats, train_counts: Ints) -> dict[str, float]:
-    if train_counts.shape != (y.shape[1],):
+def _frequency_bands(split: _Split, train_counts: Ints) -> dict[str, float]:
+    if train_counts.shape != (split.y.shape[1],):
         raise MetricsError(
-            f"train_counts: one for each of the {y.shape[1]} labels, not shape {train_counts.shape}"
+            f"train_counts: one for each of the {split.y.shape[1]} labels, not shape {train_counts.shape}"
         )
-    bands = frequency_bands(train_counts)
-    return _of_bands({name: (y[:, labels], p[:, labels]) for name, labels in bands.items()})
-
-
-def _set_size_bands(y: Bools, p: Floats) -> dict[str, float]:
-    sizes = _count(y, 1)
-    rows = {name: (sizes >= low) & (sizes <= high) for name, (low, high) in SET_SIZES.items()}
-    return _of_bands({f"size_{name}": (y[chosen], p[chosen]) for name, chosen in rows.items()})
-
-
-def _of_bands(bands: Mapping[str, tuple[Bools, Floats]]) -> dict[str, float]:
-    """macro-F1 and mAP of each part that has a positive."""
+    f1 = _f1_of_labels(split.y, split.p > THRESHOLD)
     result = {}
-    for name, (y, p) in bands.items():
-        if y.any():
-            result[f"macro_f1_{name}"] = _decisions(y, p > THRESHOLD)["macro_f1"]
-            precisions = [ranking.average_precision() for _, ranking in _rankings_of_labels(y, p)]
-            result[f"map_{name}"] = _mean(precisions)
+    for name, labels in frequency_bands(train_counts).items():
+        if there := [label for label in labels.tolist() if label in split.rankings]:
+            result[f"macro_f1_{name}"] = _mean(f1[there])
+            result[f"map_{name}"] = _mean([split.average_precisions[label] for label in there])
+    return result
+
+
+def _set_size_bands(split: _Split) -> dict[str, float]:
+    sizes = _count(split.y, 1)
+    result = {}
+    for name, (low, high) in SET_SIZES.items():
+        part = split.part((sizes >= low) & (sizes <= high))
+        if part.rankings:
+            f1 = _f1_of_labels(part.y, part.p > THRESHOLD)
+            result[f"macro_f1_size_{name}"] = _mean(f1[list(part.rankings)])
+            result[f"map_size_{name}"] = _mean(list(part.average_precisions.values()))
     return result
 
 
 def _expected_calibration_error(y: Bools, p: Floats) -> float:
     """Mean distance of score and frequency over all pairs, in bins of equal width."""
-    bins = np.minimum((p * ECE_BINS).astype(np.int64), ECE_BINS - 1).ravel()
-    scores = np.bincount(bins, weights=p.ravel(), minlength=ECE_BINS)
-    found = np.bincount(bins, weights=y.ravel(), minlength=ECE_BINS)
-    return float(np.abs(scores - found).sum() / y.size)
+    gaps = np.zeros(ECE_BINS)
+    for rows in _parts(*y.shape):
+        bins = np.minimum((p[rows] * ECE_BINS).astype(np.int64), ECE_BINS - 1).ravel()
+        gaps += np.bincount(bins, weights=p[rows].ravel(), minlength=ECE_BINS)
+        gaps -= np.bincount(bins, weights=y[rows].ravel(), minlength=ECE_BINS)
+    return float(np.abs(gaps).sum() / y.size)
 
 
 # --- Small things --------------------------------------------------------------------------------------------

@@ -12,9 +12,20 @@ from numpy.typing import NDArray
 
 from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import MetricsError, evaluate_splits
+from mlcl.evaluation.representation import evaluate_embeddings
 from mlcl.study import records
+from mlcl.study.paths import CellId, StudyPaths
 
 KEYS = ("val_scores", "val_labels", "test_scores", "test_labels")
+
+
+def rescore_study(study: str) -> int:
+    """Brings the metrics of all records of a planned study up to date; returns how many were not."""
+    paths = StudyPaths(study)
+    outline = json.loads(paths.outline.read_text(encoding="utf-8"))
+    cells = [paths.cell(CellId.parse(cell["id"])) for cell in outline["cells"]]
+    made = [folder for folder in cells if (folder / "metrics.json").exists()]
+    return sum(rescore(folder, outline["metrics_source"]) for folder in made)
 
 
 def rescore(folder: Path, metrics_source: str) -> bool:
@@ -32,19 +43,22 @@ def rescore(folder: Path, metrics_source: str) -> bool:
 
 
 def metrics_of(folder: Path) -> records.Metrics:
-    """split -> metric -> value, from `scores.npz` and, for metrics by label frequency, the dataset's card."""
+    """split -> metric -> value, from what lies beside a record: `scores.npz`, `embeddings.npz` if it was kept, and
+    for metrics by label frequency the dataset's card."""
     file = folder / records.SCORES
     scores = read_scores(file)
     counts, examples = _training_counts(folder)
+    labels = {split: scores[f"{split}_labels"] for split in ("val", "test")}
     try:
-        return evaluate_splits(
-            (scores["val_labels"], scores["val_scores"]),
-            (scores["test_labels"], scores["test_scores"]),
-            counts,
-            examples,
+        metrics = evaluate_splits(
+            (labels["val"], scores["val_scores"]), (labels["test"], scores["test_scores"]), counts, examples
         )
+        if (embeddings := read_embeddings(folder / records.EMBEDDINGS)) is not None:
+            splits = [(labels[split], embeddings[split]) for split in ("val", "test")]
+            metrics["test"] |= evaluate_embeddings(*splits)
     except MetricsError as error:
         raise RecordError(f"{file}: {error}") from None
+    return metrics
 
 
 def read_scores(file: Path) -> dict[str, NDArray[Any]]:
@@ -64,6 +78,19 @@ def read_scores(file: Path) -> dict[str, NDArray[Any]]:
     if kind != "probability":
         raise RecordError(f"{file}: scores_kind is '{kind}', and metrics are defined for 'probability'")
     return arrays
+
+
+def read_embeddings(file: Path) -> dict[str, NDArray[Any]] | None:
+    """Embeddings (N, D) of both splits; None if they were not kept. Raises RecordError if the file is broken."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return {split: stored[split] for split in ("val", "test")}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise RecordError(
+            f"{file}: cannot be read ({error}); remove the record, and the cell is made again"
+        ) from None
 
 
 def _training_counts(folder: Path) -> tuple[list[int] | None, int | None]:

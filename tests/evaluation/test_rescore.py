@@ -9,8 +9,11 @@ import pytest
 
 from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import evaluate_splits
-from mlcl.evaluation.rescore import rescore
+from mlcl.evaluation.representation import evaluate_embeddings
+from mlcl.evaluation.rescore import rescore, rescore_study
 from mlcl.study import records
+from mlcl.study.files import write_json
+from mlcl.study.paths import StudyPaths
 
 
 @pytest.fixture
@@ -78,6 +81,30 @@ def test_the_datasets_card_adds_metrics_by_label_frequency(folder):
     expected = evaluate_splits(*splits(folder), [50, 40, 30, 20, 10], 100)
     assert records.read(folder / "metrics.json").metrics == expected
     assert "macro_f1_tail" in expected["test"]
+
+
+def test_embeddings_that_were_kept_add_representation_metrics(folder):
+    rng = np.random.default_rng(1)
+    kept = {split: rng.normal(size=(40, 8)).astype(np.float16) for split in ("val", "test")}
+    np.savez(folder / "embeddings.npz", **kept)
+    rescore(folder, "new")
+    metrics = records.read(folder / "metrics.json").metrics
+    (y_val, _), (y_test, _) = splits(folder)
+    expected = evaluate_embeddings((y_val, kept["val"]), (y_test, kept["test"]))
+    assert {name: metrics["test"][name] for name in expected} == expected
+    assert "knn_macro_f1" in expected
+
+
+def test_a_study_is_rescored_as_a_whole(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = [{"id": f"scenes/cnn/bce/base/seed{seed}"} for seed in (0, 1)]
+    write_json(StudyPaths("tiny").outline, {"cells": cells, "metrics_source": "new"})
+    (tmp_path / "results").mkdir()
+    (tmp_path / "scenes").rename(tmp_path / "moved")
+    (tmp_path / "results" / "tiny").mkdir()
+    (tmp_path / "moved").rename(tmp_path / "results" / "tiny" / "scenes")
+    assert rescore_study("tiny") == 1
+    assert rescore_study("tiny") == 0
 
 
 def spoil(folder, **changes):
