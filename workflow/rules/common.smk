@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 shell.prefix(
     f"export PATH={Path(sys.executable).parent}:$PATH "
-    f"PYTHONPATH={workflow.basedir}${{PYTHONPATH:+:$PYTHONPATH}}; "
+    f"PYTHONPATH={workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )
 
 from mlcl.errors import MlclError
