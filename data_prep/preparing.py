@@ -25,8 +25,8 @@ def prepare(recipe: Recipe, data_root: Path, out: Path) -> None:
     another fingerprint in its place is replaced.
 
     Raises:
-        DataError: raw files that are missing, wrong or cannot be downloaded, rows that cannot be read, a full disk, or raw files
-            that changed since the recipe was made.
+        DataError: raw files that are missing, wrong or cannot be downloaded, or that changed since the recipe
+            was made; rows that cannot be read; a full disk.
     """
     from filelock import FileLock
 

@@ -56,7 +56,8 @@ def missing_message(name: str, missing: Sequence[RawFile], folder: Path, about: 
     ways = [about.by_hand] if about.by_hand else []
     ways += [f"download {' '.join(urls)}"] if urls else []
     ways += [f"see {about.homepage}"] if about.homepage else []
-    return f"dataset {name}: raw files are missing: {listed}; looked for in {folder}; to get them: {'; '.join(ways)}"
+    hint = f"to get them: {'; '.join(ways)}" if ways else "check the paths in the dataset's settings"
+    return f"dataset {name}: raw files are missing: {listed}; looked for in {folder}; {hint}"
 
 
 def offline() -> bool:

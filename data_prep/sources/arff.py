@@ -1,0 +1,51 @@
+"""The user's own vectors in ARFF files, labels listed by Mulan's XML or by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from data_prep.errors import DataError
+from data_prep.readers.arff import ArffFile, label_list
+from data_prep.source import RawPaths, Source
+from data_prep.sources._own import OwnSettings, own_about, own_files, parts, splits_of
+
+if TYPE_CHECKING:
+    from data_prep.writer import DatasetWriter
+
+
+class ArffSettings(OwnSettings):
+    """Where the files are, and which attributes are labels."""
+
+    path: str = Field(description="the ARFF file; its training rows where test_path is given")
+    test_path: str = Field(default="", description="an ARFF file of test rows")
+    val_path: str = Field(default="", description="an ARFF file of validation rows")
+    xml: str = Field(default="", description="Mulan's list of labels")
+    labels: list[str] = Field(default=[], description="or: the names of the attributes that are labels")
+
+
+def prepare(settings: ArffSettings, raw: RawPaths, writer: DatasetWriter) -> None:
+    """Write the rows in the files' order."""
+    if bool(settings.xml) == bool(settings.labels):
+        raise DataError("arff: say either xml (Mulan's list of labels) or labels (names of attributes)")
+    labels = label_list(raw[settings.xml]) if settings.xml else settings.labels
+    writer.labels(labels)
+    given = parts(settings, settings.path, settings.val_path, settings.test_path, dict(raw))
+    for name, path in given.items():
+        table = ArffFile(path, labels)
+        splits = splits_of(settings, name, table.count_rows(), given)
+        for number, (where, vector, positives) in enumerate(table.rows()):
+            writer.split(splits[number]).add(f"{name}-{number}", positives, vector, where=where)
+        if table.missing:
+            writer.warn(f"missing values in {path.name}, read as 0", f"{table.missing} cells")
+
+
+SOURCE = Source(
+    about=lambda settings: own_about(settings, settings.path),
+    modality="vector",
+    settings=ArffSettings,
+    files=lambda settings: own_files(settings.path, settings.val_path, settings.test_path, settings.xml),
+    folder=lambda settings: "",
+    prepare=prepare,
+)

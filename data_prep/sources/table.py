@@ -1,0 +1,77 @@
+"""The user's own texts or images in a table: CSV, TSV, JSON Lines or Parquet.
+
+A column holds the text, or the name of an image file; labels are columns of 0 and 1, or one column of lists.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from data_prep.errors import DataError
+from data_prep.format import SPLITS
+from data_prep.readers.images import Picture, add_pictures
+from data_prep.readers.tables import cell
+from data_prep.readers.text import Cleaning, clean
+from data_prep.source import Modality, RawPaths, Source
+from data_prep.sources._own import LabelColumns, OwnRow, labelled_rows, own_about, own_files, parts
+
+if TYPE_CHECKING:
+    from data_prep.writer import DatasetWriter
+
+
+class TableSettings(LabelColumns):
+    """Where the table is and what its columns mean."""
+
+    path: str = Field(description="the table; its training rows where test_path is given")
+    test_path: str = Field(default="", description="a table of test rows")
+    val_path: str = Field(default="", description="a table of validation rows")
+    text: str = Field(default="", description="the column with the text")
+    file: str = Field(default="", description="or: the column with the name of an image file in the folder")
+    folder: str = Field(default="", description="where those files lie")
+    cleaning: Cleaning = Field(default="plain", description="of the text: plain, or r1 (ASCII, lower case)")
+    size: int = Field(default=224, ge=8, le=1024, description="height and width of the stored images")
+
+
+def modality(settings: TableSettings) -> Modality:
+    """Texts or images, by the column that is named; raises DataError unless it is exactly one."""
+    if bool(settings.text) == bool(settings.file):
+        raise DataError(
+            "table: say either text (the column with the text) or file (the column with image files)"
+        )
+    if settings.file and not settings.folder:
+        raise DataError("table: file needs folder: where the image files lie")
+    return "text" if settings.text else "image"
+
+
+def prepare(settings: TableSettings, raw: RawPaths, writer: DatasetWriter) -> None:
+    """Write the rows in the table's order."""
+    tables = parts(settings, settings.path, settings.val_path, settings.test_path, dict(raw))
+    rows = labelled_rows(settings, tables, writer)
+    if settings.text:
+        for item in rows:
+            text = clean(str(cell(item.row, settings.text, item.where) or ""), settings.cleaning)
+            writer.split(item.split).add(item.row_id, item.labels, text, where=item.where)
+        return
+    items = list(rows)
+    for split in SPLITS:
+        pictures = (_picture(settings, raw, item) for item in items if item.split == split)
+        add_pictures(writer.split(split), pictures, settings.size)
+
+
+def _picture(settings: TableSettings, raw: RawPaths, item: OwnRow) -> Picture:
+    file = raw[settings.folder] / str(cell(item.row, settings.file, item.where))
+    if not file.is_file():
+        raise DataError(f"{item.where}: there is no file {file}")
+    return Picture(item.row_id, item.labels, file.read_bytes(), f"{item.where} ({file})")
+
+
+SOURCE = Source(
+    about=lambda settings: own_about(settings, settings.path),
+    modality=modality,
+    settings=TableSettings,
+    files=lambda settings: own_files(settings.path, settings.val_path, settings.test_path, settings.folder),
+    folder=lambda settings: "",
+    prepare=prepare,
+)

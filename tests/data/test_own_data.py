@@ -1,0 +1,317 @@
+"""The user's own data: every kind, and the page that documents them."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import data_prep
+from data_prep import DataError
+from mlcl.data import PreparedDataset, open_dataset
+
+REPOSITORY = Path(__file__).parents[2]
+TEXTS = [f"text number {number}" for number in range(20)]
+TAGS = [["a", "b"], ["b"], [], ["c", "b"]]
+
+
+def prepare(root: Path, source: str, **settings: object) -> PreparedDataset:
+    out = root / f"prepared_{len(list(root.glob('prepared_*')))}"
+    data_prep.prepare(data_prep.plan(source, settings, root, accept_local=False), root, out)
+    return open_dataset(out)
+
+
+def csv_table(path: Path, separator: str = ",") -> Path:
+    rows = [separator.join(["text", "tags", "a", "b", "c"])]
+    for number, text in enumerate(TEXTS):
+        tags = TAGS[number % 4]
+        rows.append(
+            separator.join([text, "|".join(tags), *("1" if label in tags else "0" for label in "abc")])
+        )
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def rows_of(dataset: PreparedDataset) -> dict[str, list[str]]:
+    """text -> labels, over all splits."""
+    return {
+        text: [dataset.label_names[number] for number in np.flatnonzero(labels)]
+        for split in map(dataset.__getitem__, ("train", "val", "test"))
+        for text, labels in zip(split.texts, split.dense_labels(), strict=True)
+    }
+
+
+def test_tables_of_all_kinds_read_alike(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    csv_table(tmp_path / "t.csv")
+    csv_table(tmp_path / "t.tsv", "\t")
+    lists = [{"text": text, "tags": TAGS[number % 4]} for number, text in enumerate(TEXTS)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lists)), encoding="utf-8")
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(lists), tmp_path / "t.parquet")
+    expected = {text: sorted(TAGS[number % 4]) for number, text in enumerate(TEXTS)}
+    for name in ("t.csv", "t.tsv", "t.jsonl", "t.parquet"):
+        dataset = prepare(tmp_path, "table", path=name, text="text", label_list="tags", separator="|")
+        assert {text: sorted(labels) for text, labels in rows_of(dataset).items()} == expected
+        assert dataset.label_names == ["b", "a", "c"]  # by frequency
+        assert [len(dataset[split]) for split in ("train", "val", "test")] == [14, 2, 4]
+    columns = prepare(tmp_path, "table", path="t.csv", text="text", label_columns=["a", "b", "c"])
+    assert rows_of(columns) == expected
+    assert columns.card["warnings"]
+
+
+def test_splits_may_be_given_by_files_or_by_a_column(tmp_path: Path) -> None:
+    csv_table(tmp_path / "t.csv")
+    given = prepare(tmp_path, "table", path="t.csv", test_path="t.csv", text="text", label_columns=["a"])
+    assert [len(given[split]) for split in ("train", "val", "test")] == [18, 2, 20]
+    rows = "\n".join(f"x{n},{split},1" for n, split in enumerate(["train", "dev", "test", "Train"]))
+    (tmp_path / "s.csv").write_text(f"text,part,a\n{rows}\n", encoding="utf-8")
+    named = prepare(tmp_path, "table", path="s.csv", text="text", split="part", label_columns=["a"])
+    assert [list(named[split].texts) for split in ("train", "val", "test")] == [["x0", "x3"], ["x1"], ["x2"]]
+
+
+TABLE = {"path": "t.csv", "text": "text", "label_list": "tags"}
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "message"),
+    [
+        (b"text,tags\nhello\n", TABLE, r"t\.csv:2: 1 cells, the header has 2"),
+        (b"text,tags\na,b,c\n", TABLE, r"t\.csv:2: 3 cells, the header has 2"),
+        (b"text,tags\n\xe9t\xe9,b\n", TABLE, r"t\.csv:2: not UTF-8"),
+        (b"txt,tags\n" + b"a,b\n" * 9, TABLE, r"t\.csv:2: there is no column 'text': did you mean txt"),
+        (b"text,text\na,b\n", TABLE, "column names occur twice"),
+        (b"text,tags\na,c\n", {**TABLE, "labels": ["a", "b"]}, r"t\.csv:2: label 'c' is not in the list"),
+        (b"text,tags\na,b\n", {**TABLE, "label_columns": ["b"]}, "say either label_columns"),
+        (
+            b"text,tags\na,x\n",
+            {"path": "t.csv", "text": "text", "label_columns": ["tags"]},
+            "'x', expected 0 or 1",
+        ),
+        (b"text,tags\na,b\nb,b\n", TABLE, "would be empty"),
+        (b"text,tags,n\n" + b"a,b,1\n" * 9, {**TABLE, "id": "n"}, "the id '1' (occurs twice|is in)"),
+        (b"text,tags,s\na,b,trial\n", {**TABLE, "split": "s"}, "split 'trial'"),
+        (
+            b"",
+            {**TABLE, "path": "t.xlsx"},
+            r"raw files are missing: t\.xlsx; looked for in .*check the paths",
+        ),
+        (b"text,tags\n", {"path": "t.csv", "label_list": "tags"}, "say either text .* or file"),
+    ],
+)
+def test_a_wrong_table_is_an_error_with_its_row(
+    tmp_path: Path, content: bytes, settings: dict, message: str
+) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        prepare(tmp_path, "table", **settings)
+
+
+def test_csv_with_crlf_quotes_and_line_breaks_in_cells(tmp_path: Path) -> None:
+    cells = '"a ""quoted"", line\r\nbreak",x\r\n5" disk,x\r\nplain,x\r\n' + "more,x\r\n" * 7
+    (tmp_path / "t.csv").write_bytes(("\ufefftext,tags\r\n" + cells).encode())
+    texts = rows_of(prepare(tmp_path, "table", **TABLE))
+    assert {'a "quoted", line break', '5" disk', "plain", "more"} == set(texts)
+
+
+def picture(value: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (10, 8), (value, 0, 0)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    for number in range(12):
+        (tmp_path / "photos" / f"{number}.png").write_bytes(picture(10 * number))
+    rows = "\n".join(f"{number}.png,{number % 2},{number % 3 == 0:d}" for number in range(12))
+    (tmp_path / "photos.csv").write_text(f"name,cat,dog\n{rows}\n", encoding="utf-8")
+    return tmp_path
+
+
+def shown(dataset: PreparedDataset) -> dict[int, list[int]]:
+    """The red value of each image -> its labels."""
+    return {
+        int(pixels[0, 0, 0]) // 10: labels.tolist()
+        for split in map(dataset.__getitem__, ("train", "val", "test"))
+        for pixels, labels in zip(split.images, split.dense_labels(), strict=True)
+    }
+
+
+def test_images_with_a_table_a_coco_json_or_voc_files(photos: Path) -> None:
+    expected = {number: [number % 2, int(number % 3 == 0)] for number in range(12)}
+    columns = {"label_columns": ["cat", "dog"], "size": 8}
+    first = prepare(photos, "images", folder="photos", table="photos.csv", file="name", **columns)
+    second = prepare(photos, "table", path="photos.csv", folder="photos", file="name", **columns)
+    coco = {
+        "images": [{"id": number, "file_name": f"{number}.png"} for number in range(12)],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}],
+        "annotations": [
+            {"image_id": number, "category_id": category}
+            for number, labels in expected.items()
+            for category, label in zip((1, 3), labels, strict=True)
+            if label
+        ],
+    }
+    (photos / "coco.json").write_text(json.dumps(coco), encoding="utf-8")
+    third = prepare(photos, "images", folder="photos", coco="coco.json", size=8)
+    (photos / "xml").mkdir()
+    for number, labels in expected.items():
+        objects = [
+            f"<object><name>{name}</name></object>"
+            for name, there in zip(("cat", "dog"), labels, strict=True)
+            if there
+        ]
+        (photos / "xml" / f"{number}.xml").write_text(
+            f"<annotation>{''.join(objects)}</annotation>", encoding="utf-8"
+        )
+    fourth = prepare(photos, "images", folder="photos", voc="xml", size=8, labels=["cat", "dog"])
+    for dataset in (first, second, third, fourth):
+        assert dataset.modality == "image"
+        assert dataset.label_names == ["cat", "dog"]
+        assert shown(dataset) == expected
+        assert dataset["train"].sizes[0].tolist() == [8, 10]
+
+
+def test_damaged_missing_and_unlabelled_images_are_not_passed_over(photos: Path) -> None:
+    settings = {
+        "folder": "photos",
+        "table": "photos.csv",
+        "file": "name",
+        "label_columns": ["cat"],
+        "size": 8,
+    }
+    good = (photos / "photos" / "3.png").read_bytes()
+    (photos / "photos" / "3.png").write_bytes(good[:40])
+    with pytest.raises(DataError, match=r"3\.png: "):
+        prepare(photos, "images", **settings)
+    (photos / "photos" / "3.png").unlink()
+    with pytest.raises(DataError, match=r"has no member 3\.png"):
+        prepare(photos, "images", **settings)
+    with pytest.raises(DataError, match="say one of table, coco and voc"):
+        prepare(photos, "images", folder="photos")
+    (photos / "xml").mkdir()
+    for number in range(8):
+        xml = "<annotation><object><name>cat</name></object></annotation>"
+        (photos / "xml" / f"{number}.xml").write_text(xml, encoding="utf-8")
+    left_out = prepare(photos, "images", folder="photos", voc="xml", size=8).card["warnings"][0]
+    assert left_out["kind"] == "images without an annotation are left out"
+    assert left_out["count"] == 4
+
+
+def test_arff_of_ones_own(tmp_path: Path) -> None:
+    rows = "\n".join(f"{number},{number % 2},1" for number in range(20))
+    (tmp_path / "a.arff").write_text(
+        f"@relation r\n@attribute x numeric\n@attribute y {{0,1}}\n@attribute z {{0,1}}\n@data\n{rows}\n",
+        encoding="utf-8",
+    )
+    dataset = prepare(tmp_path, "arff", path="a.arff", labels=["y"])
+    assert dataset["train"].vectors.shape == (14, 2)
+    for split in ("train", "val", "test"):
+        assert (dataset[split].vectors[:, 0] % 2 == dataset[split].dense_labels()[:, 0]).all()
+    with pytest.raises(DataError, match="say either xml"):
+        prepare(tmp_path, "arff", path="a.arff")
+
+
+def test_svmlight_with_and_without_the_first_line(tmp_path: Path) -> None:
+    rows = "\n".join(
+        f"{number % 3},3 0:{number} 4:0.5" if number % 4 else f" 0:{number} 4:0.5" for number in range(20)
+    )
+    (tmp_path / "plain.txt").write_text(rows + "\n", encoding="utf-8")
+    (tmp_path / "headed.txt").write_text(f"20 6 5\n{rows}\n", encoding="utf-8")
+    plain = prepare(tmp_path, "svmlight", path="plain.txt")
+    headed = prepare(tmp_path, "svmlight", path="headed.txt")
+    assert (plain["train"].vectors.shape[1], plain.num_labels) == (5, 4)
+    assert (headed["train"].vectors.shape[1], headed.num_labels) == (6, 5)
+    for row, labels in zip(headed["train"].vectors, headed["train"].dense_labels(), strict=True):
+        number = int(row[0])
+        assert row[4] == 0.5
+        assert np.flatnonzero(labels).tolist() == (sorted({number % 3, 3}) if number % 4 else [])
+    assert sum(split["empty_rows"] for split in headed.card["splits"].values()) == 5
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\n", encoding="utf-8")
+    assert prepare(tmp_path, "svmlight", path="plain.txt", label_names="names.txt").label_names == [
+        "a",
+        "b",
+        "c",
+        "d",
+    ]
+    hashed = prepare(tmp_path, "svmlight", path="plain.txt", hashed=3)
+    assert hashed["train"].vectors.shape[1] == 3
+    assert np.abs(hashed["train"].vectors).sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("2 6 5\n1 0:1\n", r"f\.txt:1: states 2 rows, 6 features, 5 labels; found are 1, 1, 2"),
+        ("1 0:1\nx 0:1\n", r"f\.txt:2: expected labels"),
+        ("1 0:1 a:b\n", r"f\.txt:1: expected labels"),
+        ("1 -3:1\n", "start at 0"),
+        ("1 50000:1\n", "50001 features are too many .* hashed"),
+    ],
+)
+def test_a_wrong_svmlight_file_is_an_error(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "f.txt").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        prepare(tmp_path, "svmlight", path="f.txt")
+
+
+@pytest.mark.slow
+def test_a_saved_dataset_of_the_datasets_library(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "labels": datasets.Sequence(datasets.ClassLabel(names=["joy", "fear"])),
+        }
+    )
+    rows = {"text": TEXTS, "labels": [[number % 2] if number % 3 else [] for number in range(20)]}
+    whole = datasets.Dataset.from_dict(rows, features=features)
+    whole.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": whole, "test": whole}).save_to_disk(tmp_path / "two")
+    plain = datasets.Dataset.from_dict({"text": TEXTS, "labels": [[7, 9] for _ in TEXTS]})
+    plain.save_to_disk(tmp_path / "three")
+    one = prepare(tmp_path, "huggingface", path="one")
+    assert one.label_names == ["joy", "fear"]
+    assert rows_of(one)["text number 1"] == ["fear"]
+    two = prepare(tmp_path, "huggingface", path="two")
+    assert [len(two[split]) for split in ("train", "val", "test")] == [18, 2, 20]
+    three = prepare(tmp_path, "huggingface", path="three")
+    assert three.label_names == ["7", "9"]
+    assert rows_of(three)["text number 1"] == ["7", "9"]
+    with pytest.raises(DataError, match="there is no column 'body'"):
+        prepare(tmp_path, "huggingface", path="one", text="body")
+    with pytest.raises(DataError, match="needs revision"):
+        prepare(tmp_path, "huggingface", name="owner/name")
+    with pytest.raises(DataError, match="either path"):
+        prepare(tmp_path, "huggingface")
+
+
+def test_the_documented_example_runs(tmp_path: Path) -> None:
+    """Writes the page's table, runs its command and its Python."""
+    page = (REPOSITORY / "docs" / "your_data.md").read_text(encoding="utf-8")
+    (tmp_path / "reviews.csv").write_text(
+        re.search(r"```csv file=reviews\.csv\n(.*?)```", page, re.S)[1], encoding="utf-8"
+    )
+    command = re.search(r"```bash\n(.*?)```", page, re.S)[1].replace("python", sys.executable, 1)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run(["bash", "-ec", command], cwd=tmp_path, env=environment, check=True)
+    code = re.search(r"```python\n(.*?)```", page, re.S)[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("['price', 'quality', 'service'] 7 ")
