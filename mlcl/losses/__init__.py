@@ -18,6 +18,7 @@ from mlcl.losses._registry import LossInfo, create, describe, names, source_file
 
 if TYPE_CHECKING:
     from mlcl.losses._base import ClassificationLoss as ClassificationLoss
+    from mlcl.losses._base import across_processes as across_processes
     from mlcl.losses._contrastive import LabelWeighting as LabelWeighting
     from mlcl.losses._contrastive import PairWeighting as PairWeighting
     from mlcl.losses._pairs import Pairs as Pairs
@@ -28,6 +29,7 @@ _LAZY = {
     "LabelWeighting": "_contrastive",
     "PairWeighting": "_contrastive",
     "Pairs": "_pairs",
+    "across_processes": "_base",
     "kmcl_terms": "kmcl",
 }
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from mlcl.losses._distributed import Ranks
 from mlcl.losses._errors import LossError, LossInputError
 
 
@@ -22,6 +24,7 @@ class Loss(nn.Module):
     ) -> None:
         super().__init__()
         self.num_labels = num_labels
+        self.process_group: dist.ProcessGroup | None = None  # see `across_processes`
         self.embedding_dim = embedding_dim
         for name, value in hyperparameters.items():
             if not hasattr(type(self), name):
@@ -49,11 +52,24 @@ class ClassificationLoss(Loss):
         """
         check_matrix("logits", logits, self.num_labels)
         labels = check_labels("labels", labels, len(logits), self.num_labels, logits)
+        ranks = Ranks(self.process_group, logits)
         with torch.autocast(logits.device.type, enabled=False):
-            terms = self.elements(full_precision(logits), labels)
+            terms = self.elements(ranks.gather_with_gradient(full_precision(logits)), ranks.gather(labels))
             if getattr(self, "reduction", "mean") == "sum":
                 return terms.sum()
             return terms.mean() if terms.numel() else terms.sum()
+
+
+def across_processes(loss: nn.Module, group: dist.ProcessGroup | None = None) -> nn.Module:
+    """Let the loss (and those it is made of) see the rows of all ranks of `group`, by default all processes.
+
+    Needs an initialised `torch.distributed`; every rank must then call the loss in each step, with its own
+    rows, be it none. Meant for DDP, which averages gradients: they are then those of the whole batch.
+    """
+    for part in loss.modules():
+        if isinstance(part, Loss):
+            part.process_group = group or dist.group.WORLD
+    return loss
 
 
 def full_precision(values: Tensor) -> Tensor:

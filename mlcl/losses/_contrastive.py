@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mlcl.losses._base import Loss, check_labels, check_matrix, full_precision
+from mlcl.losses._distributed import Ranks
 from mlcl.losses._errors import LossInputError
 from mlcl.losses._kernel import Problem, WeightedCrossEntropy
 from mlcl.losses._pairs import LabelSets, Pairs
@@ -73,11 +74,13 @@ class ContrastiveLoss(Loss):
         check_matrix("embeddings", embeddings, self.embedding_dim)
         labels = self._checked_labels("labels", labels, embeddings)
         embeddings = full_precision(embeddings)
-        others, other_labels = None, labels
+        others, other_labels = None, None
         if references is not None and "batch" in self.references:
             others, other_labels = self._check_references(embeddings, references)
         prototypes = None if self.prototypes is None else self.prototypes.to(embeddings.dtype)
-        sets = Sets(self, labels, other_labels, exclude_self=others is None)
+        ranks = Ranks(self.process_group, embeddings)
+        labels = ranks.gather(labels)
+        sets = Sets(self, labels, other_labels)
         problem = Problem(
             weights=lambda group, start, stop: self.tile_weights(sets.tile(group, start, stop)),
             anchors=self.anchors,
@@ -88,6 +91,7 @@ class ContrastiveLoss(Loss):
             keep_positives=self.keep_positives,
             total_weight=self._total_weight(sets),
             tile_elements=self.tile_elements,
+            ranks=ranks,
             needs_gradient=torch.is_grad_enabled()
             and any(t is not None and t.requires_grad for t in (embeddings, others, prototypes)),
         )
@@ -95,13 +99,12 @@ class ContrastiveLoss(Loss):
             loss: Tensor = WeightedCrossEntropy.apply(embeddings, others, prototypes, problem)
         return loss
 
-    def _total_weight(self, sets: Sets) -> Tensor | None:
+    def _total_weight(self, sets: Sets) -> float | None:
         if self.reduction == "positive_anchors":
             return None
         if self.reduction == "pairs":
-            return sets.sizes.sum()
-        rows = len(sets.sizes) * ("batch" in self.anchors) + self.num_labels * ("prototypes" in self.anchors)
-        return sets.sizes.new_tensor(rows)
+            return sets.sizes.sum(dtype=torch.float64).item()
+        return len(sets.sizes) * ("batch" in self.anchors) + self.num_labels * ("prototypes" in self.anchors)
 
     def _check_references(
         self, embeddings: Tensor, references: tuple[Tensor, Tensor]
@@ -204,17 +207,12 @@ class Tile:
 class Sets:
     """The label sets of everybody who takes part in one call of a loss."""
 
-    def __init__(
-        self, loss: ContrastiveLoss, labels: Tensor, other_labels: Tensor, exclude_self: bool
-    ) -> None:
-        self.loss, self.labels, self.exclude_self = loss, labels, exclude_self
+    def __init__(self, loss: ContrastiveLoss, labels: Tensor, others: Tensor | None) -> None:
+        self.labels, self.exclude_self = labels, others is None
         self.sizes = labels.sum(1)
-        other_sizes = self.sizes if other_labels is labels else other_labels.sum(1)
-        groups = {
-            "batch": lambda: LabelSets.rows(other_labels, other_sizes),
-            "prototypes": lambda: LabelSets.prototypes(0, labels.shape[1], labels),
-        }
-        self.references = [(group, groups[group]()) for group in loss.references]
+        batch = LabelSets(self.sizes, labels) if others is None else LabelSets(others.sum(1), others)
+        groups = {"batch": batch, "prototypes": LabelSets.prototypes(0, labels.shape[1], labels)}
+        self.references = [(group, groups[group]) for group in loss.references]
 
     def tile(self, group: str, start: int, stop: int) -> Tile:
         if group == "batch":

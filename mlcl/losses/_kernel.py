@@ -14,35 +14,33 @@ are one tile, large ones take memory for their embeddings, their labels and one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from math import log
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-
-class TileWeights(Protocol):
-    """W[start:stop] for anchors of one group ("batch" or "prototypes"), (stop - start, m)."""
-
-    def __call__(self, group: str, start: int, stop: int) -> Tensor: ...
+from mlcl.losses._distributed import Ranks
 
 
-@dataclass(frozen=True)
+@dataclass
 class Problem:
     """What the kernel has to know beside the embeddings."""
 
-    weights: TileWeights
-    anchors: tuple[str, ...]
+    weights: Callable[[str, int, int], Tensor]  # W (stop - start, m) for anchors (group, start, stop)
+    anchors: tuple[str, ...]  # groups: "batch", "prototypes"
     references: tuple[str, ...]
     exclude_self: bool  # of a batch row among the batch; a prototype never meets itself
     temperature: float
-    batch_weight: float  # of the batch's or given references in the denominator
+    batch_weight: float  # v of the batch's, or given, references
     keep_positives: bool  # never push a positive away (REG)
-    total_weight: Tensor | None  # N; None: the number of anchors that have a positive
+    total_weight: float | None  # N; None: the number of anchors that have a positive
     tile_elements: int
     needs_gradient: bool
+    ranks: Ranks
 
 
 class WeightedCrossEntropy(torch.autograd.Function):
@@ -55,66 +53,62 @@ class WeightedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, embeddings: Tensor, references: Tensor | None, prototypes: Tensor | None, problem: Problem
     ) -> Tensor:
-        groups = {"batch": normalise(embeddings)}
-        if prototypes is not None:
-            groups["prototypes"] = normalise(prototypes)
-        others = groups["batch"] if references is None else normalise(references)
-        columns = [others if group == "batch" else groups[group] for group in problem.references]
-        keys = torch.cat([c.directions for c in columns]) if len(columns) > 1 else columns[0].directions
-        num_batch_keys = len(others.directions) if "batch" in problem.references else 0
+        ranks = problem.ranks
+        raw = {"batch": embeddings, "references": references, "prototypes": prototypes}
+        inputs = {name: normalise(vectors) for name, vectors in raw.items() if vectors is not None}
+        vectors = {name: normalised.directions for name, normalised in inputs.items()}
+        vectors["batch"] = ranks.gather(vectors["batch"])
+        stand_in = "batch" if references is None else "references"
+        columns = [stand_in if group == "batch" else group for group in problem.references]
+        keys = torch.cat([vectors[name] for name in columns]) if len(columns) > 1 else vectors[columns[0]]
+        batch_columns = len(vectors[stand_in]) if "batch" in problem.references else 0
 
-        value = keys.new_zeros((), dtype=torch.float64)
-        num_anchors = value
-        key_gradient = torch.zeros_like(keys) if problem.needs_gradient else None
-        gradients: dict[str, Tensor] = {}
+        gradients, key_gradient = _gradient_buffers(problem, vectors, columns, keys)
+        totals = keys.new_zeros(2, dtype=torch.float64)  # N L, and the number of anchors that have a positive
         for group in problem.anchors:
-            anchors = groups[group].directions
-            gradient = torch.empty_like(anchors)
-            for start, stop in tiles(len(anchors), len(keys), problem.tile_elements):
-                rows = anchors[start:stop] / problem.temperature
-                scores = rows @ keys.T
+            first, last = (ranks.start, ranks.stop) if group == "batch" else ranks.share(len(vectors[group]))
+            for start, stop in tiles(first, last, len(keys), problem.tile_elements):
+                anchors = vectors[group][start:stop] / problem.temperature
                 weights = problem.weights(group, start, stop)
-                tile = softmax_tile(
-                    scores,
+                value, mass, gradient = softmax_tile(
+                    anchors @ keys.T,
                     weights,
-                    self_column=_self_column(problem, group, start, num_batch_keys),
-                    weighted_columns=num_batch_keys if problem.batch_weight != 1 else 0,
+                    self_column=_self_column(problem, group, start, batch_columns),
+                    weighted_columns=batch_columns if problem.batch_weight != 1 else 0,
                     batch_weight=problem.batch_weight,
                     keep_positives=problem.keep_positives,
-                    needs_gradient=problem.needs_gradient,
                 )
-                value = value + tile.value
+                totals[0] += value
                 if problem.total_weight is None:
-                    num_anchors = num_anchors + (tile.mass > 0).sum()
+                    totals[1] += mass.count_nonzero()
                 if key_gradient is not None:
-                    assert tile.gradient is not None
-                    torch.mm(tile.gradient, keys, out=gradient[start:stop])
-                    key_gradient.addmm_(tile.gradient.T, rows)
-            gradients[group] = gradient.div_(problem.temperature)
+                    gradients[group][start:stop].addmm_(gradient, keys, alpha=1 / problem.temperature)
+                    key_gradient.addmm_(gradient.T, anchors)
 
-        total = num_anchors if problem.total_weight is None else problem.total_weight
-        scale = 1 / total.clamp_min(1).to(keys.dtype)
+        ranks.sum_(totals)
+        total = totals[1].clamp_min(1) if problem.total_weight is None else max(problem.total_weight, 1)
         if key_gradient is not None:
-            ctx.save_for_backward(
-                *_input_gradients(
-                    problem, groups, others, gradients, key_gradient, references is not None, scale
-                )
-            )
-        ctx.present = (references is not None, prototypes is not None)
-        return value.to(keys.dtype) * scale
+            for buffer in (key_gradient, *(g for name, g in gradients.items() if name not in columns)):
+                ranks.sum_(buffer.div_(total))
+            gradients["batch"] = gradients["batch"][ranks.start : ranks.stop]
+            if ranks.size > 1:
+                gradients["batch"] = gradients["batch"] * ranks.size  # DDP averages over ranks
+            ctx.save_for_backward(*(inputs[name].input_gradient(gradients[name]) for name in inputs))
+        ctx.names = list(inputs)
+        return (totals[0] / total).to(keys.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        saved = iter(ctx.saved_tensors)
-        has_references, has_prototypes = ctx.present
-        embeddings = next(saved) * grad_output
-        references = next(saved) * grad_output if has_references else None
-        prototypes = next(saved) * grad_output if has_prototypes else None
-        return embeddings, references, prototypes, None
+        saved = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
+        found = (
+            saved[name] * grad_output if name in saved else None
+            for name in ("batch", "references", "prototypes")
+        )
+        return (*found, None)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Normalised:
     """Unit vectors and the lengths they came with (1 for zero vectors, which stay zero)."""
 
@@ -124,7 +118,7 @@ class Normalised:
     def input_gradient(self, gradient: Tensor) -> Tensor:
         """Gradient on the raw vectors, given that on the directions: the part along them is lost."""
         along = (gradient * self.directions).sum(1, keepdim=True)
-        return gradient.addcmul_(self.directions, along, value=-1).div_(self.lengths)
+        return torch.addcmul(gradient, self.directions, along, value=-1).div_(self.lengths)
 
 
 def normalise(vectors: Tensor) -> Normalised:
@@ -133,18 +127,11 @@ def normalise(vectors: Tensor) -> Normalised:
     return Normalised(vectors / lengths, lengths)
 
 
-def tiles(num_anchors: int, num_references: int, tile_elements: int) -> Iterator[tuple[int, int]]:
-    """Row ranges whose (rows, num_references) matrix has at most `tile_elements` elements, or one row."""
-    height = max(1, tile_elements // max(num_references, 1))
-    for start in range(0, num_anchors, height):
-        yield start, min(start + height, num_anchors)
-
-
-@dataclass(frozen=True)
-class TileResult:
-    value: Tensor  # scalar, float64: the tile's share of N L
-    mass: Tensor  # (t,) sum_k W_ik
-    gradient: Tensor | None  # (t, m): d(N L) / d s_ik
+def tiles(first: int, last: int, width: int, tile_elements: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows from first to last, each of at most `tile_elements` / `width` rows, or one."""
+    height = max(1, tile_elements // max(width, 1))
+    for start in range(first, last, height):
+        yield start, min(start + height, last)
 
 
 def softmax_tile(
@@ -155,68 +142,47 @@ def softmax_tile(
     weighted_columns: int,
     batch_weight: float,
     keep_positives: bool,
-    needs_gradient: bool,
-) -> TileResult:
-    """Weighted cross-entropy of t rows, and its gradient with respect to the scores (t, m).
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted cross-entropy of t rows of scores (t, m), which it may overwrite.
 
+    Returns the rows' share of N L (scalar), their sums of weights (t,) and d(N L) / d scores (t, m).
     Row i must not see column `self_column` + i; the first `weighted_columns` columns count `batch_weight`
     times in the denominator. The mask is the lowest finite number, set before the maximum is taken: a row
     without any allowed reference then has zero weights, value and gradient instead of NaN.
     """
     if self_column is not None:
         scores.diagonal(self_column).fill_(torch.finfo(scores.dtype).min)
-    mass = weights.sum(1)
-    correction: Tensor | float = 0.0
+    mass = weights.sum(1, keepdim=True)
+    value: Tensor | float = 0.0
+    log_p = scores
     if weighted_columns:
-        bias = torch.tensor(batch_weight, dtype=scores.dtype).log().item()
-        biased = torch.cat([scores[:, :weighted_columns] + bias, scores[:, weighted_columns:]], 1)
-        correction = weights[:, :weighted_columns].sum(dtype=torch.float64) * bias
-        log_p = torch.log_softmax(biased, 1)
-    else:
-        log_p = torch.log_softmax(scores, 1)
-    value = correction - (weights * log_p).sum(1).sum(dtype=torch.float64)
-    if not (needs_gradient or keep_positives):
-        return TileResult(value, mass, None)
+        bias = log(batch_weight)
+        log_p = scores.clone() if keep_positives else scores
+        log_p[:, :weighted_columns] += bias
+        value = value + weights[:, :weighted_columns].sum(dtype=torch.float64) * bias
+    log_p = log_p.log_softmax(1)
+    value = value - (weights * log_p).sum(1).sum(dtype=torch.float64)
     p = log_p.exp_()
     if not keep_positives:
-        return TileResult(value, mass, p.mul_(mass[:, None]).sub_(weights))
-    excess = torch.where(weights > 0, p - weights, 0).clamp_min_(0)
+        return value, mass, p.mul_(mass).sub_(weights)
+    excess = (p - weights).clamp_min_(0).masked_fill_(weights == 0, 0)
     value = value - (excess * scores).sum(1).sum(dtype=torch.float64)
-    return TileResult(value, mass, p.mul_(mass[:, None]).sub_(weights).sub_(excess))
+    return value, mass, p.mul_(mass).sub_(weights).sub_(excess)
 
 
-def _self_column(problem: Problem, group: str, start: int, num_batch_keys: int) -> int | None:
-    if group not in problem.references:
+def _self_column(problem: Problem, group: str, start: int, batch_columns: int) -> int | None:
+    """The column in which the tile's first anchor meets itself."""
+    if group not in problem.references or (group == "batch" and not problem.exclude_self):
         return None
-    if group == "prototypes":
-        return num_batch_keys + start
-    return start if problem.exclude_self else None
+    return batch_columns + start if group == "prototypes" else start
 
 
-def _input_gradients(
-    problem: Problem,
-    groups: dict[str, Normalised],
-    others: Normalised,
-    gradients: dict[str, Tensor],
-    key_gradient: Tensor,
-    has_references: bool,
-    scale: Tensor,
-) -> list[Tensor]:
-    """Gradients on the raw embeddings, on the references and on the prototypes, in this order."""
-    key_gradient.mul_(scale)
-    totals = {name: gradient.mul_(scale) for name, gradient in gradients.items()}
-    first = 0
-    for group in problem.references:
-        owner = "references" if group == "batch" and has_references else group
-        width = len(others.directions) if group == "batch" else len(groups[group].directions)
-        share = key_gradient[first : first + width]
-        totals[owner] = totals[owner].add_(share) if owner in totals else share
-        first += width
-    owners = {**groups, **({"references": others} if has_references else {})}
-    return [
-        owners[name].input_gradient(totals[name])
-        if name in totals
-        else torch.zeros_like(owners[name].directions)
-        for name in ("batch", "references", "prototypes")
-        if name in owners
-    ]
+def _gradient_buffers(
+    problem: Problem, vectors: dict[str, Tensor], columns: list[str], keys: Tensor
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Zeros for each group of vectors, and the whole of which the keys' are views."""
+    if not problem.needs_gradient:
+        return {}, None
+    whole = torch.zeros_like(keys)
+    views = dict(zip(columns, whole.split([len(vectors[name]) for name in columns]), strict=True))
+    return {name: views[name] if name in views else torch.zeros_like(v) for name, v in vectors.items()}, whole

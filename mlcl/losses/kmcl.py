@@ -24,6 +24,7 @@ from torch.nn.functional import elu, logsigmoid
 from torch.utils.checkpoint import checkpoint
 
 from mlcl.losses._base import Loss, check_labels, check_matrix, full_precision
+from mlcl.losses._distributed import Ranks
 from mlcl.losses._errors import LossInputError
 from mlcl.losses._kernel import tiles
 from mlcl.losses.asl import ASL
@@ -93,7 +94,9 @@ class KMCL(Loss):
         """The three terms of the loss."""
         check_matrix("features", features, self.embedding_dim)
         with torch.autocast(features.device.type, enabled=False):
-            features = full_precision(features)
+            ranks = Ranks(self.process_group, features)
+            labels = ranks.gather(check_labels("labels", labels, len(features), self.num_labels, features))
+            features = ranks.gather_with_gradient(full_precision(features))
             reduced = self.reduce(features)
             return kmcl_terms(
                 reduced,
@@ -186,7 +189,7 @@ def _contrastive(
         return _contrastive_rows(mu, var, labels, start, stop, multiplicity, temperature)
 
     rows = len(mu)
-    ranges = list(tiles(rows, rows * mu.shape[1] * mu.shape[2], tile_elements))
+    ranges = list(tiles(0, rows, rows * mu.shape[1] * mu.shape[2], tile_elements))
     total = mu.sum() * 0
     for start, stop in ranges:
         if len(ranges) == 1:
