@@ -59,6 +59,11 @@ class Results:
         groups = self.cells.groupby(ROW, sort=False)
         return {cast(RowKey, key): _row_state(group) for key, group in groups}
 
+    def labels_of(self, dataset: str) -> int | None:
+        """How many labels the dataset has; None where its card is not there."""
+        card = self.cards.get(dataset)
+        return None if card is None else len(card["labels"])
+
     @cached_property
     def _values(self) -> dict[tuple[str, ...], dict[int, float]]:
         found: dict[tuple[str, ...], dict[int, float]] = {}

@@ -1,0 +1,186 @@
+"""The papers' findings, held against a study's results: holds, does not hold, undecided, no data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mlcl.reporting.metric_info import MetricInfo, metric_info
+from mlcl.reporting.outline import NO_ENCODER, Outline
+from mlcl.reporting.results import Results
+from mlcl.reporting.specs import Claim, read_claims
+from mlcl.reporting.statistics.seeds import Estimate, contrast
+from mlcl.study.files import write_text
+
+Answer = Literal["holds", "does not hold", "undecided", "no data"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a study says of a claim. `estimate`: the mean over `columns` of the difference, positive in favour."""
+
+    claim: Claim
+    answer: Answer
+    estimate: Estimate | None
+    columns: tuple[str, ...]
+    favourable: int
+    """In how many of the columns the difference is in favour."""
+    remark: str
+
+    @property
+    def metric(self) -> MetricInfo:
+        return metric_info(self.claim.metric)
+
+    @property
+    def estimate_text(self) -> str:
+        """In the units of tables; percentage points where these are percentages."""
+        if self.estimate is None:
+            return "–"
+        shown = self.estimate.scaled(self.metric.scale)
+        digits = f"+.{self.metric.decimals}f"
+        if not shown.is_known:
+            return f"{shown.value:{digits}} [no interval]"
+        return f"{shown.value:{digits}} [{shown.low:{digits}}, {shown.high:{digits}}]"
+
+
+def judge_all(results: Results) -> list[Verdict]:
+    return [judge(claim, results) for claim in read_claims()]
+
+
+def judge(claim: Claim, results: Results) -> Verdict:
+    """The mean difference over all columns (dataset, encoder) that the claim speaks of, with its t-interval.
+
+    The interval covers what varies between seeds; the datasets are taken as they are, so a verdict speaks of
+    these datasets, not of all that could be. Only columns where both losses have all their seeds count.
+    """
+    outline = results.outline
+    if absent := [loss for loss in (claim.better, claim.worse) if loss not in outline.losses]:
+        return _no_data(claim, f"{' and '.join(absent)} not in this study")
+    settings = [claim.variant] if claim.against is None else [claim.variant, claim.against]
+    variants = [_variant_with(outline, wanted) for wanted in settings]
+    if None in variants:
+        wanted = settings[variants.index(None)]
+        return _no_data(claim, f"no variant of this study has {_in_words(wanted)}")
+    in_scope = [column for column in outline.columns() if _speaks_of(claim, results, *column)]
+    if not in_scope:
+        return _no_data(claim, "no such dataset in this study")
+    terms = {
+        column: found
+        for column in in_scope
+        if (found := _terms(claim, results, column, [v for v in variants if v is not None])) is not None
+    }
+    if not terms:
+        return _no_data(claim, f"not all seeds are there on any of {len(in_scope)} datasets")
+    return _verdict(claim, terms, len(in_scope))
+
+
+Column = tuple[str, str]
+Term = tuple[float, list[float]]
+
+
+def _verdict(claim: Claim, terms: dict[Column, list[Term]], in_scope: int) -> Verdict:
+    share = 1 / len(terms)
+    estimate = contrast([(weight * share, values) for own in terms.values() for weight, values in own])
+    answer: Answer = "undecided"
+    if estimate.low > 0:
+        answer = "holds"
+    elif estimate.high < 0:
+        answer = "does not hold"
+    remarks = [] if len(terms) == in_scope else [f"{in_scope - len(terms)} of {in_scope} datasets incomplete"]
+    if not estimate.is_known:
+        remarks.append("one seed only")
+    return Verdict(
+        claim,
+        answer,
+        estimate,
+        columns=tuple(
+            dataset if encoder == NO_ENCODER else f"{dataset} ({encoder})" for dataset, encoder in terms
+        ),
+        favourable=sum(contrast(own).value > 0 for own in terms.values()),
+        remark="; ".join(remarks),
+    )
+
+
+def _no_data(claim: Claim, remark: str) -> Verdict:
+    return Verdict(claim, "no data", None, (), 0, remark)
+
+
+def _terms(claim: Claim, results: Results, column: Column, variants: Sequence[str]) -> list[Term] | None:
+    """The weighted runs whose sum of means is the difference in favour; None if any of them is incomplete."""
+    sign = 1.0 if metric_info(claim.metric).higher_is_better else -1.0
+    parts = [(claim.better, variants[0], sign), (claim.worse, variants[0], -sign)]
+    if len(variants) > 1:
+        parts += [(claim.better, variants[1], -sign), (claim.worse, variants[1], sign)]
+    terms = []
+    for loss, variant, weight in parts:
+        row = (*column, loss, variant)
+        values = results.values(row, "test", claim.metric)
+        if row not in results.rows or not results.rows[row].complete or not values:
+            return None
+        terms.append((weight, list(values.values())))
+    return terms
+
+
+def _speaks_of(claim: Claim, results: Results, dataset: str, encoder: str) -> bool:
+    wanted = claim.datasets
+    if wanted.modality is not None and results.outline.datasets[dataset].modality != wanted.modality:
+        return False
+    if wanted.labels_over is None and wanted.labels_at_most is None:
+        return True
+    if (labels := results.labels_of(dataset)) is None:
+        return False
+    over = wanted.labels_over is None or labels > wanted.labels_over
+    return over and (wanted.labels_at_most is None or labels <= wanted.labels_at_most)
+
+
+def _variant_with(outline: Outline, settings: dict[str, Any]) -> str | None:
+    """The variant that changes exactly these settings."""
+    return next((name for name, changes in outline.variants.items() if changes == settings), None)
+
+
+def _in_words(settings: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{key}.{name} = {value}" for key, part in settings.items() for name, value in part.items()
+    )
+
+
+def tuning_in_words(outline: Outline) -> str:
+    """What search for settings each loss had: a comparison is only as fair as that."""
+    return (
+        "Tuning: every loss ran once for each seed with the settings that the study file gives it; no loss had a "
+        "search over hyperparameters in this study. The settings stand in the report."
+    )
+
+
+def write_claims(results: Results) -> None:
+    """`paper_tables/<study>/claims.md`."""
+    write_text(results.paths.tables / "claims.md", render(judge_all(results), results.outline))
+
+
+def render(verdicts: Sequence[Verdict], outline: Outline) -> str:
+    counts = ", ".join(
+        f"{sum(v.answer == answer for v in verdicts)} {answer}"
+        for answer in ("holds", "does not hold", "undecided", "no data")
+    )
+    lines = [
+        f"# Claims of the papers on the study {outline.study}",
+        "",
+        f"{counts}. Differences are means over datasets of the test split's difference, in favour of the claim, with "
+        f"the 95 % t-interval over seeds (in percentage points where the metric is a percentage). A claim holds if "
+        f"the interval lies above 0, does not hold if it lies below, and is undecided otherwise.",
+        "",
+        tuning_in_words(outline),
+        "",
+        "| Claim | Source | Metric | Verdict | Difference | In favour | Datasets |",
+        "| --- | --- | --- | --- | ---: | ---: | --- |",
+    ]
+    for v in verdicts:
+        in_favour = f"{v.favourable} of {len(v.columns)}" if v.columns else "–"
+        answer = f"**{v.answer}**" + (f" ({v.remark})" if v.remark else "")
+        cells = [
+            v.claim.statement, v.claim.source, v.metric.title, answer, v.estimate_text, in_favour,
+            ", ".join(v.columns) or "–",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join([*lines, ""])
