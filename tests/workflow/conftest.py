@@ -16,7 +16,7 @@ from tests.workflow.sandbox import Sandbox
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """A sandbox in which the tiny study ran through. Never changed: copy it."""
-    box = Sandbox.new(tmp_path_factory.mktemp("finished"))
+    box = Sandbox.new(tmp_path_factory.mktemp("finished") / "box")
     box.snakemake()
     return box
 
@@ -24,13 +24,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
 @pytest.fixture
 def box(finished: Sandbox, tmp_path: Path) -> Sandbox:
     """A copy of the finished sandbox, to be changed."""
-    return finished.copy(tmp_path)
+    return finished.copy(tmp_path / "box")
 
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Sandbox:
     """A sandbox in which nothing ran."""
-    return Sandbox.new(tmp_path)
+    return Sandbox.new(tmp_path / "fresh")
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ class Sandbox:
     @classmethod
     def new(cls, folder: Path) -> Sandbox:
         ignore = shutil.ignore_patterns("__pycache__")
+        folder.mkdir()
         for part in PARTS:
             source = ROOT / part
             copy = shutil.copytree if source.is_dir() else shutil.copy2
@@ -45,7 +46,7 @@ class Sandbox:
 
     def copy(self, folder: Path) -> Sandbox:
         """The same state at another place; file times are kept."""
-        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        shutil.copytree(self.folder, folder)
         return Sandbox(folder)
 
     def write_study(self, name: str, content: dict) -> None:
@@ -60,7 +61,11 @@ class Sandbox:
 
     @property
     def environment(self) -> dict[str, str]:
-        return os.environ | {"PYTHONPATH": str(self.folder), "MLCL_DATA_ROOT": "", "PYTHONDONTWRITEBYTECODE": "1"}
+        return os.environ | {
+            "PYTHONPATH": str(self.folder),
+            "MLCL_DATA_ROOT": "",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
@@ -106,5 +111,3 @@ class Sandbox:
 
     def records(self) -> list[Path]:
         return sorted((self.folder / "results").glob("*/*/*/*/*/seed*/metrics.json"))
-
-

@@ -1,0 +1,86 @@
+"""A run that is killed goes on with the same command, and ends with the same results."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.sandbox import Sandbox
+
+Wait = Callable[[Callable[[], bool]], None]
+
+
+def results(box: Sandbox) -> dict[str, dict]:
+    """The `result` blocks, by cell."""
+    return {
+        str(path.relative_to(box.folder)): json.loads(path.read_text())["result"] for path in box.records()
+    }
+
+
+def training_processes(box: Sandbox) -> list[int]:
+    """The train commands of the sandbox that run now."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().split(b"\0")
+            inside = Path(os.readlink(process / "cwd")) == box.folder
+        except OSError:
+            continue
+        if inside and b"train" in command and b"mlcl" in command:
+            found.append(int(process.name))
+    return found
+
+
+def is_training(box: Sandbox) -> bool:
+    return any((box.folder / ".snakemake" / "mlcl").rglob("running.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["snakemake", "child", "group"])
+@pytest.mark.usefixtures("no_survivors")
+def test_killed_and_resumed_gives_the_same_results(
+    finished: Sandbox, fresh: Sandbox, wait_until: Wait, victim: str
+) -> None:
+    run = fresh.start("--cores", "all")
+    wait_until(lambda: is_training(fresh))
+    if victim == "child":
+        os.kill(training_processes(fresh)[0], signal.SIGKILL)
+    elif victim == "snakemake":
+        os.kill(run.pid, signal.SIGKILL)
+    else:
+        os.killpg(run.pid, signal.SIGKILL)
+    run.wait(timeout=240)
+    assert run.returncode != 0
+    fresh.snakemake("--cores", "all")
+    assert results(fresh) == results(finished)
+    assert fresh.jobs() == {}
+
+
+@pytest.mark.usefixtures("no_survivors")
+def test_two_live_runs_in_one_folder_are_refused(fresh: Sandbox, wait_until: Wait) -> None:
+    run = fresh.start("--cores", "1")
+    wait_until(lambda: is_training(fresh))
+    second = fresh.snakemake("--cores", "1", check=False)
+    assert second.returncode != 0
+    assert run.poll() is None
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait(timeout=60)
+
+
+def test_a_lock_of_another_host_is_left_alone(box: Sandbox) -> None:
+    locks = box.folder / ".snakemake" / "locks"
+    locks.mkdir(exist_ok=True)
+    lock = locks / "0.output.lock"
+    lock.write_text("results/default/complete.txt\n")
+    owner = box.folder / ".snakemake" / "mlcl" / "owner.json"
+    owner.write_text(json.dumps({"pid": 1, "host": "another-host"}))
+    assert box.snakemake("--cores", "1", check=False).returncode != 0
+    assert lock.exists()
+    owner.write_text(json.dumps(json.loads(owner.read_text()) | {"host": os.uname().nodename}))
+    box.snakemake("--cores", "1")
+    assert not lock.exists()
