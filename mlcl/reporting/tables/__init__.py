@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from mlcl.reporting.claims import write_claims
 from mlcl.reporting.results import Results, load_results
-from mlcl.reporting.tables import latex, markdown, plain
+from mlcl.reporting.tables import latex, markdown, numbers, plain
 from mlcl.reporting.tables.grid import main_table, variants_table
 from mlcl.reporting.tables.model import Table
+from mlcl.reporting.tables.papers import paper_tables
 from mlcl.reporting.tables.pdf import compile_pdf
 from mlcl.study.files import write_text
 from mlcl.study.paths import StudyPaths
 
 
 def write_tables(study: str) -> None:
-    """`paper_tables/<study>/{main,variants}.{tex,md,csv,pdf}`; variants only where the study has some."""
+    """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
+
+    Tables: `main`; `variants` where the study has some; `paper-*` for each paper that shares a dataset with it.
+    """
     results = load_results(study)
     for table in study_tables(results):
         write_table(table, results.paths)
+    write_text(results.paths.tables / "numbers.tex", numbers.render(results))
+    write_claims(results)
 
 
 def study_tables(results: Results) -> list[Table]:
-    """The tables of the grid, in the order in which they are shown."""
-    return [table for table in (main_table(results), variants_table(results)) if table is not None]
+    """All tables of a study, in the order in which they are shown."""
+    grid = [table for table in (main_table(results), variants_table(results)) if table is not None]
+    return [*grid, *paper_tables(results)]
 
 
 def write_table(table: Table, paths: StudyPaths) -> None:

@@ -8,6 +8,8 @@ from mlcl.reporting.tables.model import Cell, Number, Row, Table, Text, letter
 
 WIDEST = 6
 """Columns of numbers that fit on a page of A4."""
+LONGEST = 45
+"""Rows that fit on it."""
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -60,11 +62,11 @@ def _is_latin(char: str) -> bool:
 
 def render(table: Table, source: str) -> str:
     """The file. `source` names what the table was made of."""
-    panels = list(table.panels(WIDEST))
+    parts = [(page, columns) for page in table.pages(LONGEST) for columns in table.panels(WIDEST)]
     if table.is_empty:
         body = [_empty(table)]
     else:
-        body = [_panel(table, columns, i, len(panels)) for i, columns in enumerate(panels)]
+        body = [_part(page, columns, i, len(parts)) for i, (page, columns) in enumerate(parts)]
     return "\n".join([_head(source), *body, r"\csname mlclend\endcsname", ""])
 
 
@@ -100,7 +102,7 @@ def _empty(table: Table) -> str:
     )
 
 
-def _panel(table: Table, columns: range, number: int, of: int) -> str:
+def _part(table: Table, columns: range, number: int, of: int) -> str:
     part = f" (Part {number + 1} of {of}.)" if of > 1 else ""
     label = table.label + (f"-{number + 1}" if number else "")
     shown = [
@@ -174,21 +176,22 @@ def _block(table: Table, block: int, columns: range) -> str:
     rows = table.blocks[block]
     lines = []
     for i, row in enumerate(rows):
-        stubs = [escape(text) for text in row.headers]
-        if len(stubs) > 1:
-            stubs[0] = _first_stub(rows, i)
+        stubs = [_stub(rows, i, level) for level in range(len(row.headers))]
         cells = [_cell(row.cells[c], _integers(table, c)) for c in columns]
         lines.append(" & ".join([*stubs, *cells]) + r" \\")
     return "\n".join(lines)
 
 
-def _first_stub(rows: Sequence[Row], i: int) -> str:
-    """The header that neighbouring rows share, written once."""
-    headers = [row.headers[0] for row in rows]
-    if i and headers[i] == headers[i - 1]:
+def _stub(rows: Sequence[Row], i: int, level: int) -> str:
+    """A row header; what neighbouring rows share is written once, but for the last level."""
+    text = escape(rows[i].headers[level])
+    if level == len(rows[i].headers) - 1:
+        return text
+    paths = [row.headers[: level + 1] for row in rows]
+    if i and paths[i] == paths[i - 1]:
         return ""
-    n = next((k for k in range(i, len(headers)) if headers[k] != headers[i]), len(headers)) - i
-    return rf"\multirow{{{n}}}{{*}}{{{escape(headers[i])}}}" if n > 1 else escape(headers[i])
+    n = next((k for k in range(i, len(paths)) if paths[k] != paths[i]), len(paths)) - i
+    return rf"\multirow[t]{{{n}}}{{*}}{{{text}}}" if n > 1 else text
 
 
 def _cell(cell: Cell, integers: int) -> str:

@@ -21,12 +21,13 @@ class Number:
     scale: float = 100.0
     decimals: int = 1
     mark: Mark | None = None
+    signed: bool = False
     notes: tuple[int, ...] = ()
     """Places in the table's list of notes."""
 
     @property
     def text(self) -> str:
-        return f"{self.value * self.scale:.{self.decimals}f}"
+        return f"{self.value * self.scale:{'+' if self.signed else ''}.{self.decimals}f}"
 
     @property
     def spread_text(self) -> str:
@@ -111,6 +112,19 @@ class Table:
                 start += widest
         if end > start:
             yield range(start, end)
+
+    def pages(self, longest: int) -> Iterator[Table]:
+        """The table cut into some of at most `longest` rows each, between blocks where that can be."""
+        blocks: list[tuple[Row, ...]] = []
+        for block in self.blocks:
+            pieces = [block[i : i + longest] for i in range(0, len(block), longest)]
+            for piece in pieces:
+                if blocks and sum(map(len, blocks)) + len(piece) > longest:
+                    yield replace(self, blocks=tuple(blocks))
+                    blocks = []
+                blocks.append(piece)
+        if blocks:
+            yield replace(self, blocks=tuple(blocks))
 
 
 def letter(note: int) -> str:

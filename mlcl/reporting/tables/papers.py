@@ -1,0 +1,130 @@
+"""A paper's numbers beside ours: reported, reproduced, difference, and whether they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mlcl.reporting.metric_info import MetricInfo, metric_info
+from mlcl.reporting.outline import NO_ENCODER
+from mlcl.reporting.results import Results, RowKey
+from mlcl.reporting.specs import PaperSpec, ReportedNumber, read_papers
+from mlcl.reporting.statistics.seeds import Estimate, mean_interval
+from mlcl.reporting.tables.model import Cell, Column, Number, Row, Table, Text
+from mlcl.reporting.tables.notes import Notes
+
+PARTS = ("reported", "reproduced", "difference", "agreement")
+Place = tuple[str, str, str, str]
+"""dataset, encoder, loss, metric: the keys of a spec."""
+
+
+def paper_tables(results: Results) -> Iterator[Table]:
+    """One table for each paper that shares a dataset with the study."""
+    for stem, (spec, numbers) in read_papers().items():
+        if any(
+            name in results.outline.datasets for dataset in spec.datasets.values() for name in dataset.names
+        ):
+            yield paper_table(stem, spec, numbers, results)
+
+
+def paper_table(stem: str, spec: PaperSpec, numbers: list[ReportedNumber], results: Results) -> Table:
+    """Rows with a number on either side; a note counts the places that have neither."""
+    reported = {(n.dataset, n.encoder, n.loss, n.metric): n for n in numbers if n.value is not None}
+    notes = Notes()
+    blocks, empty = [], 0
+    for dataset in spec.datasets:
+        rows = []
+        for place in _places(spec, dataset):
+            row = _find_row(spec, place, results)
+            if place not in reported and row is None:
+                empty += 1
+            else:
+                rows.append(_row(spec, place, reported.get(place), row, results, notes))
+        blocks.append(tuple(rows))
+    remark = f" {empty} combinations are neither reported nor in this study, and left out." if empty else ""
+    return Table(
+        name=f"paper-{stem}",
+        label=spec.label,
+        caption=(
+            f"{spec.caption.rstrip('.')}. Source: {spec.source}. Reproduced: mean over seeds on the test split with "
+            f"the half width of its 95 % t-interval, in the study “{results.outline.title}”; a reported number agrees "
+            f"if it lies within the interval.{remark}"
+        ),
+        stubs=("Dataset", "Encoder", "Loss", "Metric"),
+        levels=("part",),
+        columns=tuple(Column((part,), (part,)) for part in PARTS),
+        blocks=tuple(block for block in blocks if block),
+        notes=tuple(notes.texts),
+    )
+
+
+def _places(spec: PaperSpec, dataset: str) -> Iterator[Place]:
+    for encoder in spec.encoders:
+        for metric in spec.metrics:
+            for loss in spec.losses:
+                yield dataset, encoder, loss, metric
+
+
+def _find_row(spec: PaperSpec, place: Place, results: Results) -> RowKey | None:
+    """The study's row under any of the names that the spec allows."""
+    dataset, encoder, loss, _ = place
+    for d in spec.datasets[dataset].names:
+        for e in [*spec.encoders[encoder].names, NO_ENCODER]:
+            for name in spec.losses[loss].names:
+                if (d, e, name, "base") in results.rows:
+                    return d, e, name, "base"
+    return None
+
+
+def _row(
+    spec: PaperSpec,
+    place: Place,
+    reported: ReportedNumber | None,
+    row: RowKey | None,
+    results: Results,
+    notes: Notes,
+) -> Row:
+    dataset, encoder, loss, metric = place
+    info = metric_info(metric)
+    ours = _reproduced(row, info, results)
+    estimate, n = ours if ours else (None, 0)
+    expected = results.rows[row].expected if row else 0
+    own_notes = notes.on(results.rows[row]) if row else ()
+    difference: Cell = Text()
+    if reported is not None and reported.value is not None and estimate is not None:
+        gap = estimate.value - reported.value
+        difference = Number(gap, None, n, expected, info.scale, info.decimals, signed=True)
+    cells = (
+        _reported_cell(reported, info),
+        Text("not run") if estimate is None else _number(estimate, n, expected, info, own_notes),
+        difference,
+        Text(agreement(reported, estimate)),
+    )
+    titles = (spec.datasets[dataset].title, spec.encoders[encoder].title, spec.losses[loss].title, info.title)
+    return Row(titles, place, cells)
+
+
+def agreement(reported: ReportedNumber | None, estimate: Estimate | None) -> str:
+    """The mark of a row."""
+    if reported is None or reported.value is None:
+        return "not reported"
+    if estimate is None:
+        return "not run"
+    if not estimate.is_known:
+        return "no interval"
+    return "within" if estimate.low <= reported.value <= estimate.high else "outside"
+
+
+def _reproduced(row: RowKey | None, info: MetricInfo, results: Results) -> tuple[Estimate, int] | None:
+    values = list(results.values(row, "test", info.name).values()) if row else []
+    return (mean_interval(values), len(values)) if values else None
+
+
+def _reported_cell(reported: ReportedNumber | None, info: MetricInfo) -> Cell:
+    if reported is None or reported.value is None:
+        return Text("not reported")
+    return Number(reported.value, reported.spread, 1, 1, info.scale, info.decimals)
+
+
+def _number(estimate: Estimate, n: int, expected: int, info: MetricInfo, notes: tuple[int, ...]) -> Number:
+    spread = estimate.half_width if estimate.is_known else None
+    return Number(estimate.value, spread, n, expected, info.scale, info.decimals, notes=notes)

@@ -1,0 +1,155 @@
+"""Papers' numbers beside ours, numbers as macros, and the specifications that are shipped."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mlcl.reporting import aggregate, write_tables
+from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.results import load_results
+from mlcl.reporting.specs import SPECS, SpecError, read_papers
+from mlcl.reporting.statistics.seeds import mean_interval
+
+SHIPPED = Path(__file__).parents[2] / SPECS
+SPEC = """
+paper: A paper
+source: its first version
+caption: A paper's table
+label: tab:a
+datasets: {s: {title: SCENES, names: [other, scenes]}, gone: {title: GONE, names: [gone]}}
+encoders: {net: {title: A net, names: [cnn]}}
+losses: {b: {title: BCE, names: [bce]}, j: {title: L_Base, names: [jaccard]}, z: {title: Z, names: [zlpr]}}
+metrics: [map, macro_f1]
+"""
+NUMBERS = """dataset,encoder,loss,metric,value,spread,source,table
+s,net,b,map,95.0,,v1,2
+s,net,j,map,12.0,0.5,v1,2
+s,net,z,map,50.0,,v1,2
+s,net,b,macro_f1,,,,
+gone,net,b,map,70.0,,v1,2
+"""
+
+
+@pytest.fixture
+def specs(grid):
+    grid.plan().make_all()
+    SPECS.mkdir(parents=True)
+    (SPECS / "a.yaml").write_text(SPEC)
+    (SPECS / "a.csv").write_text(NUMBERS)
+    aggregate("tiny")
+    return grid
+
+
+def rows_of(grid):
+    write_tables("tiny")
+    with (grid.paths.tables / "paper-a.csv").open(newline="") as file:
+        found = {}
+        for row in csv.DictReader(file):
+            key = (row["dataset"], row["loss"], row["metric"])
+            found.setdefault(key, {})[row["part"]] = row
+    return found
+
+
+def test_each_place_shows_reported_reproduced_difference_and_agreement(specs):
+    rows = rows_of(specs)
+    values = list(load_results("tiny").values(("scenes", "cnn", "bce", "base"), "test", "map").values())
+    ours = mean_interval(values)
+    own = rows["s", "b", "map"]
+    assert float(own["reported"]["mean"]) == pytest.approx(0.95)
+    assert float(own["reproduced"]["mean"]) == pytest.approx(ours.value)
+    assert float(own["reproduced"]["sd"]) == pytest.approx(ours.half_width)
+    assert float(own["difference"]["mean"]) == pytest.approx(ours.value - 0.95)
+    assert own["difference"]["text"].startswith("+")
+    agreement = {key: parts["agreement"]["text"] for key, parts in rows.items()}
+    assert agreement["s", "b", "map"] == "within"
+    assert agreement["s", "j", "map"] == "outside"
+    assert agreement["s", "z", "map"] == "not run"
+    assert agreement["gone", "b", "map"] == "not run"
+    assert agreement["s", "b", "macro_f1"] == "not reported"
+
+
+def test_what_is_neither_reported_nor_run_is_counted_and_left_out(specs):
+    rows = rows_of(specs)
+    assert ("gone", "j", "map") not in rows
+    # 2 datasets, 3 losses, 2 metrics; reported: 4, run besides these: bce and jaccard by macro-F1.
+    assert "6 combinations are neither" in (specs.paths.tables / "paper-a.md").read_text()
+
+
+def test_a_paper_without_a_dataset_of_the_study_has_no_table(specs):
+    (SPECS / "a.yaml").write_text(SPEC.replace("[other, scenes]", "[other]"))
+    write_tables("tiny")
+    assert not (specs.paths.tables / "paper-a.tex").exists()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+def test_the_papers_table_and_the_macros_compile(specs, tmp_path):
+    write_tables("tiny")
+    assert (specs.paths.tables / "paper-a.pdf").exists()
+    numbers = (specs.paths.tables / "numbers.tex").resolve()
+    (tmp_path / "text.tex").write_text(
+        rf"\documentclass{{article}}\input{{{numbers}}}\begin{{document}}"
+        r"\mlcl{scenes/cnn/bce/map} $\pm$ \mlcl{scenes/cnn/bce/map/sd}, n = \mlcl{scenes/cnn/bce/map/n}.\end{document}"
+    )
+    latex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error"]
+    assert (
+        subprocess.run([*latex, "text.tex"], cwd=tmp_path, capture_output=True, check=False).returncode == 0
+    )
+    (tmp_path / "wrong.tex").write_text((tmp_path / "text.tex").read_text().replace("bce", "nobody"))
+    done = subprocess.run([*latex, "wrong.tex"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "there is no number scenes/cnn/nobody/map" in done.stdout
+
+
+def test_macros_hold_the_numbers_of_the_table(specs):
+    write_tables("tiny")
+    text = (specs.paths.tables / "numbers.tex").read_text()
+    with (specs.paths.tables / "main.csv").open(newline="") as file:
+        row = next(r for r in csv.DictReader(file) if (r["loss"], r["metric"]) == ("bce", "map"))
+    assert rf"\csname mlcl:scenes/cnn/bce/map\endcsname{{{row['text']}}}" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "s,net,b,map,95.0,,v1,2",
+            "s,net,q,map,95.0,,v1,2",
+            r"a\.csv: line 2: loss 'q' does not stand in a\.yaml",
+        ),
+        ("s,net,b,map,95.0,,v1,2", "s,net,b,map,95.0,,,2", r"a\.csv: line 2: a number needs its source"),
+        ("s,net,b,map,95.0,,v1,2", "s,net,b,map,x,,v1,2", r"a\.csv: line 2: value"),
+        ("s,net,b,map,95.0,,v1,2", "s,net,b,lrap,95.0,,v1,2", r"line 2: metric 'lrap'"),
+    ],
+)
+def test_a_malformed_number_is_an_error_that_names_file_and_line(specs, old, new, message):
+    (SPECS / "a.csv").write_text(NUMBERS.replace(old, new))
+    with pytest.raises(SpecError, match=message):
+        write_tables("tiny")
+
+
+def test_the_shipped_specifications_are_well_formed_and_metrics_have_names():
+    papers = read_papers(SHIPPED)
+    assert set(papers) == {"comprehensive", "kmcl", "mulsupcon", "simdissim"}
+    for spec, _ in papers.values():
+        assert all(metric_info(metric).title != metric.replace("_", " ") for metric in spec.metrics)
+    _, numbers = papers["kmcl"]
+    assert {(n.dataset, n.encoder, n.value) for n in numbers} >= {
+        ("coco2014", "tresnet_m_224", 0.821), ("adp", "tresnet_l_448", 0.965)
+    }  # fmt: skip
+
+
+def test_losses_of_the_shipped_specifications_exist():
+    from mlcl import losses
+
+    named = {
+        name
+        for spec, _ in read_papers(SHIPPED).values()
+        for loss in spec.losses.values()
+        for name in loss.names
+    }
+    assert named <= set(losses.names())
