@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import log
 from typing import Any
 
@@ -150,6 +151,30 @@ def softmax_tile(
     times in the denominator. The mask is the lowest finite number, set before the maximum is taken: a row
     without any allowed reference then has zero weights, value and gradient instead of NaN.
     """
+    if scores.is_cuda and scores.dtype == torch.float32 and find_spec("triton"):
+        from mlcl.losses._triton import softmax_tile as tile
+    else:
+        tile = torch_tile
+    return tile(
+        scores,
+        weights,
+        self_column=self_column,
+        weighted_columns=weighted_columns,
+        batch_weight=batch_weight,
+        keep_positives=keep_positives,
+    )
+
+
+def torch_tile(
+    scores: Tensor,
+    weights: Tensor,
+    *,
+    self_column: int | None,
+    weighted_columns: int,
+    batch_weight: float,
+    keep_positives: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`softmax_tile` in torch."""
     if self_column is not None:
         scores.diagonal(self_column).fill_(torch.finfo(scores.dtype).min)
     mass = weights.sum(1, keepdim=True)

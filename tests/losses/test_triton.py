@@ -1,0 +1,85 @@
+"""The Triton kernel equals the torch one; run on the CPU by Triton's interpreter, in a process of its own."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from cases import LABELS, build, gradients, inputs_for
+from conftest import ROOT
+
+from mlcl import losses
+
+
+def tiles_agree() -> None:
+    """The function on its own: widths around the block, with and without self column, weights, REG's switch."""
+    from mlcl.losses import _kernel, _triton
+
+    generator = torch.Generator().manual_seed(0)
+    for rows, width in ((1, 1), (3, 5), (2, 1024), (2, 1030)):
+        scores = 5 * torch.randn(rows, width, generator=generator)
+        weights = torch.rand(rows, width, generator=generator) * (
+            torch.rand(rows, width, generator=generator) < 0.3
+        )
+        for self_column in (None, 0, width - rows):
+            for weighted in (0, width // 2):
+                for keep in (False, True):
+                    own = weights.clone()
+                    if self_column is not None:
+                        own.diagonal(self_column).zero_()
+                    options = {"self_column": self_column, "weighted_columns": weighted, "batch_weight": 0.1}
+                    ours = _triton.softmax_tile(scores.clone(), own, **options, keep_positives=keep)
+                    torch_ones = _kernel.softmax_tile(scores.clone(), own, **options, keep_positives=keep)
+                    for a, b in zip(ours, torch_ones, strict=True):
+                        torch.testing.assert_close(a.flatten(), b.flatten(), rtol=2e-6, atol=5e-6)
+
+
+def losses_agree() -> None:
+    """Every kernel loss on every awkward batch, with the tile exchanged."""
+    from mlcl.losses import _kernel, _triton
+
+    for name in losses.names():
+        if losses.describe(name).inputs != "embeddings":
+            continue
+        for labels in LABELS.values():
+            loss, inputs = build(name), inputs_for(name, len(labels), dtype=torch.float32)
+            found = []
+            for tile in (_kernel.torch_tile, _triton.softmax_tile):
+                _kernel.softmax_tile = tile
+                value = loss(*inputs.values(), labels)
+                found.append([value, *gradients(value, loss, inputs).values()])
+            for a, b in zip(*found, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "check", [tiles_agree, pytest.param(losses_agree, marks=pytest.mark.slow)], ids=["tiles", "losses"]
+)
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_triton_equals_torch_in_the_interpreter(check: object) -> None:
+    folder = str(Path(__file__).parent)
+    code = f"import torch; torch.set_num_threads(1); import test_triton; test_triton.{check.__name__}()"  # type: ignore[attr-defined]
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join([folder, str(ROOT)])}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=500
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_the_losses_equal_those_on_the_cpu() -> None:
+    for name in losses.names():
+        for labels in LABELS.values():
+            loss, inputs = build(name), inputs_for(name, len(labels), dtype=torch.float32)
+            value = loss(*inputs.values(), labels)
+            expected = [value, *gradients(value, loss, inputs).values()]
+            loss = loss.cuda()
+            inputs = {key: leaf.detach().cuda().requires_grad_() for key, leaf in inputs.items()}
+            value = loss(*inputs.values(), labels.cuda())
+            for a, b in zip([value, *gradients(value, loss, inputs).values()], expected, strict=True):
+                torch.testing.assert_close(
+                    a.cpu(), b, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+                )
