@@ -76,11 +76,14 @@ def prepared_card(wildcards):
 
 
 def require_data():
-    """Stops the run if raw files are missing; called only where they are needed."""
+    """Stops the run if raw files are missing; called only where they are needed.
+
+    An exception in an input function would be buried in Snakemake's report on it.
+    """
     try:
         PLAN.require_data()
     except MlclError as error:
-        raise WorkflowError(str(error))
+        sys.exit(f"mlcl: {error}")
 
 
 def cell_threads(wildcards):
