@@ -19,15 +19,15 @@ from mlcl.losses._registry import LossInfo, create, describe, names, source_file
 if TYPE_CHECKING:
     from mlcl.losses._base import ClassificationLoss as ClassificationLoss
     from mlcl.losses._base import across_processes as across_processes
-    from mlcl.losses._contrastive import LabelWeighting as LabelWeighting
-    from mlcl.losses._contrastive import PairWeighting as PairWeighting
     from mlcl.losses._pairs import Pairs as Pairs
+    from mlcl.losses._weighting import LabelWeighting as LabelWeighting
+    from mlcl.losses._weighting import PairWeighting as PairWeighting
     from mlcl.losses.kmcl import kmcl_terms as kmcl_terms
 
 _LAZY = {
     "ClassificationLoss": "_base",
-    "LabelWeighting": "_contrastive",
-    "PairWeighting": "_contrastive",
+    "LabelWeighting": "_weighting",
+    "PairWeighting": "_weighting",
     "Pairs": "_pairs",
     "across_processes": "_base",
     "kmcl_terms": "kmcl",

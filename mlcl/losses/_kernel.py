@@ -65,13 +65,13 @@ class WeightedCrossEntropy(torch.autograd.Function):
         batch_columns = len(vectors[stand_in]) if "batch" in problem.references else 0
 
         gradients, key_gradient = _gradient_buffers(problem, vectors, columns, keys)
-        totals = keys.new_zeros(2, dtype=torch.float64)  # N L, and the number of anchors that have a positive
+        value, positive_anchors = keys.new_zeros(2, dtype=torch.float64).unbind()
         for group in problem.anchors:
             first, last = (ranks.start, ranks.stop) if group == "batch" else ranks.share(len(vectors[group]))
             for start, stop in tiles(first, last, len(keys), problem.tile_elements):
                 anchors = vectors[group][start:stop] / problem.temperature
                 weights = problem.weights(group, start, stop)
-                value, mass, gradient = softmax_tile(
+                tile_value, mass, gradient = softmax_tile(
                     anchors @ keys.T,
                     weights,
                     self_column=_self_column(problem, group, start, batch_columns),
@@ -79,24 +79,26 @@ class WeightedCrossEntropy(torch.autograd.Function):
                     batch_weight=problem.batch_weight,
                     keep_positives=problem.keep_positives,
                 )
-                totals[0] += value
+                value = value + tile_value
                 if problem.total_weight is None:
-                    totals[1] += mass.count_nonzero()
+                    positive_anchors = positive_anchors + mass.count_nonzero()
                 if key_gradient is not None:
                     gradients[group][start:stop].addmm_(gradient, keys, alpha=1 / problem.temperature)
                     key_gradient.addmm_(gradient.T, anchors)
 
-        ranks.sum_(totals)
-        total = totals[1].clamp_min(1) if problem.total_weight is None else max(problem.total_weight, 1)
+        total: Tensor | float = max(problem.total_weight or 0, 1)
+        if problem.total_weight is None:
+            total = ranks.sum_(positive_anchors).clamp_min(1).to(keys.dtype)
         if key_gradient is not None:
             for buffer in (key_gradient, *(g for name, g in gradients.items() if name not in columns)):
-                ranks.sum_(buffer.div_(total))
+                ranks.sum_(buffer)
             gradients["batch"] = gradients["batch"][ranks.start : ranks.stop]
-            if ranks.size > 1:
-                gradients["batch"] = gradients["batch"] * ranks.size  # DDP averages over ranks
-            ctx.save_for_backward(*(inputs[name].input_gradient(gradients[name]) for name in inputs))
+            scale = {"batch": ranks.size / total}  # DDP averages over ranks
+            ctx.save_for_backward(
+                *(inputs[name].input_gradient(gradients[name], scale.get(name, 1 / total)) for name in inputs)
+            )
         ctx.names = list(inputs)
-        return (totals[0] / total).to(keys.dtype)
+        return (ranks.sum_(value) / total).to(keys.dtype)
 
     @staticmethod
     @once_differentiable
@@ -116,10 +118,10 @@ class Normalised:
     directions: Tensor
     lengths: Tensor
 
-    def input_gradient(self, gradient: Tensor) -> Tensor:
-        """Gradient on the raw vectors, given that on the directions: the part along them is lost."""
+    def input_gradient(self, gradient: Tensor, scale: Tensor | float) -> Tensor:
+        """Scaled gradient on the raw vectors, given that on the directions: the part along them is lost."""
         along = (gradient * self.directions).sum(1, keepdim=True)
-        return torch.addcmul(gradient, self.directions, along, value=-1).div_(self.lengths)
+        return torch.addcmul(gradient, self.directions, along, value=-1).mul_(scale / self.lengths)
 
 
 def normalise(vectors: Tensor) -> Normalised:

@@ -1,4 +1,8 @@
-"""What a pair weighting is told about its pairs: how many labels anchors and references share and carry."""
+"""Who takes part in a call of a contrastive loss, and what a weighting is told about the pairs.
+
+Anchors and references come in groups, "batch" and "prototypes". Of a matrix of pairs a weighting sees how many
+labels the two share and how many each carries; a prototype carries its own label alone.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +12,16 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from mlcl.losses._errors import LossError
 
-@dataclass(frozen=True)
+
+@dataclass
 class LabelSets:
-    """The label sets of n items: rows of a multi-hot matrix, or prototypes, the l-th with label l alone.
-
-    `first` is the index of the first item within its group (batch, references or prototypes).
-    """
+    """The label sets of n items: rows of a multi-hot matrix, or prototypes, the l-th with label l alone."""
 
     sizes: Tensor  # (n,) number of labels
     labels: Tensor | None  # (n, L); None for prototypes, whose matrix (rows of the identity) is never needed
-    first: int = 0
-
-    @classmethod
-    def rows(cls, labels: Tensor, sizes: Tensor, start: int = 0, stop: int | None = None) -> LabelSets:
-        return cls(sizes[start:stop], labels[start:stop], start)
-
-    @classmethod
-    def prototypes(cls, start: int, stop: int, like: Tensor) -> LabelSets:
-        return cls(like.new_ones(stop - start), None, start)
+    first: int = 0  # index of the first item within its group
 
 
 class Pairs:
@@ -39,16 +34,15 @@ class Pairs:
     def shared(self) -> Tensor:
         """(t, m): number of labels that both carry."""
         anchors, references = self._anchors, self._references
-        if anchors.labels is None and references.labels is None:
-            shared = anchors.sizes.new_zeros(len(anchors.sizes), len(references.sizes))
-            shared.diagonal(anchors.first).fill_(1)
-            return shared
-        if references.labels is None:
-            assert anchors.labels is not None
+        if anchors.labels is not None and references.labels is not None:
+            return anchors.labels @ references.labels.T
+        if anchors.labels is not None:  # does the anchor carry the prototype's label?
             return anchors.labels
-        if anchors.labels is None:
+        if references.labels is not None:
             return references.labels.T[anchors.first : anchors.first + len(anchors.sizes)]
-        return anchors.labels @ references.labels.T
+        shared = anchors.sizes.new_zeros(self.shape)
+        shared.diagonal(anchors.first).fill_(1)
+        return shared
 
     @property
     def anchor_sizes(self) -> Tensor:
@@ -69,8 +63,60 @@ class Pairs:
     def shape(self) -> tuple[int, int]:
         return len(self._anchors.sizes), len(self._references.sizes)
 
-    def full(self, value: float) -> Tensor:
-        """(t, m) filled with one value."""
-        return torch.full(
-            self.shape, value, dtype=self._anchors.sizes.dtype, device=self._anchors.sizes.device
-        )
+
+class Block:
+    """The pairs of a tile's anchors with one group of references."""
+
+    def __init__(
+        self, group: str, anchors: LabelSets, references: LabelSets, self_column: int | None
+    ) -> None:
+        self.group, self.references = group, references
+        self.self_column = self_column  # where the first anchor meets itself, the next one column further
+        self.pairs = Pairs(anchors, references)
+
+    def without_self(self, weights: Tensor) -> Tensor:
+        """The weights (t, m) with 0 for the pair of an item with itself; may change its argument."""
+        if weights.shape != self.pairs.shape:
+            raise LossError(
+                f"weights must have the shape of the pairs {self.pairs.shape}, got {tuple(weights.shape)}"
+            )
+        if self.self_column is not None:
+            weights = weights.contiguous()
+            weights.diagonal(self.self_column).zero_()
+        return weights
+
+
+class Tile:
+    """Consecutive anchors of one group and, block by block, all references."""
+
+    def __init__(self, anchors: LabelSets, blocks: list[Block]) -> None:
+        self.anchors, self.blocks = anchors, blocks
+
+
+class Participants:
+    """The label sets of all anchors and references of one call."""
+
+    def __init__(self, labels: Tensor, others: Tensor | None, references: tuple[str, ...]) -> None:
+        """`labels` (B, L) of the batch, `others` (Q, L) of references in its stead, groups of references."""
+        self.batch = LabelSets(labels.sum(1), labels)
+        self.exclude_self = others is None
+        stand_in = self.batch if others is None else LabelSets(others.sum(1), others)
+        groups = {"batch": stand_in, "prototypes": LabelSets(labels.new_ones(labels.shape[1]), None)}
+        self.references = [(group, groups[group]) for group in references]
+
+    def tile(self, group: str, start: int, stop: int) -> Tile:
+        if group == "batch":
+            assert self.batch.labels is not None
+            anchors = LabelSets(self.batch.sizes[start:stop], self.batch.labels[start:stop], start)
+        else:
+            anchors = LabelSets(self.batch.sizes.new_ones(stop - start), None, start)
+        blocks = []
+        for reference_group, references in self.references:
+            meets_itself = group == reference_group and (group == "prototypes" or self.exclude_self)
+            blocks.append(Block(reference_group, anchors, references, start if meets_itself else None))
+        return Tile(anchors, blocks)
+
+
+def side_by_side(blocks: list[Tensor]) -> Tensor:
+    """One matrix of all blocks' columns."""
+    return torch.cat(blocks, 1) if len(blocks) > 1 else blocks[0]
