@@ -1,0 +1,128 @@
+"""The grid: which cells a study has, which rows it leaves out, what each cell depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlcl.study.cells import Cell, Skip
+from mlcl.study.paths import CellId
+from mlcl.study.plan import Plan, make_plan
+
+STUDY = {
+    "title": "A study",
+    "seeds": [3, 1],
+    "datasets": {"digit_scenes": {"train": 100}, "scipy_docs": {"train": 100}},
+    "encoders": {"image": {"cnn": None}, "text": {"transformer": None}},
+    "losses": {"bce": None, "jaccard": None},
+    "baselines": ["random_encoder", "label_prior"],
+    "variants": {"warm": {"loss": {"temperature": 0.5}}, "tenth": {"dataset": {"fraction": 0.1}}},
+}
+PICTURES_ONLY = '''"""A loss for pictures."""
+from mlcl.losses import PairWeighting
+
+class PicturesOnly(PairWeighting):
+    paper = "none"
+    equation = "shared"
+    modalities = ("image",)
+    temperature: float = 0.1
+
+    def weights(self, pairs):
+        return pairs.shared
+'''
+
+
+def plan(folder: Path, **changes: object) -> Plan:
+    file = folder / "mine.yaml"
+    file.write_text(yaml.safe_dump(STUDY | changes, sort_keys=False))
+    return make_plan(file)
+
+
+def ids(made: Plan) -> list[str]:
+    return [str(planned.cell.id) for planned in made.cells]
+
+
+def cell(made: Plan, name: str) -> Cell:
+    return made.by_id[name].cell
+
+
+def test_the_grid_is_the_product_of_what_is_listed(tmp_path: Path) -> None:
+    made = plan(tmp_path)
+    per_dataset = 2 * (1 + 1 + 2 + 3)  # label_prior, random_encoder; bce: base, tenth; jaccard: all three
+    assert len(ids(made)) == len(set(ids(made))) == 2 * per_dataset
+    assert "digit_scenes/none/label_prior/base/seed3" in ids(made)
+    assert "scipy_docs/transformer/random_encoder/base/seed1" in ids(made)
+    assert "scipy_docs/transformer/jaccard/warm/seed1" in ids(made)
+    assert not [name for name in ids(made) if name.startswith("digit_scenes/transformer")]
+
+
+def test_a_variant_that_a_loss_cannot_have_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    skipped = plan(tmp_path).skips
+    assert Skip("digit_scenes", "cnn", "bce", "warm", "bce has no temperature") in skipped
+    assert len(skipped) == 2
+
+
+def test_a_modality_that_a_loss_excludes_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "pictures.py").write_text(PICTURES_ONLY)
+    made = plan(tmp_path, losses={"pictures": {"file": "pictures.py"}}, variants={})
+    assert "digit_scenes/cnn/pictures/base/seed1" in ids(made)
+    assert [(skip.dataset, skip.reason) for skip in made.skips] == [
+        ("scipy_docs", "pictures is not made for the modality 'text'")
+    ]
+
+
+def test_settings_come_from_the_nearest_place(tmp_path: Path) -> None:
+    made = plan(
+        tmp_path,
+        training={"epochs": 5, "batch_size": 16, "weight_decay": 0.5},
+        encoders={"image": {"cnn": {"training": {"epochs": 6}}}, "text": {"transformer": None}},
+        losses={"jaccard": {"training": {"batch_size": 32}, "temperature": 0.3}},
+        variants={"long": {"training": {"epochs": 60}}},
+    )
+    base = cell(made, "digit_scenes/cnn/jaccard/base/seed1").settings
+    assert base.training is not None
+    assert (base.training.epochs, base.training.batch_size, base.training.weight_decay) == (6, 32, 0.5)
+    assert base.loss is not None
+    assert base.loss.hyperparameters["temperature"] == 0.3
+    long = cell(made, "digit_scenes/cnn/jaccard/long/seed1").settings
+    assert long.training is not None
+    assert long.training.epochs == 60
+
+
+@pytest.mark.parametrize(
+    ("change", "stale"),
+    [
+        ({"training": {"epochs": 7}}, {"bce", "jaccard"}),
+        ({"linear_evaluation": {"heads": 1}}, {"jaccard", "random_encoder"}),
+        ({"losses": {"bce": None, "jaccard": {"temperature": 0.3}}}, {"jaccard"}),
+        ({"compute": {"threads": 2}}, {"bce", "jaccard", "label_prior", "random_encoder"}),
+        ({"seeds": [1, 3, 5]}, set()),
+        ({"title": "Another"}, set()),
+        ({"losses": {"jaccard": None, "bce": None}}, set()),
+        ({"table": {"metrics": ["map"]}}, set()),
+    ],
+)
+def test_a_fingerprint_depends_on_what_the_cell_uses(tmp_path: Path, change: dict, stale: set[str]) -> None:
+    before = {str(p.cell.id): p.fingerprint for p in plan(tmp_path, variants={}).cells}
+    after = {str(p.cell.id): p.fingerprint for p in plan(tmp_path, variants={}, **change).cells}
+    changed = {CellId.parse(name).loss for name in before if before[name] != after[name]}
+    assert changed == stale
+    unchanged = {CellId.parse(name).loss for name in before if before[name] == after[name]}
+    assert not changed & unchanged
+
+
+def test_renaming_the_study_leaves_the_fingerprints(tmp_path: Path) -> None:
+    first = plan(tmp_path)
+    (tmp_path / "mine.yaml").rename(tmp_path / "other.yaml")
+    second = make_plan(tmp_path / "other.yaml")
+    assert [p.fingerprint for p in first.cells] == [p.fingerprint for p in second.cells]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a/b/c/d", "a/b/c/d/seed", "a/b/c/d/seed1/x", "../b/c/d/seed1", "a b/b/c/d/seed1"]
+)
+def test_what_is_no_cell(text: str) -> None:
+    with pytest.raises(ValueError, match="is no cell"):
+        CellId.parse(text)

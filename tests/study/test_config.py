@@ -1,0 +1,121 @@
+"""The study file: what is wrong in it is said with file, key and the closest valid names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlcl.errors import ConfigError
+from mlcl.study.config import load_study
+from mlcl.study.plan import make_plan
+
+GOOD = {
+    "title": "A study",
+    "seeds": [0, 1],
+    "datasets": {"digit_scenes": {"train": 100}},
+    "encoders": {"image": {"cnn": None}},
+    "losses": {"bce": None, "reg": {"alpha": 1.0}},
+}
+ROOT = Path(__file__).parents[2]
+
+
+def written(folder: Path, content: object) -> Path:
+    file = folder / "mine.yaml"
+    file.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+    return file
+
+
+def test_a_study_is_read_as_written(tmp_path: Path) -> None:
+    study = load_study(written(tmp_path, GOOD))
+    assert study.name == "mine"
+    assert study.seeds == [0, 1]
+    assert study.losses["reg"].hyperparameters == {"alpha": 1.0}
+    assert study.datasets["digit_scenes"].source == "digit_scenes"
+    assert study.datasets["digit_scenes"].settings == {"train": 100}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda file: file.stem)
+def test_the_studies_that_come_along_are_in_order(file: Path) -> None:
+    assert make_plan(file, ROOT / "no-data-needed").cells
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"losess": ["bce"]}, ["losess: unknown key", "'losses'"]),
+        ({"datasets": None}, ["datasets"]),
+        ({"losses": None}, ["neither a loss nor a baseline"]),
+        ({"seeds": [0, 0]}, ["seeds", "listed twice"]),
+        ({"seeds": []}, ["seeds"]),
+        ({"training": {"learning_rate": -1}}, ["training.learning_rate", "-1"]),
+        ({"training": {"epoch": 1}}, ["training.epoch: unknown key", "'epochs'"]),
+        ({"training": {"epochs": "many"}}, ["training.epochs", "'many'"]),
+        ({"linear_evaluation": {"heads": 0}}, ["linear_evaluation.heads"]),
+        ({"baselines": ["prior"]}, ["baselines", "'prior'"]),
+        ({"datasets": {"a/b": None}}, ["'a/b'"]),
+        ({"datasets": {"figures": {"source": "digit_scenes"}}}, ["'figures'"]),
+        ({"losses": {"random": {"name": "bce"}}}, ["'random'", "baseline"]),
+        ({"variants": {"base": None}}, ["'base'"]),
+        ({"encoders": {"images": {"cnn": None}}}, ["encoders.images", "'image'"]),
+        ({"encoders": {"image": {"cnn": None}, "text": {"cnn": None}}}, ["listed under two modalities"]),
+        ({"name": "x"}, ["name"]),
+        ({"losses": {"bce": 3}}, ["losses.bce", "3"]),
+        ({"keep_embeddings": "perhaps"}, ["keep_embeddings"]),
+    ],
+)
+def test_a_defect_names_file_and_key(tmp_path: Path, change: dict, told: list[str]) -> None:
+    file = written(tmp_path, GOOD | change)
+    with pytest.raises(ConfigError) as error:
+        load_study(file)
+    assert str(file) in str(error.value)
+    for part in told:
+        assert part in str(error.value), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"losses": ["jacard"]}, ["losses.jacard", "'jaccard'"]),
+        ({"losses": {"reg": {"alfa": 1}}}, ["losses.reg", "alfa", "alpha"]),
+        ({"losses": {"reg": {"temperature": 0}}}, ["losses.reg", "temperature"]),
+        ({"losses": {"mine": {"file": "absent.py"}}}, ["losses.mine", "absent.py"]),
+        ({"datasets": {"digit_scene": None}}, ["datasets.digit_scene", "digit_scenes"]),
+        ({"datasets": {"digit_scenes": {"trian": 5}}}, ["datasets.digit_scenes", "trian", "train"]),
+        ({"datasets": {"digit_scenes": {"train": 0}}}, ["datasets.digit_scenes", "train"]),
+        ({"encoders": {"image": {"resnet": None}}}, ["encoders.image.resnet", "cnn"]),
+        (
+            {"encoders": {"image": {"cnn": None, "transformer": None}}},
+            ["encoders.image.transformer", "'text'"],
+        ),
+        ({"encoders": {"image": {"cnn": {"widht": 3}}}}, ["encoders.image.cnn.widht", "'width'"]),
+        ({"encoders": {"image": {"cnn": {"training": {"epoch": 3}}}}}, ["cnn.training.epoch", "'epochs'"]),
+        ({"encoders": {"text": {"transformer": None}}}, ["datasets.digit_scenes", "encoders.image"]),
+        ({"variants": {"v": {"training": {"epochs": 0}}}}, ["variants.v.training.epochs"]),
+        ({"variants": {"v": {"dataset": {"fractoin": 0.1}}}}, ["fractoin", "'fraction'"]),
+    ],
+)
+def test_a_name_or_setting_that_does_not_exist(tmp_path: Path, change: dict, told: list[str]) -> None:
+    file = written(tmp_path, GOOD | change)
+    with pytest.raises(ConfigError) as error:
+        make_plan(file)
+    for part in (str(file), *told):
+        assert part in str(error.value), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("title: [", "not valid YAML"), ("- a", "must be a mapping"), ("seeds: [0]\nseeds: [1]", "twice")],
+)
+def test_a_file_that_is_no_study(tmp_path: Path, content: str, told: str) -> None:
+    file = written(tmp_path, content)
+    with pytest.raises(ConfigError, match=told) as error:
+        load_study(file)
+    assert str(file) in str(error.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ConfigError, match="did you mean 'config/default.yaml'"):
+        load_study(Path("config/defualt.yaml"))
