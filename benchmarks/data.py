@@ -1,0 +1,214 @@
+"""Speed of the prepared store against decoding and tokenising again for every epoch, as the official code does.
+
+`python benchmarks/data.py --data-root RAW [--quick] [--json PATH]` prints a table; `--json` writes a list of
+`{case, metric, value}`. Needs the VOC2007 archives (a subset will do) and GoEmotions in the data root. Both
+sides get the same number of workers; ratios are of runs that take turns in one process.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+os.environ.setdefault("RAYON_NUM_THREADS", "1")  # the tokeniser's own threads: one worker is one core
+
+import numpy as np
+import torch
+import typer
+
+import data_prep
+from data_prep.readers.archives import members
+from mlcl.data import PreparedDataset, open_dataset
+from mlcl.data.augment import NAMED, Normalise
+
+SIZE, BATCH = 224, 64
+SMALL = ["goemotions"]
+Loader = Callable[[], Iterable[Any]]
+
+
+def main(
+    data_root: Annotated[Path, typer.Option(help="Raw files: voc2007/ and goemotions/.")] = Path(
+        "../shared/data"
+    ),
+    workers: Annotated[int, typer.Option(help="Workers on both sides.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds: under a minute.")] = False,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there.")] = None,
+) -> None:
+    """Run all cases and print them."""
+    torch.set_num_threads(1)
+    results: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        results += image_cases(
+            data_root, out, workers, rounds=1 if quick else 3, images=256 if quick else 500
+        )
+        results += token_cases(data_root, out, rounds=1 if quick else 3)
+        results += memory_cases(
+            data_root, out, ["goemotions"] if quick else ["goemotions", "voc2007", "mulan_delicious"]
+        )
+    for result in results:
+        print(f"{result['case']:<28}{result['metric']:<24}{result['value']:>12.4g}")
+    if json_path is not None:
+        json_path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def prepared(name: str, data_root: Path, out: Path, **settings: Any) -> PreparedDataset:
+    """A dataset of the data root, prepared into the folder."""
+    recipe = data_prep.plan(name, settings, data_root, accept_local=True)
+    data_prep.prepare(recipe, data_root, out / name)
+    return open_dataset(out / name)
+
+
+def image_cases(data_root: Path, out: Path, workers: int, rounds: int, images: int) -> list[dict[str, Any]]:
+    """Images per second into normalised batches, without and with RandAugment (2, 9)."""
+    dataset = prepared("voc2007", data_root, out, size=SIZE, split="r1")
+    archive = data_root / "voc2007" / "VOCtrainval_06-Nov-2007.tar"
+    encoded = [content for _, content in members(archive, ".jpg")][:images]
+    found: list[dict[str, Any]] = []
+    for name in ("basic", "randaugment"):
+        rates = in_turns(
+            {
+                "prepared": partial(from_store, dataset, name, workers, len(encoded)),
+                "jpeg": partial(from_jpegs, encoded, name, workers),
+            },
+            len(encoded),
+            rounds,
+        )
+        found += comparison(
+            f"images_{name}_{workers}_workers", "images_per_second", rates["prepared"], rates["jpeg"]
+        )
+    return found
+
+
+def from_store(
+    dataset: PreparedDataset, augmentation: str, workers: int, count: int
+) -> Iterator[torch.Tensor]:
+    """Batches from the memory map; every worker is a thread that makes whole batches."""
+    stored, normalise = dataset["train"].images, Normalise()
+    order = np.random.default_rng(0).permutation(len(stored))[:count]
+
+    buffers = threading.local()
+
+    def batch(start: int) -> torch.Tensor:
+        if not hasattr(buffers, "out"):
+            buffers.out = torch.empty(BATCH, SIZE, SIZE, 3)
+        rows = order[start : start + BATCH]
+        generator = torch.Generator().manual_seed(start)
+        return normalise(NAMED[augmentation](torch.from_numpy(stored[rows]), generator), out=buffers.out)
+
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(batch, range(0, len(order), BATCH))
+
+
+class Jpegs(torch.utils.data.Dataset[torch.Tensor]):
+    """Decodes, resizes, augments and normalises one image at a time, with Pillow and torchvision."""
+
+    def __init__(self, encoded: Sequence[bytes], augmentation: str) -> None:
+        from torchvision import transforms
+
+        augment = [transforms.RandAugment(2, 9)] if augmentation == "randaugment" else []
+        normalise = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        resize = transforms.Resize((SIZE, SIZE))
+        self.encoded = encoded
+        self.transform = transforms.Compose([resize, *augment, transforms.ToTensor(), normalise])
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        from PIL import Image
+
+        with Image.open(io.BytesIO(self.encoded[row])) as image:
+            return self.transform(image.convert("RGB"))
+
+
+def from_jpegs(encoded: Sequence[bytes], augmentation: str, workers: int) -> Iterator[torch.Tensor]:
+    """Batches of a DataLoader; one worker is this process itself, more are processes of their own."""
+    processes = workers if workers > 1 else 0
+    dataset = Jpegs(encoded, augmentation)
+    yield from torch.utils.data.DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=processes)
+
+
+def token_cases(data_root: Path, out: Path, rounds: int) -> list[dict[str, Any]]:
+    """Tokens per second into padded batches, one worker on both sides."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    dataset = prepared("goemotions", data_root, out)
+    train = dataset["train"]
+    spec = {"kind": "bpe", "vocab_size": 8000}
+    tokens = train.tokens(spec)
+    file = next((dataset.folder / "tokens").glob("bpe-*/tokenizer.json"))
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(file)), pad_token="[PAD]")
+    rows = np.random.default_rng(0).permutation(len(train))[: 64 * 100]
+    texts = [train.texts[int(row)] for row in rows]
+    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+
+    def stored() -> Iterator[torch.Tensor]:
+        for batch in batches:
+            yield torch.from_numpy(tokens.padded(batch, 300)[0])
+
+    def again() -> Iterator[torch.Tensor]:
+        for start in range(0, len(texts), BATCH):
+            chosen = texts[start : start + BATCH]
+            yield wrapped(chosen, padding=True, truncation=True, max_length=300, return_tensors="pt")[
+                "input_ids"
+            ]
+
+    total = int((tokens.offsets[rows + 1] - tokens.offsets[rows]).sum())
+    rates = in_turns({"prepared": stored, "tokenised": again}, total, rounds)
+    return comparison("tokens_1_workers", "tokens_per_second", rates["prepared"], rates["tokenised"])
+
+
+def memory_cases(data_root: Path, out: Path, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Seconds and peak memory of preparing, each in a process of its own; milliseconds of opening."""
+    found: list[dict[str, Any]] = []
+    for name in names:
+        command = [sys.executable, "-m", "data_prep", name, "--data-root", str(data_root), "--accept-local"]
+        start = time.perf_counter()
+        subprocess.run([*command, "--out", str(out / f"again_{name}")], check=True, stdout=subprocess.DEVNULL)
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        start = time.perf_counter()
+        open_dataset(out / f"again_{name}")["train"].labels  # noqa: B018
+        opening = 1000 * (time.perf_counter() - start)
+        values = {"seconds": seconds, "peak_mb_so_far": peak, "open_ms": opening}
+        found += [
+            {"case": f"prepare_{name}", "metric": metric, "value": value} for metric, value in values.items()
+        ]
+    return found
+
+
+def in_turns(loaders: dict[str, Loader], items: int, rounds: int) -> dict[str, float]:
+    """Items per second of each loader: the best of several rounds that take turns, after one to warm up."""
+    best = dict.fromkeys(loaders, 0.0)
+    for number in range(rounds + 1):
+        for name, loader in loaders.items():
+            start = time.perf_counter()
+            for _ in loader():
+                pass
+            if number:
+                best[name] = max(best[name], items / (time.perf_counter() - start))
+    return best
+
+
+def comparison(case: str, metric: str, ours: float, theirs: float) -> list[dict[str, Any]]:
+    """Both rates and their ratio."""
+    values = {f"{metric}": ours, f"{metric}_official_way": theirs, "ratio": ours / theirs}
+    return [{"case": case, "metric": name, "value": value} for name, value in values.items()]
+
+
+if __name__ == "__main__":
+    typer.run(main)
