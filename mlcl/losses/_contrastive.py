@@ -99,6 +99,14 @@ class ContrastiveLoss(Loss):
             loss: Tensor = WeightedCrossEntropy.apply(embeddings, others, prototypes, problem)
         return loss
 
+    def pair_weights(self, labels: Tensor) -> Tensor:
+        """The loss's weights W of a batch with these labels (B, L), for a look: rows are anchors, columns
+        references, each the batch and then the prototypes, where the loss has them on that side."""
+        labels = self.label_sets(check_labels("labels", labels, len(labels), self.num_labels, labels))
+        participants = Participants(labels, None, self.references)
+        counts = {"batch": len(labels), "prototypes": self.num_labels}
+        return torch.cat([self.tile_weights(participants.tile(g, 0, counts[g])) for g in self.anchors])
+
     def _total_weight(self, sizes: Tensor) -> float | None:
         if self.reduction == "positive_anchors":
             return None

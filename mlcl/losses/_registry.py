@@ -57,7 +57,8 @@ class LossInfo:
 
     `inputs` is what the loss is called with: "embeddings" (B, D), "logits" (B, L), "features" (the encoder's,
     B, M) or "both" (embeddings and logits). `modalities` None means all. `allowed` holds the conditions on
-    hyperparameters, `parts` the hyperparameters that name other losses and what those are called with.
+    hyperparameters, `parts` the hyperparameters that name other losses and what those are called with. Anchors
+    and references are groups, "batch" and "prototypes"; they matter for losses on embeddings.
     """
 
     name: str
@@ -71,6 +72,8 @@ class LossInfo:
     summary: str
     allowed: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
+    anchors: tuple[str, ...] = ("batch",)
+    references: tuple[str, ...] = ("batch",)
     class_name: str = ""
 
 
@@ -232,6 +235,8 @@ def _read(name: str, path: Path, modified: int) -> LossInfo:
         summary=docstring.splitlines()[0].strip(),
         allowed=_conditions(path, node.lineno, facts["allowed"], hyperparameters),
         parts=facts["parts"],
+        anchors=facts["anchors"],
+        references=facts["references"],
         class_name=node.name,
     )
 

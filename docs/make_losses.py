@@ -1,0 +1,249 @@
+"""Writes docs/losses.md and docs/figures/pair_weights.png: the table of all losses, and what their weights look like.
+
+    python docs/make_losses.py            (needs the package; the measured tables are read from docs/figures/*.json)
+
+The measurements come from
+
+    python benchmarks/losses.py --json docs/figures/losses_benchmark.json --figure docs/figures/losses_benchmark.png
+    python benchmarks/losses.py --large --json docs/figures/losses_large.json
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mlcl import losses
+
+DOCS = Path(__file__).parent
+FIGURES = DOCS / "figures"
+
+PAGE = """# Losses
+
+*Made by `python docs/make_losses.py`; do not edit.*
+
+```python
+from mlcl import losses
+losses.names()
+loss = losses.create("reg", num_labels=54, embedding_dim=256, temperature=0.1)
+value = loss(embeddings, labels)                                  # (B, D) raw, (B, L) of 0 and 1 -> scalar
+value = loss(embeddings, labels, references=(queue, queue_labels))   # momentum keys and queue in the batch's stead
+```
+
+## One idea
+
+A contrastive loss is a pair weighting. With s = similarity / temperature and p = softmax over the references,
+
+    L = 1/N Σ_i ( - Σ_k W_ik log p_ik )
+
+The losses differ in W, in who the anchors i and the references k are (batch, prototypes, a queue), and in N.
+W depends on the labels alone: on the numbers of shared labels and the sizes of the label sets. No tensor of
+size B × B × L appears anywhere.
+
+## All losses
+
+B rows, L labels, D embedding width, M feature width; y_i the label set of row i. Costs are of one step's
+arithmetic, up to a constant.
+
+{table}
+
+N is the number of anchors, those without positives contributing 0, unless the file says otherwise:
+`jaccard`, `reg` and `reg_ablated` divide by the anchors that have positives, `mulsupcon` by the label-anchor
+pairs. Each file's docstring holds the full equation and where it departs from the released code.
+
+## What the weights look like
+
+![pair weights](figures/pair_weights.png)
+
+One batch of eight rows and five labels (top left; the last row has no labels). Rows are anchors, columns
+references; c1 to c5 are prototypes. `loss.pair_weights(labels)` gives the matrix of any batch.
+
+## Never NaN
+
+Rows without labels, with all labels, without positives, one row, labels absent from the batch, equal or zero
+embeddings, temperatures down to 0.005, logits of ±200, half precision: value and gradients are finite, and an
+anchor without positives contributes 0. A zero embedding has no direction and similarity 0 to everything.
+Inside autocast the losses compute in float32; float64 stays float64.
+
+## Large batches
+
+The kernel goes through the anchors in tiles and finishes each tile in one visit, gradient included; the size of
+a tile follows from `loss.tile_elements` and the number of references. Memory is O(B·D + B·L + tile). In
+float32, values are within 1e-6 and gradients within 1e-5 of one dense float64 matrix (tested at B = 2,048).
+{large}
+On CUDA, matrix products are torch's and everything between them is one Triton program a row
+(`mlcl/losses/_triton.py`). Triton's interpreter tests it on the CPU; **it has not been run on a GPU**.
+
+## Several processes
+
+```python
+losses.across_processes(loss)      # after torch.distributed.init_process_group
+```
+
+Embeddings and labels are then gathered in every step, each rank takes its own rows as anchors, and value and
+gradients (encoder, prototypes, heads) are, after DDP's averaging, those of one process that holds the whole
+batch. Ranks may hold different numbers of rows, or none. Given `references` must be the same on all ranks.
+
+## Parts and heads
+
+`kmcl` works on features (B, M), owns its heads and predicts with `loss.logits(features)`;
+`losses.kmcl_terms(features, pi, mu, var, labels)` gives its three terms. `joint` takes
+`loss(embeddings, logits, labels)`; its parts are names or mappings:
+`losses.create("joint", 54, 256, classification={{"name": "asl", "gamma_neg": 4}}, contrastive="reg", weight=0.3)`.
+{benchmark}
+"""
+
+
+def cost(info: losses.LossInfo) -> str:
+    if info.inputs == "logits":
+        return "B L"
+    if info.inputs == "features":
+        return "B² L (anisotropic: × 128)"
+    if info.inputs == "both":
+        return "that of its parts"
+    size = {("batch",): "B", ("prototypes",): "L", ("batch", "prototypes"): "(B + L)"}
+    anchors, references = size[info.anchors], size[info.references]
+    product = f"{anchors}²" if anchors == references else f"{anchors} {references}"
+    return f"{product} D" + (" + B² L" if "batch" in info.references else "")
+
+
+def needs(info: losses.LossInfo) -> str:
+    wanted = {"both": "embeddings and logits"}.get(info.inputs, info.inputs)
+    return wanted + (", prototypes" if info.prototypes else "")
+
+
+def loss_table() -> str:
+    lines = [
+        "| name | in its paper | idea | weights or terms | cost | needs | hyperparameters |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    order = {"embeddings": 0, "both": 1, "features": 2, "logits": 3}
+    for info in sorted(map(losses.describe, losses.names()), key=lambda i: (order[i.inputs], i.name)):
+        settings = ", ".join(f"{key} = {value}" for key, value in info.hyperparameters.items()) or "none"
+        cells = [
+            f"`{info.name}`",
+            f"{info.title}: {info.paper}",
+            info.summary,
+            f"`{info.equation}`",
+            cost(info),
+            needs(info),
+            settings,
+        ]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def measured(file: str) -> dict[str, dict[str, Any]]:
+    """Case -> metric -> value of a benchmark's JSON; empty where there is none."""
+    path = FIGURES / file
+    cases: dict[str, dict[str, Any]] = {}
+    for record in json.loads(path.read_text()) if path.is_file() else []:
+        cases.setdefault(record["case"], {})[record["metric"]] = record["value"]
+    return cases
+
+
+def large_section() -> str:
+    cases = measured("losses_large.json")
+    if not cases:
+        return ""
+    rows = "\n".join(
+        f"| `{case.split('-')[0]}` | {values['seconds']:.0f} | {values['megabytes']:.0f} |"
+        for case, values in cases.items()
+    )
+    return f"""
+B = 16,384, L = 1,000, D = 256, forward and backward, each in a process of its own, on 2 shared CPU cores
+(`python benchmarks/losses.py --large`); megabytes are the peak of the whole process, torch included:
+
+| loss | seconds | megabytes |
+|---|---:|---:|
+{rows}
+"""
+
+
+def benchmark_section() -> str:
+    cases = measured("losses_benchmark.json")
+    if not cases:
+        return ""
+    rows = []
+    for case, values in cases.items():
+        name, batch, labels = case.rsplit("-", 2)
+        cells = [f"{1e3 * values['seconds']:.2f}", f"{values['megabytes']:.1f}"]
+        cells += ["-" if values[m] is None else f"{values[m]:.3g}" for m in ("speedup", "memory_ratio")]
+        rows.append(f"| `{name}` | {batch} | {labels} | " + " | ".join(cells) + " |")
+    table = "\n".join(rows)
+    return f"""
+## Speed
+
+Against a transcription of the equations with (B, B, L) tensors (`benchmarks/reference_losses.py`, equal to the
+official values), forward and backward, float32, D = 256, on 2 shared CPU cores
+(`python benchmarks/losses.py`). Memory is the peak of allocated tensors above the inputs; `-` where the
+transcription would need more than 8 GB.
+
+![times faster and times less memory](figures/losses_benchmark.png)
+
+| loss | B | L | ms | MB | times faster | times less memory |
+|---|---:|---:|---:|---:|---:|---:|
+{table}
+"""
+
+
+def page() -> str:
+    return PAGE.format(table=loss_table(), large=large_section(), benchmark=benchmark_section())
+
+
+def example_labels() -> Any:
+    import torch
+
+    rows = ["1....", "1....", "11...", "11...", ".11..", "..1..", "1111.", "....."]
+    return torch.tensor([[int(cell == "1") for cell in row] for row in rows])
+
+
+def draw(path: Path) -> None:
+    """The batch's labels, then each contrastive loss's weights as a matrix, on one colour scale."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import PowerNorm
+
+    labels = example_labels()
+    rows, num_labels = labels.shape
+    names = [name for name in losses.names() if losses.describe(name).inputs == "embeddings"]
+    prototypes = [f"c{index + 1}" for index in range(num_labels)]
+    sides = {"batch": [str(index + 1) for index in range(rows)], "prototypes": prototypes}
+    columns = 4
+    figure, axes = plt.subplots(
+        -(-(len(names) + 1) // columns), columns, figsize=(12, 10.2), layout="constrained"
+    )
+    panels = axes.flatten()
+    panels[0].imshow(labels, cmap="Greys", vmin=0, vmax=1.4)
+    panels[0].set_title("labels of the batch", fontsize=11)
+    panels[0].set_xticks(
+        range(num_labels), [f"label {index + 1}" for index in range(num_labels)], rotation=60, fontsize=7
+    )
+    panels[0].set_yticks(range(rows), sides["batch"], fontsize=7)
+    for axis, name in zip(panels[1:], names, strict=False):
+        info = losses.describe(name)
+        weights = losses.create(name, num_labels, 4).pair_weights(labels)
+        image = axis.imshow(weights, cmap="magma_r", norm=PowerNorm(0.5, 0, 1))
+        axis.set_title(f"{name}  ({info.title})", fontsize=11)
+        for set_ticks, groups in ((axis.set_xticks, info.references), (axis.set_yticks, info.anchors)):
+            ticks = [tick for group in groups for tick in sides[group]]
+            set_ticks(range(len(ticks)), ticks, fontsize=7)
+        for line, groups in ((axis.axvline, info.references), (axis.axhline, info.anchors)):
+            if len(groups) == 2:
+                line(rows - 0.5, color="grey", linewidth=0.8)
+    for axis in panels[len(names) + 1 :]:
+        axis.set_visible(False)
+    figure.colorbar(image, ax=axes, shrink=0.5, label="weight W of a pair (square-root scale)")
+    figure.supxlabel("references", fontsize=10)
+    figure.supylabel("anchors", fontsize=10)
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    draw(FIGURES / "pair_weights.png")
+    (DOCS / "losses.md").write_text(page(), encoding="utf-8")
