@@ -117,5 +117,5 @@ def test_a_file_that_is_no_study(tmp_path: Path, content: str, told: str) -> Non
 
 def test_a_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    with pytest.raises(ConfigError, match="did you mean 'config/default.yaml'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'config/default\.yaml'"):
         load_study(Path("config/defualt.yaml"))
