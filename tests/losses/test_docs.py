@@ -1,0 +1,39 @@
+"""docs/losses.md is what its command makes, and the weights that it shows are those that the kernel sums."""
+
+import importlib.util
+import re
+
+import pytest
+import torch
+from cases import build, random_labels
+from conftest import ROOT
+
+from mlcl import losses
+
+
+def test_the_page_of_losses_is_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("make_losses", ROOT / "docs/make_losses.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs/losses.md").read_text() == module.page(), "run: python docs/make_losses.py"
+    for picture in re.findall(r"\]\((figures/.*?)\)", module.page()):
+        assert (ROOT / "docs" / picture).is_file(), picture
+
+
+@pytest.mark.parametrize("name", [n for n in losses.names() if losses.describe(n).inputs == "embeddings"])
+def test_pair_weights_are_shares(name: str) -> None:
+    """Rows of anchors with positives sum to 1 (to the number of labels, for `mulsupcon`); no item meets itself."""
+    labels = random_labels(8)
+    weights = build(name).pair_weights(labels)
+    assert (weights >= 0).all()
+    totals = weights.sum(1)
+    if name == "mulsupcon":
+        torch.testing.assert_close(totals, labels.sum(1).float())
+    elif name == "simdissim":
+        assert (totals <= 1 + 1e-6).all()
+    else:
+        torch.testing.assert_close(totals[totals > 0], torch.ones_like(totals[totals > 0]))
+    if "batch" in losses.describe(name).references:
+        assert (weights.diagonal()[: len(labels)] == 0).all()
