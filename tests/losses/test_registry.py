@@ -91,6 +91,28 @@ def test_validate_fills_in_defaults_and_makes_floats_of_integers() -> None:
     assert isinstance(settings["alpha"], float)
 
 
+def test_joint_checks_its_parts_and_depends_on_their_files() -> None:
+    given = {"classification": {"name": "asl", "gamma_neg": 2}, "contrastive": "reg", "weight": 0.3}
+    settings = losses.validate("joint", given)
+    assert settings["classification"]["gamma_neg"] == 2.0
+    assert settings["classification"]["clip"] == 0.05
+    assert settings["contrastive"] == {"name": "reg", "temperature": 0.1, "alpha": 0.0}
+    assert losses.validate("joint", settings) == settings
+    files = {path.name for path in losses.source_files("joint", settings=given)[1]}
+    assert {"asl.py", "reg.py", "reg_ablated.py"} <= files
+    assert not {"bce.py", "jaccard.py"} & files
+    for wrong, message in [
+        ({"classification": "reg"}, "joint.classification must be a loss on logits: asl, bce, .*; got 'reg'"),
+        ({"contrastive": {"name": "reg", "alfa": 1}}, "loss 'reg' has no hyperparameter 'alfa'"),
+        ({"contrastive": {"alpha": 1}}, "mapping with the key 'name'"),
+        ({"contrastive": "regg"}, "unknown loss 'regg'"),
+    ]:
+        with pytest.raises(losses.LossError, match=message):
+            losses.validate("joint", wrong)
+    with pytest.raises(losses.LossError, match="give embedding_dim"):
+        losses.create("joint", 3, contrastive="reg")
+
+
 def test_prototypes_need_an_embedding_dim_and_follow_the_generator() -> None:
     import torch
 
