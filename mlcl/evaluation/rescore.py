@@ -97,8 +97,9 @@ def _training_counts(folder: Path) -> tuple[list[int] | None, int | None]:
     """Label counts and rows of the training split; None without a card (`results/<study>/<dataset>/card.json`)."""
     card = folder.parents[3] / "card.json"
     try:
-        train = json.loads(card.read_text(encoding="utf-8"))["splits"]["train"]
-        return list(train["label_counts"]), int(train["examples"])
+        content = json.loads(card.read_text(encoding="utf-8"))
+        train = content["splits"]["train"]
+        return [int(train["label_counts"][label]) for label in content["labels"]], int(train["examples"])
     except FileNotFoundError:
         return None, None
     except (ValueError, KeyError, TypeError):

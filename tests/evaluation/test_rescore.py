@@ -75,7 +75,8 @@ def test_a_failed_cell_is_left_alone(folder):
 
 
 def test_the_datasets_card_adds_metrics_by_label_frequency(folder):
-    card = {"splits": {"train": {"examples": 100, "label_counts": [50, 40, 30, 20, 10]}}}
+    counts = dict(zip("abcde", [50, 40, 30, 20, 10], strict=True))
+    card = {"labels": list("abcde"), "splits": {"train": {"examples": 100, "label_counts": counts}}}
     (folder.parents[3] / "card.json").write_text(json.dumps(card))
     rescore(folder, "new")
     expected = evaluate_splits(*splits(folder), [50, 40, 30, 20, 10], 100)

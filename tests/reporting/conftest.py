@@ -18,7 +18,7 @@ from mlcl.study.files import write_json, write_text
 from mlcl.study.paths import CellId, StudyPaths
 
 SOURCE = "metrics-1"
-LABELS = {"scenes": 6, "docs": 12}
+LABELS = {"scenes": 6, "docs": 12, "more": 4}
 SKILL = {
     "bce": 0.30,
     "jaccard": 0.22,

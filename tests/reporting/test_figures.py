@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from mlcl.errors import RecordError
+from mlcl.evaluation.rescore import rescore
 from mlcl.reporting import aggregate, write_figures
-from mlcl.reporting.figures import comparison, style
+from mlcl.reporting.figures import comparison, costs, embeddings, frequency, ranks, sensitivity, style
 from mlcl.reporting.figures.learning_curves import read_history
 from mlcl.reporting.results import load_results
+from mlcl.study.paths import CellId
 
 EXPECTED = {
     "comparison-scenes-cnn", "comparison-docs-transformer", "learning-scenes-cnn", "learning-docs-transformer",
-    "labels-scenes", "labels-docs",
+    "labels-scenes", "labels-docs", "heat-map", "costs-time", "costs-memory", "sensitivity-fraction",
 }  # fmt: skip
 
 
@@ -71,10 +74,10 @@ def test_the_alt_text_tells_the_order_and_the_means(finished):
     assert figure.alt.startswith("Dot plot. micro-F1: bce 85.4, reg 80.8, jaccard 73.6, random encoder 47.1")
 
 
-def test_sixteen_losses_look_different_in_colour_and_without():
-    looks = [style.look(i) for i in range(16)]
-    assert len({(look.colour, look.marker) for look in looks}) == 16
-    assert len({(look.marker, look.line) for look in looks[:8]}) == 8
+def test_twenty_losses_look_different_in_colour_and_the_first_ten_without():
+    looks = [style.look(i) for i in range(20)]
+    assert len({(look.colour, look.marker) for look in looks}) == 20
+    assert len({look.marker for look in looks[:10]}) == len({look.line for look in looks[:10]}) == 10
 
 
 def test_a_broken_history_is_an_error_that_names_the_file(tmp_path):
@@ -82,3 +85,56 @@ def test_a_broken_history_is_an_error_that_names_the_file(tmp_path):
     file.write_text("epoch,loss\n0,abc\n")
     with pytest.raises(RecordError, match=str(file)):
         read_history(file)
+
+
+def test_the_pareto_front_is_what_nothing_beats_in_both():
+    points = {
+        "cheap": (1.0, 50.0),
+        "middle": (2.0, 60.0),
+        "waste": (3.0, 55.0),
+        "dear": (4.0, 70.0),
+        "tie": (4.0, 6.0),
+    }
+    assert costs.pareto_front(points, higher_is_better=True) == ["cheap", "middle", "dear"]
+    flipped = {name: (cost, -quality) for name, (cost, quality) in points.items()}
+    assert costs.pareto_front(flipped, higher_is_better=False) == ["cheap", "middle", "dear"]
+
+
+def test_costs_are_means_over_seeds(finished):
+    found = costs.mean_costs(load_results("tiny"), "wall_seconds")
+    assert found["scenes", "cnn", "bce", "base"] == pytest.approx(10 + 1 + 3)
+
+
+def test_sensitivity_goes_through_the_study_itself_and_its_variants(finished):
+    results = load_results("tiny")
+    knobs = sensitivity._knobs(results.outline)
+    assert knobs == {("dataset", "fraction"): {"fraction_0.1": 0.1}}
+    curves = sensitivity._curves(
+        results, "scenes", "cnn", ("dataset", "fraction"), knobs["dataset", "fraction"]
+    )
+    assert [value for value, _ in curves["bce"]] == [0.1, 1.0]
+    assert [row[3] for _, row in curves["bce"]] == ["fraction_0.1", "base"]
+
+
+def test_ranks_and_embeddings_and_frequencies_are_drawn_where_there_is_what_they_need(grid):
+    grid.datasets = {"scenes": "image", "docs": "image", "more": "image"}
+    grid.encoders = {"cnn": "image"}
+    grid.plan().make_all()
+    for seed in grid.seeds:
+        for loss in grid.losses:
+            cell = CellId("scenes", "cnn", loss, "base", seed)
+            rng = np.random.default_rng(seed)
+            splits = {"val": 150, "test": 300}
+            kept = {split: rng.normal(size=(rows, 8)).astype(np.float16) for split, rows in splits.items()}
+            np.savez(grid.paths.cell(cell) / "embeddings.npz", **kept)
+            rescore(grid.paths.cell(cell), "new")
+    aggregate("tiny")
+    results = load_results("tiny")
+    found = [figure.name for module in (ranks, embeddings, frequency) for figure in module.draw(results)]
+    assert found == ["ranks-micro_f1", "ranks-macro_f1", "ranks-map", "embeddings-scenes-cnn", "frequency"]
+
+
+def test_the_anchor_of_a_view_is_related_in_many_ways():
+    sets = ["1000", "0001", "1100", "1110", "1100", "0110", "0100"]
+    labels = np.array([[int(digit) for digit in row] for row in sets])
+    assert embeddings.choose_anchor(labels) in (2, 4)

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from mlcl.reporting.figures import comparison, label_frequencies, learning_curves, style
+from mlcl.reporting.figures import (
+    comparison,
+    costs,
+    embeddings,
+    frequency,
+    heat_map,
+    label_frequencies,
+    learning_curves,
+    ranks,
+    sensitivity,
+    style,
+)
 from mlcl.reporting.figures.model import Figure
 from mlcl.reporting.results import Results, load_results
 from mlcl.study.files import write_json
 from mlcl.study.paths import StudyPaths
 
 KINDS: dict[str, Callable[[Results], Iterator[Figure]]] = {
+    "Losses by datasets": heat_map.draw,
+    "Ranks of losses": ranks.draw,
     "Comparison of losses": comparison.draw,
+    "Label frequency": frequency.draw,
+    "Sensitivity": sensitivity.draw,
+    "Costs": costs.draw,
+    "Embeddings": embeddings.draw,
     "Learning curves": learning_curves.draw,
-    "Label frequencies": label_frequencies.draw,
+    "Frequencies of labels": label_frequencies.draw,
 }
 INDEX = "index.json"
 

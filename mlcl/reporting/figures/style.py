@@ -26,12 +26,24 @@ FAINT = "#767676"
 GRID = "#dddddd"
 PNG_DPI = 200
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00", "#5B3FA6")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#8C6D00",
+    "#5B3FA6",
+    "#882255",
+    "#44AA99",
+)
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h", "p")
 _LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
-    "-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2, 2, 2))
+    "-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2, 2, 2)), (0, (9, 2)),
+    (0, (4, 2, 1, 2, 1, 2)),
 )  # fmt: skip
-_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "---", "+++")
+_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "---", "+++", "**", "//")
 
 PARAMETERS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -101,6 +113,9 @@ def new_canvas(width: float, height: float) -> Canvas:
 def save(canvas: Canvas, stem: Path) -> None:
     """`stem`.pdf and `stem`.png: the same picture gives the same bytes, since no time of day is kept."""
     with mpl.rc_context(PARAMETERS):
+        # The layout is worked out once for both files.
+        canvas.draw_without_rendering()
+        canvas.set_layout_engine("none")
         with written_aside(stem.with_name(f"{stem.name}.pdf")) as aside:
             canvas.savefig(
                 aside, metadata={"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}

@@ -49,7 +49,7 @@ def paper_table(stem: str, spec: PaperSpec, numbers: list[ReportedNumber], resul
             f"the half width of its 95 % t-interval, in the study “{results.outline.title}”; a reported number agrees "
             f"if it lies within the interval.{remark}"
         ),
-        stubs=("Dataset", "Encoder", "Loss", "Metric"),
+        stubs=("Dataset", "Encoder", "Metric", "Loss"),
         levels=("part",),
         columns=tuple(Column((part,), (part,)) for part in PARTS),
         blocks=tuple(block for block in blocks if block),
@@ -99,8 +99,8 @@ def _row(
         difference,
         Text(agreement(reported, estimate)),
     )
-    titles = (spec.datasets[dataset].title, spec.encoders[encoder].title, spec.losses[loss].title, info.title)
-    return Row(titles, place, cells)
+    titles = (spec.datasets[dataset].title, spec.encoders[encoder].title, info.title, spec.losses[loss].title)
+    return Row(titles, (dataset, encoder, metric, loss), cells)
 
 
 def agreement(reported: ReportedNumber | None, estimate: Estimate | None) -> str:
@@ -121,7 +121,7 @@ def _reproduced(row: RowKey | None, info: MetricInfo, results: Results) -> tuple
 
 def _reported_cell(reported: ReportedNumber | None, info: MetricInfo) -> Cell:
     if reported is None or reported.value is None:
-        return Text("not reported")
+        return Text()
     return Number(reported.value, reported.spread, 1, 1, info.scale, info.decimals)
 
 

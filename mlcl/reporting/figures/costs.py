@@ -1,0 +1,105 @@
+"""Time and memory against quality, with the Pareto front: what no other loss beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from statistics import fmean
+
+from matplotlib.axes import Axes
+
+from mlcl.reporting.comparing import complete_means, primary_metric
+from mlcl.reporting.figures import style
+from mlcl.reporting.figures.model import Figure
+from mlcl.reporting.figures.panels import column_title, shared_legend, small_multiples
+from mlcl.reporting.metric_info import MetricInfo, metric_info
+from mlcl.reporting.results import ROW, Results
+
+COSTS = {"wall_seconds": ("time", "seconds a cell"), "peak_memory_mb": ("memory", "peak memory in MB")}
+Point = tuple[float, float]
+"""Cost, quality."""
+
+
+def draw(results: Results) -> Iterator[Figure]:
+    metric = metric_info(primary_metric(results))
+    means = complete_means(results, metric.name)
+    for cost, (short, label) in COSTS.items():
+        costs = mean_costs(results, cost)
+        points = {
+            column: own
+            for column in results.outline.columns()
+            if len(
+                own := {
+                    loss: (costs[*column, loss, "base"], values[column] * metric.scale)
+                    for loss, values in means.items()
+                    if column in values and (*column, loss, "base") in costs
+                }
+            )
+            > 1
+        }
+        if points:
+            yield _one(results, metric, points, short, label)
+
+
+def mean_costs(results: Results, cost: str) -> dict[tuple[str, ...], float]:
+    """row -> mean over seeds."""
+    own = results.costs[results.costs["cost"] == cost]
+    found: dict[tuple[str, ...], list[float]] = {}
+    for *row, value in zip(*(own[column].tolist() for column in [*ROW, "value"]), strict=True):
+        found.setdefault(tuple(row), []).append(value)
+    return {row: fmean(values) for row, values in found.items()}
+
+
+def pareto_front(points: Mapping[str, Point], higher_is_better: bool) -> list[str]:
+    """The names that no other beats in one and equals or beats in the other, cheapest first."""
+    sign = 1 if higher_is_better else -1
+    front: list[str] = []
+    best: float | None = None
+    for name, (_, quality) in sorted(points.items(), key=lambda item: (item[1][0], -sign * item[1][1])):
+        if best is None or sign * quality > best:
+            front.append(name)
+            best = sign * quality
+    return front
+
+
+def _one(
+    results: Results,
+    metric: MetricInfo,
+    points: dict[tuple[str, str], dict[str, Point]],
+    short: str,
+    label: str,
+) -> Figure:
+    outline = results.outline
+    fronts = {column: pareto_front(own, metric.higher_is_better) for column, own in points.items()}
+    with style.in_use():
+        canvas, axes = small_multiples([column_title(outline, *column) for column in points])
+        for ax, (column, own) in zip(axes, points.items(), strict=True):
+            _panel(ax, results, own, fronts[column])
+            ax.set_xlabel(label)
+        axes[0].set_ylabel(metric.title + (" in %" if metric.is_percentage else ""))
+        shared_legend(canvas, axes, 6)
+    told = ", ".join(
+        f"{column_title(outline, *column)}: {' then '.join(outline.title_of(loss) for loss in front)}"
+        for column, front in fronts.items()
+    )
+    return Figure(
+        name=f"costs-{short}",
+        title=f"{metric.title} against {short}",
+        caption=(
+            f"{metric.title} on the {outline.split} split against {label} (training and evaluation), means over seeds. "
+            f"A line joins the Pareto front (dark edges): what no other beats in both. Costs depend on the machine."
+        ),
+        alt=f"Scatter plots. Pareto fronts, cheapest first: {told}.",
+        canvas=canvas,
+    )
+
+
+def _panel(ax: Axes, results: Results, points: dict[str, Point], front: list[str]) -> None:
+    looks = style.looks(results.outline)
+    ax.plot(*zip(*(points[loss] for loss in front), strict=True), color=style.FAINT, linewidth=0.8, zorder=1)
+    for loss, (cost, quality) in points.items():
+        look = looks[loss]
+        edge = style.INK if loss in front else look.colour
+        ax.plot(cost, quality, look.marker, color=look.colour, linestyle="none", markeredgecolor=edge)
+        ax.plot(
+            [], [], look.marker, color=look.colour, linestyle="none", label=results.outline.title_of(loss)
+        )

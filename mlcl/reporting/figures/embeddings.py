@@ -1,0 +1,108 @@
+"""Embeddings in two dimensions (t-SNE), coloured by the relation of label sets to that of an anchor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlcl.evaluation.representation import relations
+from mlcl.evaluation.rescore import read_embeddings, read_scores
+from mlcl.reporting.figures import style
+from mlcl.reporting.figures.model import Figure
+from mlcl.reporting.figures.panels import column_title, shared_legend, small_multiples
+from mlcl.reporting.results import Results
+from mlcl.study.paths import CellId
+from mlcl.study.records import EMBEDDINGS, SCORES
+
+ROWS = 300
+"""So many test rows are shown: the time of t-SNE grows with them, and more cannot be told apart."""
+LOOKS = {
+    "disjoint": ("#bdbdbd", ".", "no label in common"),
+    "overlap": ("#56B4E9", "v", "some in common"),
+    "subset": ("#009E73", "s", "some of the anchor's"),
+    "superset": ("#E69F00", "D", "all of the anchor's and more"),
+    "equal": ("#D55E00", "o", "the same labels"),
+}
+
+
+def draw(results: Results) -> Iterator[Figure]:
+    for dataset, encoder in results.outline.columns():
+        found = {}
+        for loss in results.outline.losses:
+            if (own := _load(results, dataset, encoder, loss)) is not None:
+                found[loss] = own
+        if found:
+            yield _one(results, dataset, encoder, found)
+
+
+def _load(
+    results: Results, dataset: str, encoder: str, loss: str
+) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Labels and embeddings of the first test rows, of the study's first seed; None if they were not kept."""
+    folder = results.paths.cell(CellId(dataset, encoder, loss, "base", results.outline.seeds[0]))
+    embeddings = read_embeddings(folder / EMBEDDINGS)
+    if embeddings is None:
+        return None
+    labels = read_scores(folder / SCORES)["test_labels"]
+    return labels[:ROWS].astype(np.int64), embeddings["test"][:ROWS].astype(np.float32)
+
+
+def choose_anchor(labels: NDArray[np.int64]) -> int:
+    """The row whose label set is related to the others in the most ways, each as often as may be."""
+    masks = relations(labels @ labels.T, labels.sum(axis=1))
+    related = np.stack([masks[name].sum(axis=1) for name in ("overlap", "subset", "superset", "equal")])
+    related[3] -= 1  # itself
+    return int(np.argmax(np.log1p(related).sum(axis=0)))
+
+
+def _one(
+    results: Results, dataset: str, encoder: str, found: dict[str, tuple[NDArray[Any], NDArray[Any]]]
+) -> Figure:
+    outline = results.outline
+    labels = next(iter(found.values()))[0]
+    anchor = choose_anchor(labels)
+    masks = relations(labels @ labels.T, labels.sum(axis=1))
+    with style.in_use():
+        canvas, axes = small_multiples([outline.title_of(loss) for loss in found], height=2.1)
+        for ax, (_, embeddings) in zip(axes, found.values(), strict=True):
+            places = _in_two_dimensions(embeddings)
+            for name, (colour, marker, words) in LOOKS.items():
+                chosen = np.flatnonzero(masks[name][anchor])
+                ax.plot(*places[chosen].T, marker, color=colour, markersize=3.2, linestyle="none", label=words,
+                        alpha=0.9, markeredgewidth=0)  # fmt: skip
+            ax.plot(*places[anchor], "*", color=style.INK, markersize=9, label="the anchor", linestyle="none")
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.grid(visible=False)
+            ax.spines[:].set_visible(True)
+        shared_legend(canvas, axes, 3)
+    counts = ", ".join(f"{words}: {int(masks[name][anchor].sum())}" for name, (_, _, words) in LOOKS.items())
+    where = column_title(outline, dataset, encoder)
+    return Figure(
+        name=f"embeddings-{dataset}-{encoder}",
+        title=f"Embeddings of {where}",
+        caption=(
+            f"{where}: t-SNE of the embeddings (l2-normalised) of the first {len(labels)} test rows for each loss, "
+            f"seed {outline.seeds[0]}; colour and marker tell the relation of a row's label set to that of one anchor. "
+            f"Distances between far groups mean nothing in such a view."
+        ),
+        alt=f"Scatter plots of {len(labels)} rows for {len(found)} losses. Related to the anchor, {counts}.",
+        canvas=canvas,
+        dataset=dataset,
+    )
+
+
+def _in_two_dimensions(embeddings: NDArray[Any]) -> NDArray[Any]:
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    normalised = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    perplexity = min(30.0, max(2.0, (len(embeddings) - 1) / 4))
+    model = TSNE(2, perplexity=perplexity, init="pca", method="exact", random_state=0, max_iter=400)
+    # One thread: the work is small, the same on every machine, and others may be using the cores.
+    with threadpool_limits(1):
+        places: NDArray[Any] = model.fit_transform(normalised)
+    return places

@@ -1,0 +1,108 @@
+"""Critical-difference diagram (Demsar 2006): mean ranks of losses over datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from matplotlib.axes import Axes
+
+from mlcl.reporting.comparing import compare_losses
+from mlcl.reporting.figures import style
+from mlcl.reporting.figures.model import Figure
+from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.results import Results
+from mlcl.reporting.statistics.datasets import ALPHA, Comparison
+
+FEWEST_DATASETS = 3
+"""With fewer no test could tell anything apart, and ranks say less than the table."""
+
+
+def draw(results: Results) -> Iterator[Figure]:
+    for name in results.outline.metrics:
+        found = compare_losses(results, name)
+        if found is not None and len(found.methods) >= 3 and len(found.datasets) >= FEWEST_DATASETS:
+            yield _one(results, name, found)
+
+
+def _one(results: Results, name: str, found: Comparison) -> Figure:
+    metric = metric_info(name)
+    title_of = results.outline.title_of
+    half = (len(found.methods) + 1) // 2
+    groups = found.groups()
+    canvas = style.new_canvas(style.TWO_COLUMNS, 0.9 + 0.17 * half + 0.09 * len(groups))
+    with style.in_use():
+        ax = canvas.subplots()
+        _axis(ax, found)
+        _bars(ax, found, groups)
+        _names(ax, found, {m: title_of(m) for m in found.methods}, below=0.35 + 0.35 * len(groups))
+    p = (
+        "no test could be made"
+        if found.p_value is None
+        else f"Friedman's test that all are alike: p = {found.p_value:.2g}"
+    )
+    order = ", ".join(f"{title_of(m)} {found.ranks[m]:.2f}" for m in found.order)
+    return Figure(
+        name=f"ranks-{name}",
+        title=f"Ranks of losses by {metric.title}",
+        caption=(
+            f"Mean ranks by {metric.title} over {len(found.datasets)} datasets (1 is best). Losses under one bar are "
+            f"not told apart by Nemenyi's test (critical difference {found.critical_difference:.2f}, alpha {ALPHA}). "
+            f"{p[0].upper()}{p[1:]}."
+        ),
+        alt=f"Critical-difference diagram. Mean ranks: {order}.",
+        canvas=canvas,
+    )
+
+
+def _axis(ax: Axes, found: Comparison) -> None:
+    most = len(found.methods)
+    ax.set_axis_off()
+    ax.set_xlim(most + 0.9, 0.1)
+    ax.plot([1, most], [0, 0], color=style.INK, linewidth=0.8)
+    for rank in range(1, most + 1):
+        ax.plot([rank, rank], [0, 0.12], color=style.INK, linewidth=0.8)
+        ax.text(rank, 0.2, str(rank), ha="center", va="bottom")
+    ax.errorbar(
+        most - found.critical_difference / 2 if found.critical_difference < most else (most + 1) / 2,
+        1.05, xerr=min(found.critical_difference, most - 1) / 2, capsize=3, color=style.INK, linewidth=1,
+    )  # fmt: skip
+    ax.text(
+        most - min(found.critical_difference, most - 1) / 2,
+        1.2,
+        "critical difference",
+        ha="center",
+        va="bottom",
+    )
+
+
+def _bars(ax: Axes, found: Comparison, groups: list[tuple[str, ...]]) -> None:
+    for i, group in enumerate(groups):
+        ranks = [found.ranks[m] for m in group]
+        y = -0.35 - 0.35 * i
+        ax.plot(
+            [min(ranks) - 0.06, max(ranks) + 0.06],
+            [y, y],
+            color=style.INK,
+            linewidth=3,
+            solid_capstyle="butt",
+        )
+
+
+def _names(ax: Axes, found: Comparison, titles: dict[str, str], below: float) -> None:
+    """The better half at the right, where rank 1 is; the others at the left; each with a line to its rank."""
+    order = found.order
+    half = (len(order) + 1) // 2
+    right, left = order[:half], order[half:][::-1]
+    for names, x, align in ((right, 0.55, "left"), (left, len(order) + 0.45, "right")):
+        for i, name in enumerate(names):
+            y = -below - 0.2 - 0.6 * i
+            rank = found.ranks[name]
+            ax.plot([rank, rank, x], [0, y, y], color=style.FAINT, linewidth=0.7)
+            ax.text(
+                x + (-0.06 if align == "left" else 0.06),
+                y,
+                f"{titles[name]}  {rank:.2f}",
+                ha=align,
+                va="center",
+            )
+    ax.set_ylim(-below - 0.3 - 0.6 * half, 1.75)
