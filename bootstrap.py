@@ -52,7 +52,8 @@ def make_environment() -> None:
         pip = ["uv", "pip"]
         if not PYTHON.exists():
             run("uv", "venv", "--quiet", "--python", sys.executable, str(ENVIRONMENT))
-        run(*pip, "sync", "--python", str(PYTHON), "--require-hashes", str(LOCK))
+        # Compiled at once: without bytecode, importing torch takes six seconds instead of two, in every cell.
+        run(*pip, "sync", "--python", str(PYTHON), "--require-hashes", "--compile-bytecode", str(LOCK))
         run(*pip, "install", "--python", str(PYTHON), "--no-deps", "--no-build-isolation", "-e", str(ROOT))
     else:
         run(sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT))
