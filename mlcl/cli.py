@@ -11,9 +11,13 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import typer
+
+if TYPE_CHECKING:
+    from mlcl.study.plan import Plan, PlannedCell
+    from mlcl.study.records import Record
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -204,7 +208,7 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _planned_cell(study: Path, cell: str, data_root: Path | None):  # type: ignore[no-untyped-def]
+def _planned_cell(study: Path, cell: str, data_root: Path | None) -> tuple[Plan, PlannedCell]:
     from mlcl.errors import ConfigError
     from mlcl.study.config import closest
     from mlcl.study.plan import make_plan
@@ -233,7 +237,7 @@ def _planned_name(study: str) -> str:
     return planned.study.name
 
 
-def _say_finished(record) -> None:  # type: ignore[no-untyped-def]
+def _say_finished(record: Record) -> None:
     from mlcl.study.progress import look
 
     what = (
