@@ -18,7 +18,7 @@ from data_prep.source import Settings
 if TYPE_CHECKING:
     import numpy as np
 
-    from data_prep.writer import SplitWriter
+    from data_prep.writer import DatasetWriter
 
 MAX_PIXELS = 1 << 28  # a larger picture is a decompression bomb, not an example
 
@@ -35,18 +35,20 @@ class ImageSettings(Settings):
 class Picture:
     """An encoded image of a dataset, with what is known of it."""
 
+    split: str
     row_id: str
     labels: Iterable[str | int]
     encoded: bytes
     where: str
 
 
-def add_pictures(split: SplitWriter, pictures: Iterable[Picture], size: int) -> None:
-    """Decode, resize (both sides to `size`, antialiased bilinear) and write, in the given order.
+def add_pictures(writer: DatasetWriter, pictures: Iterable[Picture], size: int) -> None:
+    """Decode, resize (both sides to `size`, antialiased bilinear) and write, each split in the given order.
 
     Raises DataError naming the file for one that is no image or is cut off.
     """
     for picture, (pixels, original) in _in_parallel(pictures, size):
+        split = writer.split(picture.split)
         split.add(picture.row_id, picture.labels, pixels, size=original, where=picture.where)
 
 

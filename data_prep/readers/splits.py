@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from data_prep.errors import DataError
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def assign(rows: int, shares: dict[str, float], seed: int) -> list[str]:
+def assign(rows: int, shares: Mapping[str, float], seed: int) -> list[str]:
     """The split of each row: a random permutation cut into the shares, which are relative to each other.
 
     Raises DataError where a split would be empty.
@@ -29,6 +30,16 @@ def assign(rows: int, shares: dict[str, float], seed: int) -> list[str]:
         names[order[start:end]] = name
         start = end
     return list(names)
+
+
+def assign_groups(groups: Sequence[str], shares: Mapping[str, float], seed: int) -> list[str]:
+    """The split of each row, rows of one group (one patient, say) always together.
+
+    Groups are drawn like rows in `assign`; the shares are those of groups, and of rows only about.
+    """
+    distinct = sorted(set(groups))
+    split_of = dict(zip(distinct, assign(len(distinct), shares, seed), strict=True))
+    return [split_of[group] for group in groups]
 
 
 def validation_rows(rows: int, share: float, seed: int) -> np.ndarray:

@@ -56,8 +56,8 @@ def prepare_year(year: int, settings: CocoSettings, raw: RawPaths, writer: Datas
     writer.labels(categories[number] for number in sorted(categories))
     for split, (part, images) in _splits(found, settings, writer).items():
         with open_archive(raw[f"{part}{year}.zip"]) as archive:
-            pictures = _pictures(archive, f"{part}{year}", found[part], images)
-            add_pictures(writer.split(split), pictures, settings.size)
+            pictures = _pictures(split, archive, f"{part}{year}", found[part], images)
+            add_pictures(writer, pictures, settings.size)
 
 
 def _splits(
@@ -94,7 +94,11 @@ def _splits(
     }
 
 
-def _pictures(archive: Archive, folder: str, labels: CocoLabels, images: Sequence[int]) -> Iterator[Picture]:
+def _pictures(
+    split: str, archive: Archive, folder: str, labels: CocoLabels, images: Sequence[int]
+) -> Iterator[Picture]:
     for image in images:
         name = f"{folder}/{labels.files[image]}"
-        yield Picture(str(image), labels.labels(image), read_member(archive, name), f"{archive.path}:{name}")
+        yield Picture(
+            split, str(image), labels.labels(image), read_member(archive, name), f"{archive.path}:{name}"
+        )

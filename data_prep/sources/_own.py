@@ -12,6 +12,7 @@ from pydantic import Field
 
 from data_prep.errors import DataError, closest
 from data_prep.format import SPLITS
+from data_prep.readers.labels import by_frequency
 from data_prep.readers.splits import assign
 from data_prep.readers.tables import Row, cell, rows
 from data_prep.source import About, RawFile, Settings
@@ -93,7 +94,7 @@ def labelled_rows(settings: LabelColumns, tables: dict[str, Path], writer: Datas
         for where, row in rows(path):
             counts.update(_labels(settings, row, where))
             lengths[name] += 1
-    writer.labels(settings.label_columns or settings.labels or sorted(counts, key=lambda x: (-counts[x], x)))
+    writer.labels(settings.label_columns or settings.labels or by_frequency(counts))
     for name, path in tables.items():
         splits = splits_of(settings, name, lengths[name], tables, drawn=not settings.split)
         for number, (where, row) in enumerate(rows(path)):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from data_prep.errors import DataError
-from data_prep.format import SPLITS
 from data_prep.readers.archives import Archive, open_archive, read_member
 from data_prep.readers.coco import read_instances
 from data_prep.readers.images import Picture, add_pictures
@@ -56,9 +55,7 @@ def prepare(settings: ImagesSettings, raw: RawPaths, writer: DatasetWriter) -> N
         splits = splits_of(settings, "all", len(named), ["all"])
         rows = [(split, file, labels) for split, (file, labels) in zip(splits, named.items(), strict=True)]
     with open_archive(raw[settings.folder]) as archive:
-        for split in SPLITS:
-            chosen = [(file, labels) for name, file, labels in rows if name == split]
-            add_pictures(writer.split(split), _pictures(archive, chosen), settings.size)
+        add_pictures(writer, _pictures(archive, rows), settings.size)
 
 
 def _from_table(
@@ -92,9 +89,9 @@ def _from_voc(settings: ImagesSettings, raw: RawPaths, writer: DatasetWriter) ->
     return found
 
 
-def _pictures(archive: Archive, rows: list[tuple[str, list[str]]]) -> Iterator[Picture]:
-    for file, labels in rows:
-        yield Picture(file, labels, read_member(archive, file), f"{archive.path}:{file}")
+def _pictures(archive: Archive, rows: list[tuple[str, str, list[str]]]) -> Iterator[Picture]:
+    for split, file, labels in rows:
+        yield Picture(split, file, labels, read_member(archive, file), f"{archive.path}:{file}")
 
 
 SOURCE = Source(

@@ -51,20 +51,20 @@ def prepare(settings: MimlSettings, raw: RawPaths, writer: DatasetWriter) -> Non
         writer.note("No split is given: images are split at random.")
         shares = {"train": 1 - settings.val - settings.test, "val": settings.val, "test": settings.test}
         splits = assign(len(rows), shares, settings.seed)
-        for split in shares:
-            chosen = [row for row, name in zip(rows, splits, strict=True) if name == split]
-            add_pictures(writer.split(split), _pictures(archive, header[1:], chosen), settings.size)
+        add_pictures(writer, _pictures(archive, header[1:], rows, splits), settings.size)
 
 
-def _pictures(archive: Archive, names: list[str], rows: list[list[str]]) -> Iterator[Picture]:
-    for file, *cells in rows:
+def _pictures(
+    archive: Archive, names: list[str], rows: list[list[str]], splits: list[str]
+) -> Iterator[Picture]:
+    for (file, *cells), split in zip(rows, splits, strict=True):
         where = f"{archive.path}:{file}"
         if len(cells) != len(names) or not set(cells) <= {"0", "1"}:
             raise DataError(
                 f"{archive.path}:{TABLE}: the row of {file} must have {len(names)} cells of 0 or 1"
             )
         labels = [name for name, cell in zip(names, cells, strict=True) if cell == "1"]
-        yield Picture(file, labels, read_member(archive, f"miml_dataset/images/{file}"), where)
+        yield Picture(split, file, labels, read_member(archive, f"miml_dataset/images/{file}"), where)
 
 
 SOURCE = Source(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from data_prep.errors import DataError
-from data_prep.format import SPLITS
 from data_prep.readers.images import Picture, add_pictures
 from data_prep.readers.tables import cell
 from data_prep.readers.text import Cleaning, clean
@@ -54,17 +53,14 @@ def prepare(settings: TableSettings, raw: RawPaths, writer: DatasetWriter) -> No
             text = clean(str(cell(item.row, settings.text, item.where) or ""), settings.cleaning)
             writer.split(item.split).add(item.row_id, item.labels, text, where=item.where)
         return
-    items = list(rows)
-    for split in SPLITS:
-        pictures = (_picture(settings, raw, item) for item in items if item.split == split)
-        add_pictures(writer.split(split), pictures, settings.size)
+    add_pictures(writer, (_picture(settings, raw, item) for item in rows), settings.size)
 
 
 def _picture(settings: TableSettings, raw: RawPaths, item: OwnRow) -> Picture:
     file = raw[settings.folder] / str(cell(item.row, settings.file, item.where))
     if not file.is_file():
         raise DataError(f"{item.where}: there is no file {file}")
-    return Picture(item.row_id, item.labels, file.read_bytes(), f"{item.where} ({file})")
+    return Picture(item.split, item.row_id, item.labels, file.read_bytes(), f"{item.where} ({file})")
 
 
 SOURCE = Source(

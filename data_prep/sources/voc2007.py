@@ -101,7 +101,7 @@ def prepare(settings: VocSettings, raw: RawPaths, writer: DatasetWriter) -> None
         trainval = stack.enter_context(open_archive(raw[TRAINVAL.path]))
         test = stack.enter_context(open_archive(raw[TEST.path]))
         for split, (archive, images) in _splits(settings, trainval, test, writer).items():
-            add_pictures(writer.split(split), _pictures(archive, images, settings.difficult), settings.size)
+            add_pictures(writer, _pictures(split, archive, images, settings.difficult), settings.size)
 
 
 def _splits(
@@ -141,11 +141,11 @@ def image_labels(archive: Archive, image: str, difficult: bool) -> list[str]:
     return object_classes(read_member(archive, name), f"{archive.path}:{name}", difficult)
 
 
-def _pictures(archive: Archive, images: list[str], difficult: bool) -> Iterator[Picture]:
+def _pictures(split: str, archive: Archive, images: list[str], difficult: bool) -> Iterator[Picture]:
     for image in images:
         name = f"{ROOT}/JPEGImages/{image}.jpg"
         labels = image_labels(archive, image, difficult)
-        yield Picture(image, labels, read_member(archive, name), f"{archive.path}:{name}")
+        yield Picture(split, image, labels, read_member(archive, name), f"{archive.path}:{name}")
 
 
 SOURCE = Source(

@@ -1,0 +1,89 @@
+"""Blurb Genre Collection (English): advertising texts of books with 146 genres in a hierarchy.
+
+Layout of the official archive: BlurbGenreCollection_EN_{train,dev,test}.txt, books as <book> with <title>, <body>,
+<topics> holding <d0> to <d3> (genres by depth), <isbn>.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from data_prep.errors import DataError
+from data_prep.readers.archives import open_archive
+from data_prep.readers.text import Cleaning, clean
+from data_prep.source import About, RawFile, RawPaths, Settings, Source
+from data_prep.sources._json_texts import TextRow, write_texts
+
+if TYPE_CHECKING:
+    from data_prep.writer import DatasetWriter
+
+ABOUT = About(
+    title="Blurb Genre Collection (English)",
+    citation="Aly et al.: Hierarchical Multi-label Classification of Text with Capsule Networks. ACL SRW 2019.",
+    homepage="https://www.inf.uni-hamburg.de/en/inst/ab/lt/resources/data/blurb-genre-collection.html",
+    licence="CC BY-NC 4.0; copyright of the blurbs Penguin Random House.",
+    published={"labels": 146, "examples": {"train": 58715, "val": 14785, "test": 18394}},
+    published_from="README of the collection; the paper",
+)
+
+ARCHIVE = RawFile(
+    "blurbgenrecollectionen.zip", ("https://fiona.uni-hamburg.de/ca89b3cf/blurbgenrecollectionen.zip",)
+)
+FILES = {
+    split: f"BlurbGenreCollection_EN_{name}.txt"
+    for split, name in (("train", "train"), ("val", "dev"), ("test", "test"))
+}
+TOPICS = re.compile(r"<topics>(.*?)</topics>", re.DOTALL)
+GENRE = re.compile(r"<d\d>(.*?)</d\d>", re.DOTALL)
+
+
+class BgcSettings(Settings):
+    """How the blurbs are read."""
+
+    cleaning: Cleaning = Field(default="plain", description="plain, or r1 (ASCII, lower case)")
+
+
+def prepare(settings: BgcSettings, raw: RawPaths, writer: DatasetWriter) -> None:
+    """Write the three official splits; genres of all depths are labels."""
+    write_texts(writer, lambda: _rows(raw[ARCHIVE.path], settings.cleaning))
+
+
+def _rows(path: Path, cleaning: Cleaning) -> Iterator[TextRow]:
+    with open_archive(path) as archive:
+        for split, file in FILES.items():
+            name = next((name for name in archive.names() if Path(name).name == file), file)
+            for number, book in enumerate(_books(archive.open(name).read().decode("utf-8"))):
+                where = f"{path}:{name}:book {number + 1}"
+                topics = TOPICS.search(book)
+                if topics is None:
+                    raise DataError(f"{where}: has no <topics>")
+                labels = [html.unescape(genre).strip() for genre in GENRE.findall(topics[1])]
+                # The same book may be listed more than once: its number is part of the id.
+                yield TextRow(
+                    where, split, f"{split}-{number}", labels, clean(_inside("body", book), cleaning)
+                )
+
+
+def _books(text: str) -> Iterator[str]:
+    for match in re.finditer(r"<book\b[^>]*>(.*?)</book>", text, re.DOTALL):
+        yield match[1]
+
+
+def _inside(tag: str, book: str) -> str:
+    match = re.search(rf"<{tag}>(.*?)</{tag}>", book, re.DOTALL)
+    return html.unescape(match[1]) if match else ""
+
+
+SOURCE = Source(
+    about=ABOUT,
+    modality="text",
+    settings=BgcSettings,
+    files=lambda settings: (ARCHIVE,),
+    prepare=prepare,
+)
