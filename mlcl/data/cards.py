@@ -1,0 +1,295 @@
+"""A page about a prepared dataset: counts against the published ones, long tail, co-occurrence, examples."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlcl.data.dataset import PreparedDataset, Split, open_dataset
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXAMPLES = 12
+MOST_FREQUENT = 30  # labels shown in the co-occurrence matrix
+CHARACTERS = 300  # of an example text
+TOLERANCE = 5e-3  # published cardinalities are rounded
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2rem; } .quiet { color: #666; }
+table { border-collapse: collapse; } th, td { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; }
+th { border-bottom: 1px solid #222; } td.number, th.number { text-align: right; }
+td.differs { color: #a11; font-weight: 600; } img { max-width: 100%; }
+.examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .8rem; }
+.examples img { width: 100%; image-rendering: pixelated; } .examples p { margin: .2rem 0; font-size: .8rem; }
+blockquote { margin: .6rem 0; padding-left: .8rem; border-left: 3px solid #ccc; }
+"""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A published count and what was found."""
+
+    what: str
+    published: float
+    found: float
+
+    @property
+    def same(self) -> bool:
+        """Equal; cardinalities may differ by rounding."""
+        return abs(self.published - self.found) <= (TOLERANCE if "cardinality" in self.what else 0)
+
+
+def compare(card: Mapping[str, Any]) -> list[Comparison]:
+    """The published counts of a dataset's card against its own."""
+    splits = card["splits"]
+    published = card["published"]
+    rows = sum(split["examples"] for split in splits.values())
+    labels = sum(split["examples"] * split["cardinality"] for split in splits.values())
+    found: dict[str, float] = {"labels": len(card["labels"]), "rows": rows, "cardinality": labels / rows}
+    compared = [Comparison(what, published[what], found[what]) for what in found if what in published]
+    for parts, examples in published.get("examples", {}).items():
+        if set(parts.split("+")) <= splits.keys():
+            here = sum(splits[part]["examples"] for part in parts.split("+"))
+            compared.append(Comparison(f"examples in {parts}", examples, here))
+    return compared
+
+
+def write_card_page(dataset_dir: str | Path, out: str | Path) -> Path:
+    """Write the page of a prepared dataset as one self-contained HTML file; returns its path.
+
+    Raises DataError where there is no prepared dataset in the folder.
+    """
+    dataset, out = open_dataset(dataset_dir), Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f"{out.name}.tmp")
+    aside.write_text(card_page(dataset), encoding="utf-8")
+    aside.replace(out)
+    return out
+
+
+def card_page(dataset: PreparedDataset) -> str:
+    """The page as HTML."""
+    card = dataset.card
+    parts = [
+        f"<h1>{_text(card['title'])}</h1><p class='quiet'>{_text(dataset.name)} · {_text(dataset.modality)}</p>",
+        _facts(card),
+        _splits(card),
+        _comparison(card),
+        _warnings(card),
+        "<h2>Label frequencies</h2>",
+        _picture(_frequencies(dataset), "Positives of each label in each split, most frequent first"),
+        "<h2>Labels of an example</h2>",
+        _picture(_cardinalities(dataset), "How many examples have how many labels"),
+        "<h2>Co-occurrence</h2>",
+        _picture(
+            _co_occurrence(dataset), "Share of a row's label's examples that have the column's label, too"
+        ),
+        _examples(dataset),
+    ]
+    title = _text(card["title"])
+    head = f"<meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>"
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n"
+
+
+# Tables
+
+
+def _facts(card: Mapping[str, Any]) -> str:
+    settings = ", ".join(
+        f"{key}: {value}" for key, value in card["settings"].items() if value not in ("", [])
+    )
+    raw = ", ".join(f"{entry['path']} ({entry['state']})" for entry in card["raw_files"]) or "none"
+    facts = {
+        "Citation": card["citation"],
+        "Home": card["homepage"],
+        "Terms": card["terms"],
+        "Settings": settings,
+        "Raw files": raw,
+        "Versions": ", ".join(f"{name} {version}" for name, version in card["versions"].items()),
+        "Fingerprint": card["fingerprint"][:16],
+        "Notes": " ".join(card["notes"]),
+    }
+    rows = "".join(
+        f"<tr><td>{name}</td><td>{_text(value)}</td></tr>" for name, value in facts.items() if value
+    )
+    return f"<table>{rows}</table>"
+
+
+def _splits(card: Mapping[str, Any]) -> str:
+    header = ["split", "examples", "labels of an example", "density", "without labels"]
+    rows = [
+        [
+            name,
+            f"{split['examples']:,}",
+            f"{split['cardinality']:.3f}",
+            f"{split['density']:.4f}",
+            f"{split['empty_rows']:,}",
+        ]
+        for name, split in card["splits"].items()
+    ]
+    return f"<h2>Splits</h2>{_table(header, rows)}<p>{len(card['labels']):,} labels.</p>"
+
+
+def _comparison(card: Mapping[str, Any]) -> str:
+    compared = compare(card)
+    if not compared:
+        return ""
+    rows = "".join(
+        f"<tr><td>{_text(item.what)}</td><td class='number'>{_count(item.published)}</td>"
+        f"<td class='number{'' if item.same else ' differs'}'>{_count(item.found)}{'' if item.same else ' ≠'}</td></tr>"
+        for item in compared
+    )
+    head = "<tr><th></th><th class='number'>published</th><th class='number'>here</th></tr>"
+    source = f"<p class='quiet'>Published: {_text(card['published_from'])}.</p>"
+    return f"<h2>Against the published counts</h2><table>{head}{rows}</table>{source}"
+
+
+def _warnings(card: Mapping[str, Any]) -> str:
+    if not card["warnings"]:
+        return ""
+    rows = [[item["kind"], f"{item['count']:,}", ", ".join(item["examples"])] for item in card["warnings"]]
+    return f"<h2>What to know</h2>{_table(['', 'count', 'for instance'], rows)}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; all columns but the first and a last one of words are numbers."""
+    numeric = [index for index in range(1, len(header)) if all(_is_number(row[index]) for row in rows)]
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        marks = [" class='number'" if index in numeric else "" for index in range(len(cells))]
+        return "".join(f"<{tag}{mark}>{_text(cell)}</{tag}>" for mark, cell in zip(marks, cells, strict=True))
+
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
+    return f"<table><tr>{line(header, 'th')}</tr>{body}</table>"
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(",", "").replace(".", "").isdigit()
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3f}"
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))
+
+
+# Pictures
+
+
+def _frequencies(dataset: PreparedDataset) -> Figure:
+    figure, axes = _figure(3.2)
+    train = np.array(list(dataset.card["splits"]["train"]["label_counts"].values()))
+    order = np.argsort(-train, kind="stable")
+    for name, split in dataset.card["splits"].items():
+        counts = np.array(list(split["label_counts"].values()))[order]
+        # Labels without a positive have no place on a logarithmic axis: they are left out of the line.
+        axes.plot(
+            np.arange(1, len(counts) + 1), np.where(counts > 0, counts, np.nan), marker=".", label=name, lw=1
+        )
+    axes.set(yscale="log", xlabel="label, by its frequency in train", ylabel="positives")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _cardinalities(dataset: PreparedDataset) -> Figure:
+    figure, axes = _figure(2.6)
+    names = list(dataset.card["splits"])
+    counted = [np.bincount(np.diff(dataset[name].label_offsets)) for name in names]
+    for number, (name, counts) in enumerate(zip(names, counted, strict=True)):
+        offset = (number - (len(names) - 1) / 2) * 0.27
+        axes.bar(np.arange(len(counts)) + offset, counts / counts.sum(), width=0.27, label=name)
+    axes.set(xlabel="labels", ylabel="share of examples")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _co_occurrence(dataset: PreparedDataset) -> Figure:
+    labels = dataset["train"].labels.astype(np.int64)
+    counts = labels.sum(axis=0)
+    chosen = np.argsort(-counts, kind="stable")[:MOST_FREQUENT]
+    together = (labels[:, chosen].T @ labels[:, chosen]).toarray()
+    share = together / np.maximum(np.diag(together), 1)[:, None]
+    np.fill_diagonal(share, np.nan)
+    figure, axes = _figure(1.6 + 0.2 * len(chosen))
+    image = axes.imshow(share, cmap="Blues", vmin=0)
+    names = [_shortened(dataset.label_names[number]) for number in chosen]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    figure.colorbar(image, ax=axes, shrink=0.7)
+    return figure
+
+
+def _shortened(name: str, length: int = 28) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def _figure(height: float) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _picture(figure: Figure, caption: str) -> str:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+    return f"{_image(file.getvalue(), caption)}<p class='quiet'>{_text(caption)}.</p>"
+
+
+def _image(png: bytes, alternative: str) -> str:
+    return f"<img alt='{_text(alternative)}' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
+
+
+# Examples
+
+
+def _examples(dataset: PreparedDataset) -> str:
+    """A few training examples, drawn with a fixed seed."""
+    train = dataset["train"]
+    rows = np.sort(np.random.default_rng(0).permutation(len(train))[:EXAMPLES])
+    labels = [
+        ", ".join(dataset.label_names[n] for n in np.flatnonzero(row)) for row in train.dense_labels(rows)
+    ]
+    named = [text or "no label" for text in labels]
+    match dataset.modality:
+        case "image":
+            return f"<h2>Examples</h2>{_image_examples(train, rows, named)}"
+        case "text":
+            return f"<h2>Examples</h2>{_text_examples(train, rows, named)}"
+        case _:
+            return ""
+
+
+def _image_examples(train: Split, rows: np.ndarray, labels: Sequence[str]) -> str:
+    from PIL import Image
+
+    cells = []
+    for row, names in zip(rows, labels, strict=True):
+        pixels = np.asarray(train.images[row])
+        file = io.BytesIO()
+        Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
+        cells.append(f"<div>{_image(file.getvalue(), names)}<p>{_text(names)}</p></div>")
+    return f"<div class='examples'>{''.join(cells)}</div>"
+
+
+def _text_examples(train: Split, rows: np.ndarray, labels: Sequence[str]) -> str:
+    quotes = []
+    for row, names in zip(rows, labels, strict=True):
+        text = train.texts[int(row)]
+        shown = text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]} …"
+        quotes.append(f"<blockquote>{_text(shown)}<br><span class='quiet'>{_text(names)}</span></blockquote>")
+    return "".join(quotes)
