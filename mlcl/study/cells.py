@@ -24,7 +24,11 @@ from mlcl.training.settings import (
 )
 
 SomeSettings = TypeVar("SomeSettings", bound=BaseModel)
-PROTOCOL_OF_INPUTS: Mapping[str, Protocol] = {"embeddings": "contrastive_linear", "logits": "end_to_end"}
+PROTOCOL_OF_INPUTS: Mapping[str, Protocol] = {
+    "embeddings": "contrastive_linear",
+    "logits": "end_to_end",
+    "both": "joint",
+}
 
 
 @dataclass(frozen=True)

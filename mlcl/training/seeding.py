@@ -12,7 +12,15 @@ from typing import Literal
 import torch
 
 Purpose = Literal[
-    "encoder", "head", "loss", "order", "dropout", "subset", "linear_evaluation", "random_scores"
+    "encoder",
+    "projection",
+    "classifier",
+    "loss",
+    "order",
+    "dropout",
+    "subset",
+    "linear_evaluation",
+    "random_scores",
 ]
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 SelectionRule = Literal["last"]
-Protocol = Literal["contrastive_linear", "end_to_end", "label_prior", "random", "random_encoder"]
+Protocol = Literal["contrastive_linear", "end_to_end", "joint", "label_prior", "random", "random_encoder"]
 
 
 class Settings(BaseModel):
