@@ -4,9 +4,14 @@
 `aggregation`  records -> metrics.csv, costs.csv, cells.csv: the only door between computing and reporting
 `results`      those files, loaded
 `metric_info`  names, directions and units of the metrics
+`statistics`   how sure: over seeds, test examples, datasets
+`comparing`    losses compared over the datasets of a study
+`specs`        what papers report and claim
+`claims`       those claims, held against results
 `tables`       results -> LaTeX, Markdown, CSV, PDF
 `figures`      results -> PDF and PNG
 `report`       all of it on one page
+`difference`, `covering`, `merging`   two metrics files, what is there, results of several machines
 """
 
 from __future__ import annotations
@@ -19,6 +24,9 @@ _MODULE_OF = {
     "write_tables": "tables",
     "write_figures": "figures",
     "write_report": "report",
+    "diff": "difference",
+    "coverage": "covering",
+    "merge": "merging",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlcl.reporting.claims import write_claims
 from mlcl.reporting.results import Results, load_results
 from mlcl.reporting.tables import latex, markdown, numbers, plain
+from mlcl.reporting.tables.differences import differences_table
 from mlcl.reporting.tables.grid import main_table, variants_table
 from mlcl.reporting.tables.model import Table
 from mlcl.reporting.tables.papers import paper_tables
@@ -16,7 +17,8 @@ from mlcl.study.paths import StudyPaths
 def write_tables(study: str) -> None:
     """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
 
-    Tables: `main`; `variants` where the study has some; `paper-*` for each paper that shares a dataset with it.
+    Tables: `main`; `variants` where the study has some; `differences` to the best loss where the scores are here;
+    `paper-*` for each paper that shares a dataset with the study.
     """
     results = load_results(study)
     for table in study_tables(results):
@@ -27,8 +29,8 @@ def write_tables(study: str) -> None:
 
 def study_tables(results: Results) -> list[Table]:
     """All tables of a study, in the order in which they are shown."""
-    grid = [table for table in (main_table(results), variants_table(results)) if table is not None]
-    return [*grid, *paper_tables(results)]
+    own = (main_table(results), variants_table(results), differences_table(results))
+    return [*(table for table in own if table is not None), *paper_tables(results)]
 
 
 def write_table(table: Table, paths: StudyPaths) -> None:

@@ -198,7 +198,8 @@ def _cell(cell: Cell, integers: int) -> str:
     marks = _note_marks(cell.notes)
     if isinstance(cell, Text):
         return rf"\multicolumn{{2}}{{c}}{{{escape(cell.text)}{marks}}}"
-    spread = rf"{{\scriptsize$\pm$\,{cell.spread_text}}}" if cell.spread is not None else ""
+    shown = cell.spread_text.replace("± ", r"$\pm$\,").replace("-", "$-$")
+    spread = rf"{{\scriptsize{shown if shown.startswith('$') else ' ' + shown}}}" if shown else ""
     return f"{_number(cell, integers)} & {spread}{marks}"
 
 

@@ -26,7 +26,7 @@ def _cell(cell: Cell) -> str:
     if isinstance(cell, Text):
         return _escape(cell.text) + marks
     text = {"best": f"**{cell.text}**", "second": f"<u>{cell.text}</u>"}.get(cell.mark or "", cell.text)
-    return f"{text} ± {cell.spread_text}{marks}" if cell.spread is not None else text + marks
+    return f"{text} {cell.spread_text}".rstrip() + marks
 
 
 def _escape(text: str) -> str:

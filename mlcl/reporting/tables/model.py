@@ -22,6 +22,8 @@ class Number:
     decimals: int = 1
     mark: Mark | None = None
     signed: bool = False
+    interval: tuple[float, float] | None = None
+    """Shown in place of the spread."""
     notes: tuple[int, ...] = ()
     """Places in the table's list of notes."""
 
@@ -31,7 +33,11 @@ class Number:
 
     @property
     def spread_text(self) -> str:
-        return "" if self.spread is None else f"{self.spread * self.scale:.{self.decimals}f}"
+        """What is shown behind the value, if anything."""
+        if self.interval is not None:
+            low, high = (f"{bound * self.scale:+.{self.decimals}f}" for bound in self.interval)
+            return f"[{low}, {high}]"
+        return "" if self.spread is None else f"± {self.spread * self.scale:.{self.decimals}f}"
 
     def marked(self, mark: Mark) -> Number:
         return replace(self, mark=mark)

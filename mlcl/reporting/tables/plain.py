@@ -12,14 +12,17 @@ def render(table: Table) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     stubs = [stub.lower() for stub in table.stubs]
-    writer.writerow([*stubs, *table.levels, "mean", "sd", "n", "expected", "mark", "text", "notes"])
+    writer.writerow(
+        [*stubs, *table.levels, "mean", "sd", "low", "high", "n", "expected", "mark", "text", "notes"]
+    )
     for row in table.rows:
         for column, cell in zip(table.columns, row.cells, strict=True):
             notes = "; ".join(table.notes[note] for note in cell.notes)
             if isinstance(cell, Number):
                 spread = "" if cell.spread is None else cell.spread
-                numbers = [cell.value, spread, cell.n, cell.expected, cell.mark or "", cell.text]
+                bounds = cell.interval or ("", "")
+                numbers = [cell.value, spread, *bounds, cell.n, cell.expected, cell.mark or "", cell.text]
             else:
-                numbers = ["", "", "", "", "", cell.text]
+                numbers = ["", "", "", "", "", "", "", cell.text]
             writer.writerow([*row.key, *column.key, *numbers, notes])
     return buffer.getvalue()
