@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from data_prep import DataError, names, plan, prepare
+from data_prep.planning import describe
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -57,16 +58,12 @@ def _parsed(settings: str) -> dict[str, Any]:
 
 
 def _list(data_root: Path) -> None:
+    """Every dataset: name, state of its raw files, title, terms."""
     for name in names():
-        print(f"{name}\t{_state(name, data_root)}")
-
-
-def _state(name: str, data_root: Path) -> str:
-    try:
-        plan(name, {}, data_root, accept_local=True)
-    except DataError as error:
-        return str(error)
-    return "ready"
+        state, about = describe(name, data_root)
+        print(f"{name:<18}{state:<12}{about.title if about else ''}")
+        if about:
+            print(f"{'':<30}{about.licence}")
 
 
 if __name__ == "__main__":

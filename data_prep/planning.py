@@ -10,7 +10,7 @@ from typing import Any
 from data_prep import registry
 from data_prep.errors import DataError
 from data_prep.fingerprint import fingerprint
-from data_prep.rawfiles import Found, locate
+from data_prep.rawfiles import Found, judge, locate
 from data_prep.settings import validate
 from data_prep.source import About, Modality, Settings, Source
 
@@ -80,6 +80,25 @@ def make_plan(name: str, given: Mapping[str, Any], data_root: Path, accept_local
         accept_local=accept_local,
     )
     return Plan(recipe, entry.source, settings, about, versions, tuple(raw), folder)
+
+
+def describe(name: str, data_root: Path) -> tuple[str, About | None]:
+    """A dataset's state with its default settings, and what is known of it.
+
+    `ready` (raw files are there), `local` (they are not the published ones: needs `accept_local`), `download`
+    (can be fetched), `by hand` (to be obtained by hand), `own data` (needs settings that name files).
+    """
+    entry = registry.find(name)
+    try:
+        settings = validate(entry.source.settings, {}, entry.preset, name)
+        about = entry.source.about(settings) if callable(entry.source.about) else entry.source.about
+    except DataError:
+        return "own data", None
+    found = [judge(file, _folder(entry, settings, data_root)) for file in entry.source.files(settings)]
+    missing = [item.file for item in found if item.state == "absent" and not item.file.optional]
+    if missing:
+        return ("download" if all(file.urls for file in missing) else "by hand"), about
+    return ("local" if any(item.state == "local" for item in found) else "ready"), about
 
 
 def _folder(entry: registry.Entry, settings: Settings, data_root: Path) -> Path:

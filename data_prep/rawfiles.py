@@ -39,7 +39,7 @@ def locate(
     them, for files that are missing and may not be downloaded (or `MLCL_OFFLINE` is set), and for files that
     are not the published ones unless `accept_local`.
     """
-    found = [_judge(file, folder) for file in files]
+    found = [judge(file, folder) for file in files]
     missing = [item.file for item in found if item.state == "absent" and not item.file.optional]
     if missing and (not all(file.urls for file in missing) or offline()):
         raise DataError(missing_message(name, missing, folder, about))
@@ -65,7 +65,8 @@ def offline() -> bool:
     return os.environ.get("MLCL_OFFLINE", "") not in ("", "0")
 
 
-def _judge(file: RawFile, folder: Path) -> Found:
+def judge(file: RawFile, folder: Path) -> Found:
+    """Whether one raw file is there, and whether its content is the published one."""
     path = _present(file, folder)
     if path is None:
         # The same identity as after the download, so that a plan stays valid.

@@ -91,7 +91,8 @@ def card_page(dataset: PreparedDataset) -> str:
         _picture(_cardinalities(dataset), "How many examples have how many labels"),
         "<h2>Co-occurrence</h2>",
         _picture(
-            _co_occurrence(dataset), "Share of a row's label's examples that have the column's label, too"
+            _co_occurrence(dataset),
+            "Of the examples with the row's label, the share that has the column's label, too",
         ),
         _examples(dataset),
     ]
@@ -194,9 +195,11 @@ def _frequencies(dataset: PreparedDataset) -> Figure:
     for name, split in dataset.card["splits"].items():
         counts = np.array(list(split["label_counts"].values()))[order]
         # Labels without a positive have no place on a logarithmic axis: they are left out of the line.
-        axes.plot(
-            np.arange(1, len(counts) + 1), np.where(counts > 0, counts, np.nan), marker=".", label=name, lw=1
-        )
+        places, shown = np.arange(1, len(counts) + 1), np.where(counts > 0, counts, np.nan)
+        if name == "train":
+            axes.plot(places, shown, label=name, lw=1.5)
+        else:
+            axes.plot(places, shown, ".", label=name, ms=max(2, 8 - len(counts) / 50), mew=0)
     axes.set(yscale="log", xlabel="label, by its frequency in train", ylabel="positives")
     axes.legend(frameon=False)
     return figure
@@ -222,7 +225,8 @@ def _co_occurrence(dataset: PreparedDataset) -> Figure:
     together = (labels[:, chosen].T @ labels[:, chosen]).toarray()
     share = together / np.maximum(np.diag(together), 1)[:, None]
     np.fill_diagonal(share, np.nan)
-    figure, axes = _figure(1.6 + 0.2 * len(chosen))
+    side = 1.8 + 0.2 * len(chosen)
+    figure, axes = _figure(side, width=side + 1)
     image = axes.imshow(share, cmap="Blues", vmin=0)
     names = [_shortened(dataset.label_names[number]) for number in chosen]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
@@ -235,10 +239,10 @@ def _shortened(name: str, length: int = 28) -> str:
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
-def _figure(height: float) -> tuple[Figure, Any]:
+def _figure(height: float, width: float = 8) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
