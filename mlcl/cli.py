@@ -111,7 +111,7 @@ def train(
 @app.command()
 def evaluate(study: StudyArgument) -> None:
     """Compute the metrics of all records anew from their stored scores, where the metrics' code changed."""
-    from mlcl.evaluation.rescore import rescore_study
+    from mlcl.study.rescore import rescore_study
 
     changed = rescore_study(_planned_name(study))
     _say(f"{changed} records scored anew")
@@ -122,9 +122,11 @@ def aggregate(study: StudyArgument, partial: bool = False, log: Log = None) -> N
     """Collect the records into metrics.csv, costs.csv and cells.csv."""
     from mlcl import reporting
     from mlcl.study.paths import StudyPaths
+    from mlcl.study.rescore import rescore_study
 
     with _logged(log):
         name = _planned_name(study)
+        rescore_study(name)
         reporting.aggregate(name, partial=partial)
         _say(f"{name}: collected the records in {StudyPaths(name).metrics_csv}")
 
@@ -134,10 +136,12 @@ def tables(study: StudyArgument, partial: bool = False, log: Log = None) -> None
     """Write the tables; with --partial, from whatever records exist."""
     from mlcl import reporting
     from mlcl.study.paths import StudyPaths
+    from mlcl.study.rescore import rescore_study
 
     with _logged(log):
         name = _planned_name(study)
         if partial:
+            rescore_study(name)
             reporting.aggregate(name, partial=True)
         reporting.write_tables(name)
         _say(f"{name}: tables in {StudyPaths(name).tables}/")
@@ -193,6 +197,51 @@ def status(
             )
         else:
             write_text(complete, f"{progress.done} of {progress.total} cells finished\n")
+
+
+@app.command()
+def coverage(study: StudyArgument) -> None:
+    """Show how much of a study is there, as a matrix; also while it runs."""
+    from mlcl import reporting
+
+    print(reporting.coverage(_planned_name(study)).render())
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="A metrics.csv.")],
+    new: Annotated[Path, typer.Argument(help="Another one.")],
+) -> None:
+    """List what changed between two metrics files beyond noise."""
+    from mlcl import reporting
+
+    print(reporting.diff(old, new).render())
+
+
+@app.command()
+def merge(
+    study: Annotated[str, typer.Argument(help="The study's name; its records are completed.")],
+    sources: Annotated[list[Path], typer.Argument(help="Folders results/<study> of other machines.")],
+) -> None:
+    """Bring together the records of several machines; conflicting settings are refused with a list."""
+    from mlcl import reporting
+
+    print(reporting.merge(sources, study).render())
+
+
+@app.command()
+def cards(study: StudyFile, data_root: DataRoot = None) -> None:
+    """Write a page on each prepared dataset of a study: label frequencies, examples, counts."""
+    from mlcl.data.cards import write_card_page
+    from mlcl.study.plan import make_plan
+
+    planned = make_plan(study, data_root)
+    planned.require_data()
+    for name, dataset in planned.datasets.items():
+        if dataset.folder is not None and dataset.folder.exists():
+            _say(f"{name}: {write_card_page(dataset.folder, planned.paths.results / name / 'card.html')}")
+        else:
+            _say(f"{name}: is not prepared yet ('mlcl prepare {study}')")
 
 
 def main() -> NoReturn:

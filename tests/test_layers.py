@@ -17,13 +17,13 @@ MAY_IMPORT = {
     "mlcl.losses": set(),
     "mlcl.encoders": set(),
     "mlcl.data": {"data_prep"},
-    "mlcl.evaluation": {"mlcl.errors", "mlcl.study"},
+    "mlcl.evaluation": {"mlcl.errors"},
     "mlcl.training": {"mlcl.errors", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses"},
     "mlcl.study": {
         "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses", "mlcl.training",
     },
     "mlcl.reporting": {"mlcl.errors", "mlcl.study", "mlcl.evaluation"},
-    "mlcl.cli": {"mlcl.errors", "data_prep", "mlcl.losses", "mlcl.study", "mlcl.reporting", "mlcl.evaluation"},
+    "mlcl.cli": {"mlcl.errors", "data_prep", "mlcl.losses", "mlcl.study", "mlcl.reporting", "mlcl.data"},
     "mlcl.__main__": {"mlcl.cli"},
 }  # fmt: skip
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mlcl.evaluation.rescore import read_scores
 from mlcl.reporting.comparing import complete_means, primary_metric
 from mlcl.reporting.metric_info import metric_info
 from mlcl.reporting.results import Results
@@ -23,6 +22,7 @@ from mlcl.reporting.statistics.seeds import Estimate
 from mlcl.study.files import write_json
 from mlcl.study.paths import CellId
 from mlcl.study.records import SCORES
+from mlcl.study.rescore import read_scores
 
 KEPT = "bootstrap.json"
 Column = tuple[str, str]

@@ -26,8 +26,11 @@ CORE = (
     "evaluation/__init__.py",
     "evaluation/linear.py",
 )
-"""Modules whose change makes every cell stale. `evaluation/metrics.py` is not among them: metrics are computed
-anew from the stored scores. Planning, records, reporting and the command line have no part in a result."""
+"""Modules whose change makes every cell stale. Planning, records, reporting and the command line have no part in a
+result."""
+
+METRICS = ("evaluation/metrics.py", "evaluation/representation.py", "study/rescore.py")
+"""Modules whose change needs no training: metrics are computed anew from what is stored."""
 
 
 def source_digest(file: Path) -> str:
@@ -60,8 +63,9 @@ def core_sources() -> Mapping[str, str]:
 
 
 def metrics_source() -> str:
-    """The digest of what turns scores into metrics."""
-    return source_digest(PACKAGE / "evaluation" / "metrics.py")[:16]
+    """The digest of what turns scores and embeddings into metrics."""
+    files = [PACKAGE / file for file in METRICS]
+    return digest("".join(source_digest(file) for file in files))[:16]
 
 
 def payload(cell: Cell, dataset_fingerprint: str) -> dict[str, Any]:

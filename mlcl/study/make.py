@@ -33,6 +33,7 @@ from mlcl.study.paths import CellId, StudyPaths
 from mlcl.study.plan import read_request
 from mlcl.study.progress import Running
 from mlcl.study.records import Record, Status
+from mlcl.study.rescore import metrics_of
 from mlcl.training.settings import CellSettings
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ VERSIONS_OF = ("torch", "numpy", "scikit-learn", "transformers", "mlcl")
 
 
 def prepare_dataset(request_file: Path) -> None:
-    """Prepares the dataset of a request, unless it is there, and puts a copy of its card beside the records."""
+    """Prepares the dataset of a request, unless it is there."""
     request = json.loads(request_file.read_text(encoding="utf-8"))
     data_root, folder = Path(request["data_root"]), Path(request["prepared"])
     recipe = data_prep.plan(request["source"], request["settings"], data_root, request["accept_local"])
@@ -54,8 +55,6 @@ def prepare_dataset(request_file: Path) -> None:
             f"dataset {request['name']}: raw files or code changed after planning; start the run again"
         )
     data_prep.prepare(recipe, data_root, folder)
-    with written_aside(Path(request["card"])) as aside:
-        shutil.copyfile(folder / "card.json", aside)
 
 
 def make_cell(request_file: Path, log: TextIO) -> Record:
@@ -86,6 +85,7 @@ class _Maker:
         self._clear()
         begun, begun_cpu = time.perf_counter(), time.process_time()
         dataset = self._open_dataset()
+        self._put_card(dataset)
         status, reason, outcome = self._attempt(settings, dataset)
         metrics: records.Metrics = {}
         if outcome is not None:
@@ -112,6 +112,13 @@ class _Maker:
         record = Record(result, {"attempt": self.request["attempt"], **run})
         records.write(self.folder / "metrics.json", record)
         return record
+
+    def _put_card(self, dataset: PreparedDataset) -> None:
+        """A copy of the dataset's card beside the records, so that these can be reported on without the data."""
+        card, copy = dataset.folder / "card.json", self.folder.parents[3] / "card.json"
+        if not copy.exists() or copy.read_bytes() != card.read_bytes():
+            with written_aside(copy) as aside:
+                shutil.copyfile(card, aside)
 
     def _clear(self) -> None:
         """Takes away what an earlier attempt left, the record first: without it the rest counts for nothing."""
@@ -163,8 +170,6 @@ class _Maker:
     ) -> records.Metrics:
         import numpy as np
 
-        from mlcl.evaluation.metrics import evaluate
-
         labels = {split: dataset[split].dense_labels() for split in outcome.scores}
         stored: dict[str, Any] = {"scores_kind": np.array("probability")}
         for split, scores in outcome.scores.items():
@@ -184,7 +189,7 @@ class _Maker:
                 writer = csv.writer(file)
                 writer.writerow(field.name for field in fields(outcome.curve[0]))
                 writer.writerows(astuple(line) for line in outcome.curve)
-        return {split: evaluate(labels[split], stored[f"{split}_scores"]) for split in outcome.scores}
+        return metrics_of(self.folder)
 
 
 def limit_threads(threads: int) -> None:

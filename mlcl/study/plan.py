@@ -161,7 +161,6 @@ class Plan:
             "data_root": str(self.data_root),
             "fingerprint": dataset.recipe.fingerprint if dataset.recipe else None,
             "prepared": str(dataset.folder),
-            "card": str(self.paths.card(dataset.name)),
         }
 
     def outline(self) -> dict[str, Any]:

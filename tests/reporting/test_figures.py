@@ -9,12 +9,12 @@ import pytest
 from scipy import stats
 
 from mlcl.errors import RecordError
-from mlcl.evaluation.rescore import rescore
 from mlcl.reporting import aggregate, write_figures
 from mlcl.reporting.figures import comparison, costs, embeddings, frequency, ranks, sensitivity, style
 from mlcl.reporting.figures.learning_curves import read_history
 from mlcl.reporting.results import load_results
 from mlcl.study.paths import CellId
+from mlcl.study.rescore import rescore
 
 EXPECTED = {
     "comparison-scenes-cnn", "comparison-docs-transformer", "learning-scenes-cnn", "learning-docs-transformer",

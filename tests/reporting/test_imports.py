@@ -10,7 +10,7 @@ import pytest
 EVERYTHING = (
     "import sys, pkgutil, importlib, mlcl.reporting as r;"
     "[importlib.import_module(m.name) for m in pkgutil.walk_packages(r.__path__, 'mlcl.reporting.')];"
-    "import mlcl.evaluation.metrics, mlcl.evaluation.rescore;"
+    "import mlcl.evaluation.metrics, mlcl.study.rescore;"
     "[getattr(r, name) for name in ('aggregate', 'write_tables', 'write_figures', 'write_report')];"
     "sys.exit('torch' in sys.modules)"
 )

@@ -61,6 +61,13 @@ def test_it_holds_every_number_of_the_table_and_says_what_is_missing(finished):
     ):
         assert text in page.text
     assert "the loss is NaN in epoch 3 & step_17 (100 %)" in page.text
+    assert "± ±" not in page.text
+
+
+def test_it_answers_which_loss_to_use_and_shows_how_far_the_others_are_behind(finished):
+    page = page_of(finished)
+    assert "On Scenes, use bce: its macro-F1 is 85.2, 12.5 points better than that of jaccard" in page.text
+    assert "-12.5 [-15." in page.text
 
 
 def test_pictures_have_alt_texts_headers_have_scopes_headings_are_in_order(finished):

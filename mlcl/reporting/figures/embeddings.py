@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcl.evaluation.representation import relations
-from mlcl.evaluation.rescore import read_embeddings, read_scores
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.model import Figure
 from mlcl.reporting.figures.panels import column_title, shared_legend, small_multiples
 from mlcl.reporting.results import Results
 from mlcl.study.paths import CellId
 from mlcl.study.records import EMBEDDINGS, SCORES
+from mlcl.study.rescore import read_embeddings, read_scores
 
 ROWS = 300
 """So many test rows are shown: the time of t-SNE grows with them, and more cannot be told apart."""
