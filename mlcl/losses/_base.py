@@ -91,6 +91,8 @@ def check_labels(name: str, labels: Tensor, rows: int, num_labels: int, like: Te
     """The labels in the type the loss computes in; LossInputError unless (rows, num_labels) of 0 and 1."""
     if not isinstance(labels, Tensor):
         raise LossInputError(f"{name} must be a tensor, got {type(labels).__name__}")
+    if labels.device != like.device:
+        raise LossInputError(f"{name} are on {labels.device}, what they belong to on {like.device}")
     if labels.shape != (rows, num_labels):
         raise LossInputError(f"{name} must have shape ({rows}, {num_labels}), got {tuple(labels.shape)}")
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from mlcl.losses._base import Loss, check_labels, check_matrix, full_precision
 from mlcl.losses._distributed import Ranks
-from mlcl.losses._errors import LossInputError
+from mlcl.losses._errors import LossError, LossInputError
 from mlcl.losses._kernel import Problem, WeightedCrossEntropy
 from mlcl.losses._pairs import Participants, Tile
 
 # Elements of one (anchors, references) tile: large enough for full speed of the matrix products, small enough
-# that a handful of such float32 matrices stay below 200 MB.
-TILE_ELEMENTS = 2**22
+# that a handful of such float32 matrices stay below 200 MB (on CUDA: 2 GB).
+TILE_ELEMENTS = {"cpu": 2**22, "cuda": 2**26}
+REDUCTIONS = ("anchors", "positive_anchors", "pairs")
 
 
 class ContrastiveLoss(Loss):
@@ -34,7 +35,7 @@ class ContrastiveLoss(Loss):
     epsilon = 0.0  # added to each normaliser, where the paper's code does so
     temperature: float
     prototypes: nn.Parameter | None
-    tile_elements = TILE_ELEMENTS
+    tile_elements: int | None = None  # None: TILE_ELEMENTS
 
     def __init__(
         self,
@@ -44,6 +45,10 @@ class ContrastiveLoss(Loss):
         **hyperparameters: Any,
     ) -> None:
         super().__init__(num_labels, embedding_dim, generator, **hyperparameters)
+        if self.reduction not in REDUCTIONS:
+            raise LossError(
+                f"{type(self).__name__}.reduction = {self.reduction!r}; allowed: {', '.join(REDUCTIONS)}"
+            )
         self.register_parameter("prototypes", None)
         if "prototypes" in self.anchors + self.references:
             assert embedding_dim is not None
@@ -90,7 +95,8 @@ class ContrastiveLoss(Loss):
             batch_weight=self.denominator_weight(),
             keep_positives=self.keep_positives,
             total_weight=self._total_weight(participants.batch.sizes),
-            tile_elements=self.tile_elements,
+            tile_elements=self.tile_elements
+            or TILE_ELEMENTS.get(embeddings.device.type, TILE_ELEMENTS["cpu"]),
             needs_gradient=torch.is_grad_enabled()
             and any(t is not None and t.requires_grad for t in (embeddings, others, prototypes)),
             ranks=ranks,
@@ -107,11 +113,11 @@ class ContrastiveLoss(Loss):
         counts = {"batch": len(labels), "prototypes": self.num_labels}
         return torch.cat([self.tile_weights(participants.tile(g, 0, counts[g])) for g in self.anchors])
 
-    def _total_weight(self, sizes: Tensor) -> float | None:
+    def _total_weight(self, sizes: Tensor) -> Tensor | float | None:
         if self.reduction == "positive_anchors":
             return None
         if self.reduction == "pairs":
-            return sizes.sum(dtype=torch.float64).item()
+            return sizes.sum(dtype=torch.float64)
         return len(sizes) * ("batch" in self.anchors) + self.num_labels * ("prototypes" in self.anchors)
 
     def _check_references(

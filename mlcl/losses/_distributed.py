@@ -35,8 +35,10 @@ class Ranks:
             ends[-1],
         )
 
-    def share(self, items: int) -> tuple[int, int]:
-        """The range of `items` that this rank takes care of."""
+    def range_of(self, group: str, items: int) -> tuple[int, int]:
+        """The anchors that this rank takes care of: its own rows of the batch, its share of other items."""
+        if group == "batch":
+            return self.start, self.stop
         return items * self.rank // self.size, items * (self.rank + 1) // self.size
 
     def gather(self, rows: Tensor) -> Tensor:

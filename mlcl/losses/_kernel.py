@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
-from math import log
 from typing import Any
 
 import torch
@@ -25,6 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mlcl.losses._distributed import Ranks
+from mlcl.losses._tile import TileOptions, softmax_tile
 
 
 @dataclass
@@ -38,7 +37,7 @@ class Problem:
     temperature: float
     batch_weight: float  # v of the batch's, or given, references
     keep_positives: bool  # never push a positive away (REG)
-    total_weight: float | None  # N; None: the number of anchors that have a positive
+    total_weight: Tensor | float | None  # N; None: the number of anchors that have a positive
     tile_elements: int
     needs_gradient: bool
     ranks: Ranks
@@ -57,48 +56,19 @@ class WeightedCrossEntropy(torch.autograd.Function):
         ranks = problem.ranks
         raw = {"batch": embeddings, "references": references, "prototypes": prototypes}
         inputs = {name: normalise(vectors) for name, vectors in raw.items() if vectors is not None}
-        vectors = {name: normalised.directions for name, normalised in inputs.items()}
-        vectors["batch"] = ranks.gather(vectors["batch"])
-        stand_in = "batch" if references is None else "references"
-        columns = [stand_in if group == "batch" else group for group in problem.references]
-        keys = torch.cat([vectors[name] for name in columns]) if len(columns) > 1 else vectors[columns[0]]
-        batch_columns = len(vectors[stand_in]) if "batch" in problem.references else 0
+        sides = Sides(problem, {name: normalised.directions for name, normalised in inputs.items()})
+        value, positive_anchors = sum_over_tiles(problem, sides)
 
-        gradients, key_gradient = _gradient_buffers(problem, vectors, columns, keys)
-        value, positive_anchors = keys.new_zeros(2, dtype=torch.float64).unbind()
-        for group in problem.anchors:
-            first, last = (ranks.start, ranks.stop) if group == "batch" else ranks.share(len(vectors[group]))
-            for start, stop in tiles(first, last, len(keys), problem.tile_elements):
-                anchors = vectors[group][start:stop] / problem.temperature
-                weights = problem.weights(group, start, stop)
-                tile_value, mass, gradient = softmax_tile(
-                    anchors @ keys.T,
-                    weights,
-                    self_column=_self_column(problem, group, start, batch_columns),
-                    weighted_columns=batch_columns if problem.batch_weight != 1 else 0,
-                    batch_weight=problem.batch_weight,
-                    keep_positives=problem.keep_positives,
-                )
-                value = value + tile_value
-                if problem.total_weight is None:
-                    positive_anchors = positive_anchors + mass.count_nonzero()
-                if key_gradient is not None:
-                    gradients[group][start:stop].addmm_(gradient, keys, alpha=1 / problem.temperature)
-                    key_gradient.addmm_(gradient.T, anchors)
-
-        total: Tensor | float = max(problem.total_weight or 0, 1)
         if problem.total_weight is None:
-            total = ranks.sum_(positive_anchors).clamp_min(1).to(keys.dtype)
-        if key_gradient is not None:
-            for buffer in (key_gradient, *(g for name, g in gradients.items() if name not in columns)):
-                ranks.sum_(buffer)
-            gradients["batch"] = gradients["batch"][ranks.start : ranks.stop]
-            scale = {"batch": ranks.size / total}  # DDP averages over ranks
-            ctx.save_for_backward(
-                *(inputs[name].input_gradient(gradients[name], scale.get(name, 1 / total)) for name in inputs)
-            )
+            total = ranks.sum_(positive_anchors).clamp_min(1)
+        else:
+            total = torch.as_tensor(problem.total_weight, dtype=value.dtype, device=value.device).clamp_min(1)
+        if problem.needs_gradient:
+            gradients = sides.gradients_of_own_rows()
+            scale = (1 / total).to(embeddings.dtype)
+            ctx.save_for_backward(*(inputs[name].input_gradient(gradients[name], scale) for name in inputs))
         ctx.names = list(inputs)
-        return (ranks.sum_(value) / total).to(keys.dtype)
+        return (ranks.sum_(value) / total).to(embeddings.dtype)
 
     @staticmethod
     @once_differentiable
@@ -111,6 +81,62 @@ class WeightedCrossEntropy(torch.autograd.Function):
         return (*found, None)
 
 
+class Sides:
+    """The unit vectors of both sides by name, the references in one matrix, and room for their gradients."""
+
+    def __init__(self, problem: Problem, vectors: dict[str, Tensor]) -> None:
+        self.ranks = problem.ranks
+        self.vectors = {**vectors, "batch": self.ranks.gather(vectors["batch"])}
+        stand_in = "references" if "references" in vectors else "batch"
+        names = [stand_in if group == "batch" else group for group in problem.references]
+        self.keys = torch.cat([self.vectors[n] for n in names]) if len(names) > 1 else self.vectors[names[0]]
+        self.batch_columns = len(self.vectors[stand_in]) if "batch" in problem.references else 0
+        if problem.needs_gradient:
+            self.key_gradient = torch.zeros_like(self.keys)
+            parts = self.key_gradient.split([len(self.vectors[name]) for name in names])
+            views = dict(zip(names, parts, strict=True))
+            self.others = {n: torch.zeros_like(v) for n, v in self.vectors.items() if n not in views}
+            self.gradients = {**views, **self.others}
+
+    def gradients_of_own_rows(self) -> dict[str, Tensor]:
+        """Summed over ranks; the batch's are this rank's rows, scaled for DDP, which averages over ranks."""
+        for buffer in (self.key_gradient, *self.others.values()):
+            self.ranks.sum_(buffer)
+        own = self.gradients["batch"][self.ranks.start : self.ranks.stop]
+        return {**self.gradients, "batch": own * self.ranks.size if self.ranks.size > 1 else own}
+
+
+def sum_over_tiles(problem: Problem, sides: Sides) -> tuple[Tensor, Tensor]:
+    """N L and the number of anchors that have a positive, of this rank's anchors; adds up the gradients."""
+    value, positive_anchors = sides.keys.new_zeros(2, dtype=torch.float64).unbind()
+    for group in problem.anchors:
+        vectors = sides.vectors[group]
+        first, last = sides.ranks.range_of(group, len(vectors))
+        for start, stop in tiles(first, last, len(sides.keys), problem.tile_elements):
+            anchors = vectors[start:stop] / problem.temperature
+            weights = problem.weights(group, start, stop)
+            options = tile_options(problem, sides, group, start)
+            tile_value, mass, gradient = softmax_tile(anchors @ sides.keys.T, weights, options)
+            value = value + tile_value
+            if problem.total_weight is None:
+                positive_anchors = positive_anchors + mass.count_nonzero()
+            if problem.needs_gradient:
+                sides.gradients[group][start:stop].addmm_(gradient, sides.keys, alpha=1 / problem.temperature)
+                sides.key_gradient.addmm_(gradient.T, anchors)
+    return value, positive_anchors
+
+
+def tile_options(problem: Problem, sides: Sides, group: str, start: int) -> TileOptions:
+    meets_itself = group in problem.references and (group == "prototypes" or problem.exclude_self)
+    first_column = sides.batch_columns if group == "prototypes" else 0
+    return TileOptions(
+        self_column=first_column + start if meets_itself else None,
+        weighted_columns=sides.batch_columns if problem.batch_weight != 1 else 0,
+        column_weight=problem.batch_weight,
+        keep_positives=problem.keep_positives,
+    )
+
+
 @dataclass
 class Normalised:
     """Unit vectors and the lengths they came with (1 for zero vectors, which stay zero)."""
@@ -118,7 +144,7 @@ class Normalised:
     directions: Tensor
     lengths: Tensor
 
-    def input_gradient(self, gradient: Tensor, scale: Tensor | float) -> Tensor:
+    def input_gradient(self, gradient: Tensor, scale: Tensor) -> Tensor:
         """Scaled gradient on the raw vectors, given that on the directions: the part along them is lost."""
         along = (gradient * self.directions).sum(1, keepdim=True)
         return torch.addcmul(gradient, self.directions, along, value=-1).mul_(scale / self.lengths)
@@ -135,81 +161,3 @@ def tiles(first: int, last: int, width: int, tile_elements: int) -> Iterator[tup
     height = max(1, tile_elements // max(width, 1))
     for start in range(first, last, height):
         yield start, min(start + height, last)
-
-
-def softmax_tile(
-    scores: Tensor,
-    weights: Tensor,
-    *,
-    self_column: int | None,
-    weighted_columns: int,
-    batch_weight: float,
-    keep_positives: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted cross-entropy of t rows of scores (t, m), which it may overwrite.
-
-    Returns the rows' share of N L (scalar), their sums of weights (t,) and d(N L) / d scores (t, m).
-    Row i must not see column `self_column` + i; the first `weighted_columns` columns count `batch_weight`
-    times in the denominator. The mask is the lowest finite number, set before the maximum is taken: a row
-    without any allowed reference then has zero weights, value and gradient instead of NaN.
-    """
-    if scores.is_cuda and scores.dtype == torch.float32 and find_spec("triton"):
-        from mlcl.losses._triton import softmax_tile as tile
-    else:
-        tile = torch_tile
-    return tile(
-        scores,
-        weights,
-        self_column=self_column,
-        weighted_columns=weighted_columns,
-        batch_weight=batch_weight,
-        keep_positives=keep_positives,
-    )
-
-
-def torch_tile(
-    scores: Tensor,
-    weights: Tensor,
-    *,
-    self_column: int | None,
-    weighted_columns: int,
-    batch_weight: float,
-    keep_positives: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`softmax_tile` in torch."""
-    if self_column is not None:
-        scores.diagonal(self_column).fill_(torch.finfo(scores.dtype).min)
-    mass = weights.sum(1, keepdim=True)
-    value: Tensor | float = 0.0
-    log_p = scores
-    if weighted_columns:
-        bias = log(batch_weight)
-        log_p = scores.clone() if keep_positives else scores
-        log_p[:, :weighted_columns] += bias
-        value = value + weights[:, :weighted_columns].sum(dtype=torch.float64) * bias
-    log_p = log_p.log_softmax(1)
-    value = value - (weights * log_p).sum(1).sum(dtype=torch.float64)
-    p = log_p.exp_()
-    if not keep_positives:
-        return value, mass, p.mul_(mass).sub_(weights)
-    excess = (p - weights).clamp_min_(0).masked_fill_(weights == 0, 0)
-    value = value - (excess * scores).sum(1).sum(dtype=torch.float64)
-    return value, mass, p.mul_(mass).sub_(weights).sub_(excess)
-
-
-def _self_column(problem: Problem, group: str, start: int, batch_columns: int) -> int | None:
-    """The column in which the tile's first anchor meets itself."""
-    if group not in problem.references or (group == "batch" and not problem.exclude_self):
-        return None
-    return batch_columns + start if group == "prototypes" else start
-
-
-def _gradient_buffers(
-    problem: Problem, vectors: dict[str, Tensor], columns: list[str], keys: Tensor
-) -> tuple[dict[str, Tensor], Tensor | None]:
-    """Zeros for each group of vectors, and the whole of which the keys' are views."""
-    if not problem.needs_gradient:
-        return {}, None
-    whole = torch.zeros_like(keys)
-    views = dict(zip(columns, whole.split([len(vectors[name]) for name in columns]), strict=True))
-    return {name: views[name] if name in views else torch.zeros_like(v) for name, v in vectors.items()}, whole

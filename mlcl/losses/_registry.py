@@ -213,6 +213,10 @@ def _read(name: str, path: Path, modified: int) -> LossInfo:
             key = statement.targets[0].id
             if key in _FACTS:
                 facts[key] = _literal(path, key, statement.value)
+            elif meant := difflib.get_close_matches(key, _FACTS, n=1, cutoff=0.8):
+                raise LossError(
+                    f"{path}:{statement.lineno}: unknown declaration {key!r} (did you mean {meant[0]!r}?)"
+                )
         elif (
             isinstance(statement, ast.AnnAssign)
             and statement.value

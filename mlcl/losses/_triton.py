@@ -1,4 +1,4 @@
-"""The kernel's tile as one Triton program a row: the CUDA form of `_kernel.softmax_tile`.
+"""The kernel's tile as one Triton program a row: the CUDA form of `_tile.softmax_tile`.
 
 The matrix products around it stay with the vendor's library. What is fused is everything between scores and
 weights on the one side and the gradient on the other: torch goes about ten times over the (t, m) tile, this
@@ -8,27 +8,23 @@ twice (once for the maximum and the sum, once for value and gradient, which over
 from __future__ import annotations
 
 from math import log
+from typing import TYPE_CHECKING
 
 import torch
 import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from mlcl.losses._tile import TileOptions
+
 _BLOCK = 1024
 _NOWHERE = -(2**30)  # a self column that no row meets
 _LOWEST = tl.constexpr(-1.0e30)  # masks by a finite number, so that masked rows give 0 and not NaN
 
 
-def softmax_tile(
-    scores: Tensor,
-    weights: Tensor,
-    *,
-    self_column: int | None,
-    weighted_columns: int,
-    batch_weight: float,
-    keep_positives: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """See `_kernel.softmax_tile`; overwrites the scores."""
+def triton_tile(scores: Tensor, weights: Tensor, options: TileOptions) -> tuple[Tensor, Tensor, Tensor]:
+    """See `_tile.softmax_tile`; overwrites the scores."""
     scores, weights = scores.contiguous(), weights.contiguous()
     rows, width = scores.shape
     values, masses = scores.new_zeros(rows), scores.new_zeros(rows)
@@ -39,10 +35,10 @@ def softmax_tile(
             values,
             masses,
             width,
-            _NOWHERE if self_column is None else self_column,
-            weighted_columns,
-            log(batch_weight),
-            KEEP_POSITIVES=keep_positives,
+            _NOWHERE if options.self_column is None else options.self_column,
+            options.weighted_columns,
+            log(options.column_weight),
+            KEEP_POSITIVES=options.keep_positives,
             BLOCK=min(_BLOCK, triton.next_power_of_2(width)),
         )
     return values.sum(dtype=torch.float64), masses, scores

@@ -144,6 +144,11 @@ def test_an_external_file_may_not_take_a_built_in_name(mine: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        (
+            "    equation",
+            "    refrences = ('batch',)\n    equation",
+            r"mine\.py:6: .*did you mean 'references'",
+        ),
         ("class Mine(", "class Mine((", r"mine\.py:\d+: syntax error"),
         (
             "    equation",
@@ -181,6 +186,14 @@ def test_a_file_that_breaks_the_rules_is_named_with_its_line(
     mine.write_text(MINE.replace(old, new))
     with pytest.raises(losses.LossError, match=message):
         losses.describe("mine", file=mine)
+
+
+def test_an_unknown_reduction_is_refused(mine: Path) -> None:
+    mine.write_text(MINE.replace("    equation", "    reduction = 'rows'\n    equation"))
+    with pytest.raises(
+        losses.LossError, match="reduction = 'rows'; allowed: anchors, positive_anchors, pairs"
+    ):
+        losses.create("mine", 3, file=mine)
 
 
 def test_a_missing_external_file_is_named(tmp_path: Path) -> None:

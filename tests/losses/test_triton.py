@@ -16,10 +16,11 @@ from mlcl import losses
 
 def tiles_agree() -> None:
     """The function on its own: widths around the block, with and without self column, weights, REG's switch."""
-    from mlcl.losses import _kernel, _triton
+    from mlcl.losses._tile import TileOptions, torch_tile
+    from mlcl.losses._triton import triton_tile
 
     generator = torch.Generator().manual_seed(0)
-    for rows, width in ((1, 1), (3, 5), (2, 1024), (2, 1030)):
+    for rows, width in ((1, 1), (3, 5), (2, 1030)):
         scores = 5 * torch.randn(rows, width, generator=generator)
         weights = torch.rand(rows, width, generator=generator) * (
             torch.rand(rows, width, generator=generator) < 0.3
@@ -30,16 +31,17 @@ def tiles_agree() -> None:
                     own = weights.clone()
                     if self_column is not None:
                         own.diagonal(self_column).zero_()
-                    options = {"self_column": self_column, "weighted_columns": weighted, "batch_weight": 0.1}
-                    ours = _triton.softmax_tile(scores.clone(), own, **options, keep_positives=keep)
-                    torch_ones = _kernel.softmax_tile(scores.clone(), own, **options, keep_positives=keep)
-                    for a, b in zip(ours, torch_ones, strict=True):
-                        torch.testing.assert_close(a.flatten(), b.flatten(), rtol=2e-6, atol=5e-6)
+                    options = TileOptions(self_column, weighted, 0.1, keep)
+                    ours = triton_tile(scores.clone(), own, options)
+                    for a, b in zip(ours, torch_tile(scores.clone(), own, options), strict=True):
+                        torch.testing.assert_close(a, b, rtol=2e-6, atol=5e-6)
 
 
 def losses_agree() -> None:
     """Every kernel loss on every awkward batch, with the tile exchanged."""
-    from mlcl.losses import _kernel, _triton
+    from mlcl.losses import _kernel
+    from mlcl.losses._tile import torch_tile
+    from mlcl.losses._triton import triton_tile
 
     for name in losses.names():
         if losses.describe(name).inputs != "embeddings":
@@ -47,7 +49,7 @@ def losses_agree() -> None:
         for labels in LABELS.values():
             loss, inputs = build(name), inputs_for(name, len(labels), dtype=torch.float32)
             found = []
-            for tile in (_kernel.torch_tile, _triton.softmax_tile):
+            for tile in (torch_tile, triton_tile):
                 _kernel.softmax_tile = tile
                 value = loss(*inputs.values(), labels)
                 found.append([value, *gradients(value, loss, inputs).values()])
