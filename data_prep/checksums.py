@@ -19,8 +19,11 @@ Digest = tuple[str, int]
 
 def is_gzip(path: Path) -> bool:
     """Whether the file's first bytes are those of gzip, whatever its name."""
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"\x1f\x8b"
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def content_digest(path: Path, algorithm: str = "sha256", unpack: bool = False) -> Digest:

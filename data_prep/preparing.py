@@ -43,7 +43,7 @@ def prepare(recipe: Recipe, data_root: Path, out: Path) -> None:
         plan = _with_all_files(plan, Path(data_root))
         work = out.with_name(f"{out.name}.tmp")
         shutil.rmtree(work, ignore_errors=True)
-        with _disk_errors(out), _removed_on_failure(work):
+        with _disk_errors(out), _missing_packages(recipe.source), _removed_on_failure(work):
             _write(plan, work)
             _put_in_place(work, out)
 
@@ -115,6 +115,15 @@ def _removed_on_failure(work: Path) -> Iterator[None]:
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
+
+
+@contextmanager
+def _missing_packages(source: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        reason = f"dataset {source} needs the package {error.name}, which is not installed"
+        raise DataError(f"{reason}; install the extra: pip install 'mlcl[data]'") from None
 
 
 @contextmanager

@@ -14,8 +14,9 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
     Reads plain and gzipped files. Lines end at LF only: other separators of Unicode belong to the text. Raises
     DataError for bytes that are not UTF-8 and for a damaged gzip.
     """
+    packed = is_gzip(path)
     try:
-        with gzip.open(path) if is_gzip(path) else path.open("rb") as file:
+        with gzip.open(path) if packed else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 where = f"{path}:{number}"
                 yield where, _decoded(line, where).removesuffix("\n").removesuffix("\r")

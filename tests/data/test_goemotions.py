@@ -72,6 +72,14 @@ def test_texts_may_be_cleaned_as_in_the_study(raw: Path) -> None:
     assert list(open_dataset(prepare(raw, cleaning="r1"))["test"].texts) == ["h llo world (x)"]
 
 
+def test_a_file_that_cannot_be_read_is_named(raw: Path) -> None:
+    file = raw / "goemotions/data/test.tsv"
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(DataError, match=r"test\.tsv: cannot be read"):
+        prepare(raw)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -187,7 +187,8 @@ def test_eurlex57k(tmp_path: Path) -> None:
 def test_bgc(tmp_path: Path) -> None:
     def book(number: int) -> str:
         return (
-            f'<book date="2018-08-18" xml:lang="en">\n<title>Title {number}</title>\n<body>Blurb &amp; {number}</body>\n'
+            f'<book date="2018-08-18" xml:lang="en">\n<title>Title {number}</title>\n'
+            f"<body>Blurb &amp; {number}</body>\n"
             "<copyright>(c) Penguin Random House</copyright>\n<metadata>\n<topics>\n"
             "<d0>Fiction</d0><d1>Mystery &amp; Suspense</d1>\n</topics>\n<author>A</author><isbn>978</isbn>\n"
             "</metadata>\n</book>\n"

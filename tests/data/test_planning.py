@@ -154,3 +154,25 @@ def test_a_command_with_bad_input_ends_with_one_line_and_code_2(tmp_path: Path) 
     assert done.stderr.startswith("error: unknown dataset 'goemotion'")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_every_dataset_is_on_its_page() -> None:
+    pages = "".join(
+        (REPOSITORY / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("datasets", "your_data")
+    )
+    for name in data_prep.names():
+        assert f"`{'mulan_<set>' if name.startswith('mulan_') else name}`" in pages, name
+
+
+def test_the_list_shows_states_and_terms(tmp_path: Path, data_root: Path) -> None:
+    command = [sys.executable, "-m", "data_prep", "--list", "--data-root", str(data_root)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    states = {
+        line.split()[0]: line[18:30].strip() for line in done.stdout.splitlines() if not line.startswith(" ")
+    }
+    assert sorted(states) == data_prep.names()
+    assert states["digit_scenes"] == "ready"
+    assert states["mimic3"] == "by hand"
+    assert states["coco2014"] == "download"
+    assert states["table"] == "own data"
+    assert "PhysioNet Credentialed" in done.stdout

@@ -260,6 +260,13 @@ def test_a_failed_preparation_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert [path.name for path in tmp_path.iterdir()] == [".out.lock"]
 
 
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = data_prep.plan("digit_scenes", SMALL, tmp_path, False)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(DataError, match=r"needs the package sklearn.*pip install 'mlcl\[data\]'"):
+        data_prep.prepare(recipe, tmp_path, tmp_path / "out")
+
+
 def test_a_dataset_that_is_there_is_not_prepared_again_but_another_is_replaced(tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = data_prep.plan("digit_scenes", SMALL, tmp_path, False)
