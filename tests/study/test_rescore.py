@@ -10,10 +10,10 @@ import pytest
 from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import evaluate_splits
 from mlcl.evaluation.representation import evaluate_embeddings
-from mlcl.study.rescore import rescore, rescore_study
 from mlcl.study import records
 from mlcl.study.files import write_json
 from mlcl.study.paths import StudyPaths
+from mlcl.study.rescore import rescore, rescore_study
 
 
 @pytest.fixture

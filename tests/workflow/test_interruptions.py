@@ -28,7 +28,7 @@ def training_processes(box: Sandbox) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes().split(b"\0")
-            inside = Path(os.readlink(process / "cwd")) == box.folder
+            inside = (process / "cwd").readlink() == box.folder
         except OSError:
             continue
         if inside and b"train" in command and b"mlcl" in command:

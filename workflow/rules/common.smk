@@ -75,6 +75,11 @@ def prepared_card(wildcards):
     return ancient(str(PLAN.datasets[wildcards.dataset].folder / "card.json"))
 
 
+def prepared_cards(wildcards):
+    require_data()
+    return [ancient(str(dataset.folder / "card.json")) for dataset in PLAN.datasets.values()]
+
+
 def require_data():
     """Stops the run if raw files are missing; called only where they are needed.
 

@@ -14,3 +14,17 @@ rule prepare:
         ENVIRONMENT
     shell:
         "python -m mlcl prepare {input} --log {log}"
+
+
+rule dataset_cards:
+    input:
+        prepared_cards,
+    log:
+        str(PATHS.logs / "dataset_cards.log"),
+    conda:
+        ENVIRONMENT
+    params:
+        study=str(STUDY_FILE),
+        data_root=str(PLAN.data_root),
+    shell:
+        "python -m mlcl cards {params.study} --data-root {params.data_root} 2>&1 | tee {log}"
