@@ -14,16 +14,18 @@ import jinja2
 
 from mlcl.errors import MlclError
 from mlcl.reporting.aggregation import find_records
+from mlcl.reporting.claims import judge_all, tuning_in_words
 from mlcl.reporting.figures import INDEX
-from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.overview import overview
 from mlcl.reporting.results import Results, load_results
 from mlcl.reporting.tables import html, plain, study_tables
-from mlcl.reporting.tables.grid import selection_rule
+from mlcl.reporting.tables.grid import dataset_table, selection_rule
 from mlcl.study.files import write_text
 
 SECTIONS = (
     ("overview", "Overview"),
     ("tables", "Tables"),
+    ("claims", "Claims"),
     ("figures", "Figures"),
     ("datasets", "Datasets"),
     ("losses", "Losses"),
@@ -31,6 +33,8 @@ SECTIONS = (
     ("provenance", "Provenance"),
     ("cells", "Missing cells"),
 )
+LEADING = ("ranks-macro_f1", "heat-map")
+"""The picture of the overview: the first of these that there is, or else the first figure of all."""
 PNG_SIZE = slice(16, 24)
 """Width and height in a PNG file, four bytes each."""
 WIDE = 1000
@@ -51,16 +55,21 @@ def write_report(study: str) -> None:
 def _content(results: Results) -> dict[str, Any]:
     outline = results.outline
     tables = study_tables(results)
+    figures = _figures(results.paths.figures)
     return {
         "study": outline.study,
         "outline": outline,
         "sections": SECTIONS,
-        "overview": list(_overview(results)),
+        "answer": overview(results),
+        "state": _state(results),
+        "leading": _leading(figures),
         "tables": [
             {"name": t.name, "html": html.render(t), "csv": _csv_link(plain.render(t))} for t in tables
         ],
-        "figures": _figures(results.paths.figures),
-        "datasets": list(_datasets(results)),
+        "claims": judge_all(results),
+        "tuning": tuning_in_words(outline),
+        "figures": _by_kind([figure for figure in figures if figure["dataset"] is None]),
+        "datasets": list(_datasets(results, figures)),
         "settings": {
             "Training": outline.training,
             "Linear evaluation": outline.linear_evaluation,
@@ -74,64 +83,71 @@ def _content(results: Results) -> dict[str, Any]:
     }
 
 
-def _overview(results: Results) -> Iterable[str]:
-    """What there is, and which loss comes out best where."""
+def _state(results: Results) -> str:
+    """What there is."""
     outline, states = results.outline, Counter(results.cells["state"])
     counted = len(results.cells) - states["skipped"]
-    yield (
+    return (
         f"{len(outline.losses)} losses and {len(outline.baselines)} baselines on {len(outline.datasets)} datasets "
         f"with {len(outline.seeds)} seeds: {states['ok']} of {counted} cells have a result."
     )
-    metric = metric_info(outline.metrics[-1])
-    for dataset, encoder in outline.columns():
-        means = {}
-        for loss in outline.losses:
-            row = results.row_for(dataset, encoder, loss)
-            found = results.mean_sd_n(row, outline.split, metric.name) if row else None
-            if row and found and results.rows[row].complete:
-                means[outline.title_of(loss)] = found[0]
-        if len(means) > 1:
-            order = sorted(means, key=means.__getitem__, reverse=metric.higher_is_better)
-            told = [f"{name} ({means[name] * metric.scale:.{metric.decimals}f})" for name in order[:2]]
-            yield f"{outline.datasets[dataset].title}: by {metric.title}, {told[0]} comes first, then {told[1]}."
 
 
 def _csv_link(text: str) -> str:
     return "data:text/csv;base64," + base64.b64encode(text.encode()).decode()
 
 
-def _figures(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """kind -> figures, as `write_figures` left them. Raises MlclError if a picture is gone."""
+def _figures(folder: Path) -> list[dict[str, Any]]:
+    """The figures as `write_figures` left them. Raises MlclError if a picture is gone."""
     try:
         index = json.loads((folder / INDEX).read_text("utf-8"))
-        found: dict[str, list[dict[str, Any]]] = {}
-        for entry in index:
-            picture = (folder / f"{entry['name']}.png").read_bytes()
-            width, height = (int.from_bytes(picture[PNG_SIZE][k : k + 4], "big") for k in (0, 4))
-            image = "data:image/png;base64," + base64.b64encode(picture).decode()
-            # The picture has twice the pixels that a common screen shows of it.
-            size = {"width": width // 2, "height": height // 2, "wide": width > WIDE}
-            found.setdefault(entry["kind"], []).append(entry | size | {"image": image})
+        return [entry | _picture(folder / f"{entry['name']}.png") for entry in index]
     except FileNotFoundError as error:
         raise MlclError(f"{error.filename}: is not there; make the study's figures first") from None
+
+
+def _picture(file: Path) -> dict[str, Any]:
+    """A PNG file inside the page. It has twice the pixels that a common screen shows of it."""
+    content = file.read_bytes()
+    width, height = (int.from_bytes(content[PNG_SIZE][k : k + 4], "big") for k in (0, 4))
+    image = "data:image/png;base64," + base64.b64encode(content).decode()
+    return {"width": width // 2, "height": height // 2, "wide": width > WIDE, "image": image}
+
+
+def _by_kind(figures: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for figure in figures:
+        found.setdefault(figure["kind"], []).append(figure)
     return found
 
 
-def _datasets(results: Results) -> Iterable[dict[str, Any]]:
+def _leading(figures: list[dict[str, Any]]) -> dict[str, Any] | None:
+    by_name = {figure["name"]: figure for figure in figures}
+    return next((by_name[name] for name in LEADING if name in by_name), figures[0] if figures else None)
+
+
+def _datasets(results: Results, figures: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """What each dataset's part of the page shows: facts, all metrics of its cells, its figures."""
     for name, dataset in results.outline.datasets.items():
         card = results.cards.get(name)
-        facts = {"title": dataset.title, "modality": dataset.modality}
-        if card is None:
-            yield facts | dict.fromkeys(
-                ("labels", "examples", "cardinality", "empty_rows"), "not prepared here"
-            )
-            continue
-        splits = card["splits"].values()
+        facts: dict[str, Any] = {"name": name, "title": dataset.title, "modality": dataset.modality}
+        facts |= dict.fromkeys(
+            ("labels", "examples", "cardinality", "empty_rows"), "unknown: its card is not here"
+        )
+        if card is not None:
+            splits = card["splits"].values()
+            facts |= {
+                "labels": len(card["labels"]),
+                "examples": " / ".join(f"{split['examples']:,}" for split in splits),
+                "cardinality": f"{card['splits']['train']['cardinality']:.2f}",
+                "empty_rows": " / ".join(str(split["empty_rows"]) for split in splits),
+            }
+        table = dataset_table(results, name)
         yield facts | {
-            "labels": len(card["labels"]),
-            "examples": " / ".join(f"{split['examples']:,}" for split in splits),
-            "cardinality": f"{card['splits']['train']['cardinality']:.2f}",
-            "empty_rows": " / ".join(str(split["empty_rows"]) for split in splits),
+            "table": html.render(table),
+            "csv": _csv_link(plain.render(table)),
+            "csv_name": table.name,
+            "figures": [figure for figure in figures if figure["dataset"] == name],
         }
 
 

@@ -30,7 +30,9 @@ def draw(results: Results) -> Iterator[Figure]:
     best = np.nanmax(values, axis=0) if metric.higher_is_better else np.nanmin(values, axis=0)
     behind = np.abs(best - values)
     wide = len(columns) > 5
-    canvas = style.new_canvas(style.TWO_COLUMNS if wide else style.ONE_COLUMN, 1.1 + 0.22 * len(means))
+    canvas = style.new_canvas(
+        style.TWO_COLUMNS if wide else style.ONE_COLUMN, 1.1 + 0.22 * max(len(means), 5)
+    )
     with style.in_use():
         ax = canvas.subplots()
         ax.set_facecolor("#eeeeee")
@@ -49,7 +51,7 @@ def draw(results: Results) -> Iterator[Figure]:
         ax.grid(visible=False)
         ax.spines[:].set_visible(False)
         bar = canvas.colorbar(image, ax=ax, shrink=0.9, pad=0.02)
-        bar.set_label(f"{metric.title}: behind the best")
+        bar.set_label("behind the best")
         bar.outline.set_visible(False)
     yield Figure(
         name="heat-map",

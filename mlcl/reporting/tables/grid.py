@@ -40,19 +40,36 @@ def variants_table(results: Results) -> Table | None:
     return _table(results, "variants", ("Variant", "Loss"), [block for block in blocks if block], [])
 
 
+def dataset_table(results: Results, dataset: str) -> Table:
+    """Every metric that the base rows of a dataset have on the table's split, for the report."""
+    outline = results.outline
+    own = results.metrics[
+        (results.metrics["dataset"] == dataset) & (results.metrics["split"] == outline.split)
+    ]
+    metrics = list(dict.fromkeys([*outline.metrics, *own["metric"].unique().tolist()]))
+    columns = [column for column in outline.columns() if column[0] == dataset]
+    losses: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.losses]
+    baselines: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.baselines]
+    return _table(results, f"dataset-{dataset}", ("Loss",), [losses], baselines, columns, metrics)
+
+
 def _table(
     results: Results,
     name: str,
     stubs: tuple[str, ...],
     competing: Sequence[Sequence[RowPlan]],
     baselines: Sequence[RowPlan],
+    columns_of: Sequence[tuple[str, str]] | None = None,
+    metrics: Sequence[str] | None = None,
 ) -> Table:
-    """Blocks of rows that compete with one another, and a last one of baselines, which do not."""
+    """Blocks of rows that compete with one another, and a last one of baselines, which do not.
+
+    Shows all columns (dataset, encoder) and the metrics of the study's table, if nothing else is said."""
     outline, notes = results.outline, Notes()
     keys = [
         (dataset, encoder, metric_info(metric))
-        for dataset, encoder in outline.columns()
-        for metric in outline.metrics
+        for dataset, encoder in columns_of or outline.columns()
+        for metric in metrics or outline.metrics
     ]
     blocks = []
     for block in [*competing, *([baselines] if baselines else [])]:

@@ -64,11 +64,7 @@ def _cell(cell: Cell) -> Markup:
         text = Markup('<strong title="best">{}</strong>').format(text)
     elif cell.mark == "second":
         text = Markup('<u title="second">{}</u>').format(text)
-    spread = (
-        Markup(' <span class="spread">± {}</span>').format(cell.spread_text)
-        if cell.spread is not None
-        else ""
-    )
+    spread = Markup(' <span class="spread">{}</span>').format(cell.spread_text) if cell.spread_text else ""
     return Markup('<td data-value="{}" title="{}">{}{}{}</td>').format(
         repr(cell.value), f"{cell.n} of {cell.expected} seeds", text, spread, marks
     )
