@@ -1,0 +1,217 @@
+"""Time and memory of reporting, from synthetic records: what a large study costs after its last cell.
+
+    python benchmarks/reporting.py            3,000 cells x 20 metrics; 10,000 resamples (a few minutes)
+    python benchmarks/reporting.py --quick    300 cells, 2,000 resamples (under a minute)
+
+Cases: `aggregate` (records -> CSV files), `report` (CSV files -> statistics, tables, figures, page; LaTeX included
+where it is installed), `rescore` (stored scores of 5,000 x 28, validation and test, -> all metrics), `bootstrap-*`
+(a paired bootstrap over 5,000 x 28). Seconds are wall time; `cpu_seconds` tell a busy machine from a slow program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+
+from mlcl import reporting
+from mlcl.reporting.statistics import examples
+from mlcl.study import records
+from mlcl.study.files import write_json
+from mlcl.study.paths import CellId, StudyPaths
+from mlcl.study.rescore import metrics_of
+
+STUDY = "synthetic"
+METRICS = (
+    "micro_f1", "macro_f1", "map", "hamming_loss", "subset_accuracy", "weighted_f1", "samples_f1", "cp", "cr", "cf1",
+    "op", "or", "of1", "micro_map", "macro_auc", "lrap", "ranking_loss", "macro_f1_head", "macro_f1_medium",
+    "macro_f1_tail",
+)  # fmt: skip
+ROWS, LABELS = 5000, 28
+
+
+@dataclass(frozen=True)
+class Size:
+    datasets: int
+    losses: int
+    variants: int
+    seeds: int
+    resamples: int
+    rescored: int
+
+
+FULL = Size(datasets=20, losses=10, variants=5, seeds=3, resamples=10_000, rescored=20)
+QUICK = Size(datasets=4, losses=5, variants=5, seeds=3, resamples=2_000, rescored=5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument(
+        "--json", type=Path, help="where to write the figures as a list of {case, metric, value}"
+    )
+    options = parser.parse_args()
+    found = list(measure(QUICK if options.quick else FULL))
+    for line in found:
+        print(f"{line['case']:<20} {line['metric']:<18} {line['value']:>10.2f}")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def measure(size: Size) -> Iterator[dict[str, Any]]:
+    with _empty_folder():
+        cells = make_study(size)
+        case = f"{len(cells)}x{len(METRICS)}"
+        yield from _timed(f"aggregate-{case}", lambda: reporting.aggregate(STUDY))
+        yield from _timed(f"report-{case}", _report)
+        yield _line(f"report-{case}", "megabytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        yield from _rescoring(size.rescored)
+    yield from _bootstraps(size.resamples)
+
+
+def _report() -> None:
+    reporting.write_tables(STUDY)
+    reporting.write_figures(STUDY)
+    reporting.write_report(STUDY)
+
+
+def _rescoring(cells: int) -> Iterator[dict[str, Any]]:
+    folder = Path("one") / "encoder" / "loss" / "base" / "seed0"
+    folder.mkdir(parents=True)
+    val, test = (make_scores(seed) for seed in (0, 1))
+    stored = {"val_labels": val[0], "val_scores": val[1], "test_labels": test[0], "test_scores": test[1]}
+    np.savez_compressed(folder / records.SCORES, scores_kind="probability", **stored)  # type: ignore[arg-type]
+    metrics_of(folder)
+    begun = time.perf_counter()
+    for _ in range(cells):
+        metrics_of(folder)
+    yield _line(f"rescore-{ROWS}x{LABELS}", "cells_per_second", cells / (time.perf_counter() - begun))
+
+
+def _bootstraps(resamples: int) -> Iterator[dict[str, Any]]:
+    scored = []
+    for seed in (0, 1):
+        labels, scores = make_scores(seed)
+        scored.append(examples.Scored(labels.astype(np.bool_), [scores]))
+    pair = [scored[0], examples.Scored(scored[0].labels, scored[1].scores)]
+    for metric in ("macro_f1", "map"):
+        case = f"bootstrap-{metric}-{resamples}"
+        yield from _timed(case, lambda metric=metric: examples.resampled(pair, metric, resamples))  # type: ignore[misc]
+
+
+def make_scores(seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((ROWS, LABELS)) < 0.045).astype(np.uint8)
+    return labels, np.clip(rng.normal(0.2 + 0.3 * labels, 0.2), 0, 1).astype(np.float32)
+
+
+def make_study(size: Size) -> list[CellId]:
+    """An outline, a card for each dataset, and a record for each cell; no scores, as after a merge of CSV files."""
+    datasets = [f"dataset{i}" for i in range(size.datasets)]
+    losses = [f"loss{i}" for i in range(size.losses)]
+    variants: dict[str, Any] = {"base": {}}
+    variants |= {
+        f"fraction_{f}": {"dataset": {"fraction": f}} for f in (0.1, 0.2, 0.4, 0.7)[: size.variants - 1]
+    }
+    cells = [
+        CellId(dataset, "mlp", loss, variant, seed)
+        for dataset in datasets
+        for loss in losses
+        for variant in variants
+        for seed in range(size.seeds)
+    ]
+    paths = StudyPaths(STUDY)
+    write_json(paths.outline, _outline(size, datasets, losses, variants, cells))
+    for i, dataset in enumerate(datasets):
+        write_json(paths.card(dataset), _card(dataset, 10 + 20 * i))
+    rng = np.random.default_rng(0)
+    for cell in cells:
+        records.write(paths.record(cell), _record(cell, rng))
+    return cells
+
+
+def _record(cell: CellId, rng: np.random.Generator) -> records.Record:
+    level = 0.4 + 0.02 * int(cell.loss.removeprefix("loss")) + 0.01 * rng.normal()
+    values = {split: {metric: level + 0.01 * rng.normal() for metric in METRICS} for split in ("val", "test")}
+    result = {"status": "ok", "reason": None, "fingerprint": str(cell), "metrics": values}
+    run = {"attempt": 1, "wall_seconds": 60 + 5 * rng.random(), "cpu_seconds": 55.0, "peak_memory_mb": 700.0}
+    return records.Record(result, run)
+
+
+def _card(dataset: str, labels: int) -> dict[str, Any]:
+    names = [f"label {i}" for i in range(labels)]
+    counts = {name: 1 + 1000 // (1 + i) for i, name in enumerate(names)}
+    split = {"examples": 2000, "cardinality": 3.0, "density": 0.1, "empty_rows": 0, "label_counts": counts}
+    return {
+        "name": dataset,
+        "title": dataset,
+        "labels": names,
+        "splits": dict.fromkeys(("train", "val", "test"), split),
+    }
+
+
+def _outline(
+    size: Size, datasets: list[str], losses: list[str], variants: dict[str, Any], cells: list[CellId]
+) -> dict[str, Any]:
+    loss = {"paper": "", "equation": "", "summary": "", "inputs": "embeddings", "hyperparameters": {}}
+    return {
+        "study": STUDY,
+        "file": f"config/{STUDY}.yaml",
+        "title": "Synthetic",
+        "description": "",
+        "seeds": list(range(size.seeds)),
+        "table": {"metrics": list(METRICS[:3]), "split": "test"},
+        "training": {"selection": "last"},
+        "linear_evaluation": {},
+        "compute": {},
+        "datasets": {
+            d: {"title": d, "modality": "vector", "settings": {}, "fraction": 1.0} for d in datasets
+        },
+        "encoders": {"mlp": {"name": "mlp", "modality": "vector", "settings": {}, "training": {}}},
+        "losses": {name: loss | {"title": name} for name in losses},
+        "baselines": [],
+        "variants": variants,
+        "cells": [{"id": str(cell), "fingerprint": str(cell)} for cell in cells],
+        "skipped": [],
+    }
+
+
+def _timed(case: str, work: Callable[[], Any]) -> Iterator[dict[str, Any]]:
+    begun, begun_cpu = time.perf_counter(), time.process_time()
+    work()
+    yield _line(case, "seconds", time.perf_counter() - begun)
+    yield _line(case, "cpu_seconds", time.process_time() - begun_cpu)
+
+
+def _line(case: str, metric: str, value: float) -> dict[str, Any]:
+    return {"case": case, "metric": metric, "value": round(value, 3)}
+
+
+@contextmanager
+def _empty_folder() -> Iterator[None]:
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
+
+if __name__ == "__main__":
+    main()
