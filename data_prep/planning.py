@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from data_prep import registry
@@ -72,7 +71,7 @@ def make_plan(name: str, given: Mapping[str, Any], data_root: Path, accept_local
     recipe = Recipe(
         source=name,
         modality=modality(settings) if callable(modality) else modality,
-        settings=MappingProxyType({key: value for key, value in values.items() if key not in entry.preset}),
+        settings={key: value for key, value in values.items() if key not in entry.preset},
         fingerprint=fingerprint(
             entry.module, values, versions, {item.file.path: item.identity for item in raw}
         ),

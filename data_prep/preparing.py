@@ -35,6 +35,7 @@ def prepare(recipe: Recipe, data_root: Path, out: Path) -> None:
     with FileLock(out.with_name(f".{out.name}.lock")):
         if stored_fingerprint(out) == recipe.fingerprint:
             return
+        _refuse_foreign(out)
         plan = make_plan(recipe.source, recipe.settings, Path(data_root), recipe.accept_local)
         if plan.recipe.fingerprint != recipe.fingerprint:
             raise DataError(
@@ -100,12 +101,22 @@ def _about(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _refuse_foreign(out: Path) -> None:
+    """A folder that holds something else is never replaced."""
+    if out.exists() and not (out / form.CARD).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(
+            f"{out}: holds something that is no prepared dataset; choose another place or empty it"
+        )
+
+
 def _put_in_place(work: Path, out: Path) -> None:
+    """Swap folders by renaming: at every moment there is the old dataset, the new one, or none."""
+    old = out.with_name(f"{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if out.exists():
-        # The card goes first: from here on the old folder is no dataset, whatever happens.
-        (out / form.CARD).unlink(missing_ok=True)
-        shutil.rmtree(out)
+        out.rename(old)
     work.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -260,6 +260,15 @@ def test_a_failed_preparation_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert [path.name for path in tmp_path.iterdir()] == [".out.lock"]
 
 
+def test_a_folder_with_something_else_is_never_replaced(tmp_path: Path) -> None:
+    recipe = data_prep.plan("digit_scenes", SMALL, tmp_path, False)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.tex").write_text("precious", encoding="utf-8")
+    with pytest.raises(DataError, match="holds something that is no prepared dataset"):
+        data_prep.prepare(recipe, tmp_path, tmp_path / "work")
+    assert (tmp_path / "work" / "thesis.tex").read_text(encoding="utf-8") == "precious"
+
+
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = data_prep.plan("digit_scenes", SMALL, tmp_path, False)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
