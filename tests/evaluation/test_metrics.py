@@ -268,6 +268,7 @@ def test_every_metric_is_a_plain_finite_float():
                 assert all(type(value) is float and np.isfinite(value) for value in values.values())
 
 
+@pytest.mark.slow
 def test_memory_stays_a_small_multiple_of_the_scores():
     rng = np.random.default_rng(0)
     p = rng.random((300_000, 28), dtype=np.float32)

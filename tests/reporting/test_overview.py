@@ -1,0 +1,129 @@
+"""The answer in a paragraph, and each loss against the best one."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from mlcl.evaluation.metrics import evaluate
+from mlcl.reporting import aggregate, paired
+from mlcl.reporting.comparing import compare_losses, complete_means, primary_metric
+from mlcl.reporting.overview import overview
+from mlcl.reporting.results import load_results
+from mlcl.reporting.statistics import examples
+from mlcl.reporting.tables.differences import differences_table
+from mlcl.reporting.tables.model import Number, Text
+from mlcl.study.paths import CellId
+
+
+def loaded(grid):
+    grid.plan().make_all()
+    aggregate("tiny", partial=True)
+    return load_results("tiny")
+
+
+@pytest.fixture
+def three_datasets(grid):
+    grid.datasets = {"scenes": "image", "docs": "image", "more": "image"}
+    grid.encoders = {"cnn": "image"}
+    return loaded(grid)
+
+
+def test_with_few_datasets_each_gets_its_sentence(grid):
+    text = overview(loaded(grid))
+    assert "On Scenes, use bce: its macro-F1 is 85.2" in text
+    assert "On Docs, use bce" in text
+    assert "than that of reg, the next" in text
+
+
+def test_with_several_datasets_ranks_and_tests_speak(three_datasets):
+    text = overview(three_datasets)
+    assert text.startswith(
+        "Judged by macro-F1 over 3 datasets, use bce: it has the best mean rank (1.0 of 3), then reg (2.0)."
+    )
+    found = compare_losses(three_datasets, "macro_f1")
+    assert f"p = {found.p_value:.2g}" in text
+    assert "With at most 20 labels (3 datasets) bce has the best average" in text
+
+
+def test_without_complete_rows_it_says_that_there_is_nothing_to_compare(grid):
+    grid.plan()
+    aggregate("tiny", partial=True)
+    assert "nothing to compare yet" in overview(load_results("tiny"))
+
+
+def test_a_cheaper_loss_that_is_close_is_named(three_datasets):
+    flat = three_datasets.metrics.assign(value=0.5)
+    object.__setattr__(three_datasets, "metrics", flat)
+    three_datasets.__dict__.pop("_values", None)
+    costs = three_datasets.costs
+    costs.loc[(costs["loss"] == "reg") & (costs["cost"] == "wall_seconds"), "value"] = 1.0
+    assert "Where time matters, reg is within a point of" in overview(three_datasets)
+
+
+def test_the_primary_metric_is_macro_f1_where_the_table_shows_it(grid):
+    grid.metrics = ["micro_f1", "map"]
+    assert primary_metric(loaded(grid)) == "map"
+
+
+def test_incomplete_rows_have_no_mean(grid):
+    grid.plan().make_all()
+    grid.fail(CellId("scenes", "cnn", "reg", "base", 1), "oom", "too large")
+    aggregate("tiny")
+    means = complete_means(load_results("tiny"), "map")
+    assert ("scenes", "cnn") not in means["reg"]
+    assert ("docs", "transformer") in means["reg"]
+
+
+def test_differences_to_the_best_are_of_means_with_intervals_from_the_same_resamples(grid, monkeypatch):
+    monkeypatch.setattr(examples, "RESAMPLES", 300)
+    results = loaded(grid)
+    found = paired.against_best(results)["scenes", "cnn"]
+    assert found.best == "bce"
+
+    def f1(loss):
+        cells = [
+            grid.paths.cell(CellId("scenes", "cnn", loss, "base", seed)) / "scores.npz" for seed in range(3)
+        ]
+        stored = [np.load(file) for file in cells]
+        return np.mean([evaluate(one["test_labels"], one["test_scores"])["macro_f1"] for one in stored])
+
+    gap = found.differences["jaccard"]
+    assert gap.value == pytest.approx(f1("jaccard") - f1("bce"))
+    assert gap.low < gap.value < gap.high < 0
+    table = differences_table(results)
+    cells = {row.key[0]: row.cells[0] for row in table.rows}
+    assert cells["bce"] == Text("best")
+    assert isinstance(cells["jaccard"], Number)
+    assert cells["jaccard"].interval == (gap.low, gap.high)
+
+
+def test_a_bootstrap_is_computed_again_only_if_scores_changed(grid, monkeypatch):
+    results = loaded(grid)
+    made = []
+
+    def count(metric, means, files, best):
+        made.append(next(iter(files.values()))[0].parts[2])
+        return {loss: [0.0, 1.0] for loss in means if loss != best}
+
+    monkeypatch.setattr(paired, "_bootstrap", count)
+    paired.against_best(results)
+    assert made == ["scenes", "docs"]
+    paired.against_best(results)
+    assert made == ["scenes", "docs"]
+    cell = CellId("docs", "transformer", "reg", "base", 0)
+    file = grid.paths.cell(cell) / "scores.npz"
+    stored = dict(np.load(file))
+    np.savez(file, **(stored | {"test_scores": stored["test_scores"] * np.float32(0.99)}))
+    paired.against_best(results)
+    assert made == ["scenes", "docs", "docs"]
+    assert len(json.loads((grid.paths.results / paired.KEPT).read_text())) == 2
+
+
+def test_without_scores_there_is_no_table_of_differences(grid):
+    results = loaded(grid)
+    for cell in grid.cells():
+        (grid.paths.cell(cell) / "scores.npz").unlink()
+    assert differences_table(results) is None
