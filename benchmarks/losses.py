@@ -158,6 +158,7 @@ def measure(name: str, rows: int, num_labels: int, device: str, budget: float) -
     ours, theirs = steps(name, make_batch(rows, num_labels, device))
     runs = expected_bytes(name, rows, num_labels, device) <= MEMORY_LIMIT
     functions = [ours, theirs] if runs else [ours]
+    seconds_of(functions, 3)  # warm up
     once = sum(seconds_of(functions, 1))
     seconds = seconds_of(functions, max(5, min(300, int(budget / once))))
     costs = [Cost(s, megabytes_of(f, device)) for s, f in zip(seconds, functions, strict=True)]
@@ -284,7 +285,7 @@ def main() -> None:
         names = [n for n in losses.names() if losses.describe(n).inputs == "embeddings"]
         results = [report(measure_large(name)) for name in names]
     else:
-        budget = 0.3 if options.quick else 2.0
+        budget = 0.3 if options.quick else 1.0
         for rows, num_labels in QUICK_SIZES if options.quick else SIZES:
             for name in options.losses:
                 results.append(report(measure(name, rows, num_labels, options.device, budget)))
