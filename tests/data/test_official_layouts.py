@@ -378,6 +378,24 @@ def test_adp(tmp_path: Path) -> None:
         prepare(tmp_path, "adp", size=8)
 
 
+def test_any_mulan_set_by_name(tmp_path: Path) -> None:
+    header = "@relation t\n@attribute x numeric\n@attribute y {0,1}\n@data\n"
+    rows = "".join(f"{number},{number % 2}\n" for number in range(10))
+    files = {"tiny.xml": '<labels><label name="y"></label></labels>', "tiny-train.arff": header + rows}
+    write(tmp_path / "mulan" / "tiny", {**files, "tiny-test.arff": f"{header}{{0 5,1 1}}\n{{}}\n"})
+    given = prepare(tmp_path, "mulan_tiny")
+    assert sizes(given) == [8, 2, 2]
+    assert given["test"].vectors.tolist() == [[5], [0]]
+    assert rows_of(given, "test") == {"test-0": ["y"], "test-1": []}
+    (tmp_path / "mulan" / "tiny" / "tiny-test.arff").unlink()
+    with pytest.raises(DataError, match=r"neither tiny-train\.arff with tiny-test\.arff nor tiny\.arff"):
+        prepare(tmp_path, "mulan_tiny")
+    write(tmp_path / "mulan" / "tiny", {"tiny.arff": header + rows})
+    assert sizes(prepare(tmp_path, "mulan_tiny")) == [6, 1, 3]
+    with pytest.raises(DataError, match=r"raw files are missing: yeats\.xml; .*known sets are .*yeast"):
+        prepare(tmp_path, "mulan_yeats")
+
+
 @pytest.mark.parametrize("name", ["mimic3", "mimic4", "rcv1", "adp", "nuswide", "aapd", "semeval2018_ec"])
 def test_restricted_data_is_never_fetched_and_the_message_says_what_to_do(
     tmp_path: Path, name: str, monkeypatch
