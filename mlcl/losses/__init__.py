@@ -13,8 +13,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mlcl.losses._declarations import LossInfo
 from mlcl.losses._errors import LossError, LossInputError
-from mlcl.losses._registry import LossInfo, create, describe, names, source_files, validate
+from mlcl.losses._registry import create, describe, names, source_files, validate
 
 if TYPE_CHECKING:
     from mlcl.losses._base import ClassificationLoss as ClassificationLoss
