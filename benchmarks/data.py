@@ -34,6 +34,7 @@ from mlcl.data.augment import NAMED, Normalise
 
 SIZE, BATCH = 224, 64
 SMALL = ["goemotions"]
+DATA_ROOT = typer.Option(help="Raw files: voc2007/ and goemotions/.", envvar="MLCL_DATA_ROOT")
 # The process itself tells its peak: what the system reports of a child counts its parent's memory, too.
 PREPARE_AND_REPORT = """
 import sys
@@ -46,25 +47,19 @@ Loader = Callable[[], Iterable[Any]]
 
 
 def main(
-    data_root: Annotated[Path, typer.Option(help="Raw files: voc2007/ and goemotions/.")] = Path(
-        "../shared/data"
-    ),
+    data_root: Annotated[Path, DATA_ROOT] = Path("../shared/data"),
     workers: Annotated[int, typer.Option(help="Workers on both sides.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds: under a minute.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there.")] = None,
 ) -> None:
     """Run all cases and print them."""
     torch.set_num_threads(1)
-    results: list[dict[str, Any]] = []
+    rounds, images = (1, 256) if quick else (3, 500)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        results += image_cases(
-            data_root, out, workers, rounds=1 if quick else 3, images=256 if quick else 500
-        )
-        results += token_cases(data_root, out, rounds=1 if quick else 3)
-        results += memory_cases(
-            data_root, out, ["goemotions"] if quick else ["goemotions", "voc2007", "mulan_delicious"]
-        )
+        results = image_cases(data_root, out, workers, rounds, images)
+        results += token_cases(data_root, out, rounds)
+        results += memory_cases(data_root, out, SMALL if quick else [*SMALL, "scipy_docs", "voc2007"])
     for result in results:
         print(f"{result['case']:<32}{result['metric']:<32}{result['value']:>12.4g}")
     if json_path is not None:

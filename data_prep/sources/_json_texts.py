@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,9 +27,5 @@ class TextRow:
 def write_texts(writer: DatasetWriter, rows: Callable[[], Iterable[TextRow]]) -> None:
     """Declare the labels that occur, by frequency, and write the rows; `rows` is called twice."""
     writer.labels(by_frequency(Counter(label for row in rows() for label in row.labels)))
-    for row in _each(rows):
+    for row in rows():
         writer.split(row.split).add(row.row_id, row.labels, row.text, where=row.where)
-
-
-def _each(rows: Callable[[], Iterable[TextRow]]) -> Iterator[TextRow]:
-    yield from rows()
