@@ -71,7 +71,9 @@ def judge(claim: Claim, results: Results) -> Verdict:
         if (found := _terms(claim, results, column, [v for v in variants if v is not None])) is not None
     }
     if not terms:
-        return _no_data(claim, f"not all seeds are there on any of {len(in_scope)} datasets")
+        return _no_data(
+            claim, f"no complete rows with {metric_info(claim.metric).title} on {len(in_scope)} datasets"
+        )
     return _verdict(claim, terms, len(in_scope))
 
 

@@ -101,8 +101,8 @@ class Outline:
         return found
 
     def title_of(self, name: str) -> str:
-        """The printed name of a loss or baseline."""
-        return self.losses[name].title if name in self.losses else name.replace("_", " ")
+        """The printed name of a loss or baseline: the one that studies and commands know it by."""
+        return name.replace("_", " ") if name in self.baselines else name
 
 
 def read_outline(study: str) -> Outline:

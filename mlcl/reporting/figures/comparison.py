@@ -75,9 +75,7 @@ def _panel(
             continue
         look = looks[name]
         mean = sum(values) / len(values)
-        ax.plot(
-            values, [y] * len(values), ".", color=look.colour, alpha=0.35, markersize=4, markeredgewidth=0
-        )
+        ax.plot(values, [y - 0.3] * len(values), ".", color=look.colour, markersize=3, markeredgewidth=0)
         ax.errorbar(
             mean, y, xerr=t_interval(values), fmt=look.marker, color=look.colour, elinewidth=1, capsize=2,
             markerfacecolor=look.colour if results.rows[row].complete else "white",

@@ -71,12 +71,14 @@ def _one(
     outline = results.outline
     fronts = {column: pareto_front(own, metric.higher_is_better) for column, own in points.items()}
     with style.in_use():
-        canvas, axes = small_multiples([column_title(outline, *column) for column in points])
+        canvas, axes = small_multiples(
+            [column_title(outline, *column) for column in points], len(outline.losses)
+        )
         for ax, (column, own) in zip(axes, points.items(), strict=True):
             _panel(ax, results, own, fronts[column])
             ax.set_xlabel(label)
         axes[0].set_ylabel(metric.title + (" in %" if metric.is_percentage else ""))
-        shared_legend(canvas, axes, 6)
+        shared_legend(canvas, axes)
     told = ", ".join(
         f"{column_title(outline, *column)}: {' then '.join(outline.title_of(loss) for loss in front)}"
         for column, front in fronts.items()

@@ -66,7 +66,7 @@ def _one(
     anchor = choose_anchor(labels)
     masks = relations(labels @ labels.T, labels.sum(axis=1))
     with style.in_use():
-        canvas, axes = small_multiples([outline.title_of(loss) for loss in found], height=2.1)
+        canvas, axes = small_multiples([outline.title_of(loss) for loss in found], len(LOOKS) + 1, height=2.1)
         for ax, (_, embeddings) in zip(axes, found.values(), strict=True):
             places = _in_two_dimensions(embeddings)
             for name, (colour, marker, words) in LOOKS.items():
@@ -78,7 +78,7 @@ def _one(
             ax.set_yticks([])
             ax.grid(visible=False)
             ax.spines[:].set_visible(True)
-        shared_legend(canvas, axes, 3)
+        shared_legend(canvas, axes)
     counts = ", ".join(f"{words}: {int(masks[name][anchor].sum())}" for name, (_, _, words) in LOOKS.items())
     where = column_title(outline, dataset, encoder)
     return Figure(

@@ -23,7 +23,9 @@ def draw(results: Results) -> Iterator[Figure]:
         return
     looks = style.looks(outline)
     with style.in_use():
-        canvas, axes = small_multiples([column_title(outline, *column) for column in curves])
+        canvas, axes = small_multiples(
+            [column_title(outline, *column) for column in curves], len(outline.losses)
+        )
         for ax, own in zip(axes, curves.values(), strict=True):
             for loss, values in own.items():
                 look = looks[loss]
@@ -32,7 +34,7 @@ def draw(results: Results) -> Iterator[Figure]:
             ax.set_xticks(range(3), BANDS)
             ax.set_xlim(-0.2, 2.2)
         axes[0].set_ylabel(f"{metric.title} in %")
-        shared_legend(canvas, axes, 6)
+        shared_legend(canvas, axes)
     yield Figure(
         name="frequency",
         title=f"{metric.title} by label frequency",

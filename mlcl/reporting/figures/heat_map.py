@@ -47,6 +47,7 @@ def draw(results: Results) -> Iterator[Figure]:
         titles = [column_title(results.outline, *column) for column in columns]
         ax.set_xticks(range(len(columns)), titles, rotation=35, ha="right", rotation_mode="anchor")
         ax.set_yticks(range(len(means)), [results.outline.title_of(loss) for loss in means])
+        ax.set_title(metric.title + (" in %" if metric.is_percentage else ""))
         ax.tick_params(length=0)
         ax.grid(visible=False)
         ax.spines[:].set_visible(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def read_history(file: Path) -> Curve | None:
 def _one(results: Results, dataset: str, encoder: str, curves: dict[str, list[Curve]]) -> Figure:
     outline = results.outline
     looks = style.looks(outline)
-    canvas = style.new_canvas(style.ONE_COLUMN, 2.4)
+    canvas = style.new_canvas(style.ONE_COLUMN, 2.1 + 0.16 * ceil(len(curves) / 3))
     with style.in_use():
         ax = canvas.subplots()
         for loss, found in curves.items():

@@ -57,7 +57,7 @@ def _one(results: Results, name: str, found: Comparison) -> Figure:
 def _axis(ax: Axes, found: Comparison) -> None:
     most = len(found.methods)
     ax.set_axis_off()
-    ax.set_xlim(most + 0.9, 0.1)
+    ax.set_xlim(most + 0.28 * most, 1 - 0.28 * most)
     ax.plot([1, most], [0, 0], color=style.INK, linewidth=0.8)
     for rank in range(1, most + 1):
         ax.plot([rank, rank], [0, 0.12], color=style.INK, linewidth=0.8)
@@ -93,7 +93,8 @@ def _names(ax: Axes, found: Comparison, titles: dict[str, str], below: float) ->
     order = found.order
     half = (len(order) + 1) // 2
     right, left = order[:half], order[half:][::-1]
-    for names, x, align in ((right, 0.55, "left"), (left, len(order) + 0.45, "right")):
+    step = 0.03 * len(order)
+    for names, x, align in ((right, 1 - step, "left"), (left, len(order) + step, "right")):
         for i, name in enumerate(names):
             y = -below - 0.2 - 0.6 * i
             rank = found.ranks[name]

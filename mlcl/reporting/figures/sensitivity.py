@@ -94,12 +94,14 @@ def _one(results: Results, knob: Knob, curves: dict[tuple[str, str], dict[str, C
     metric = metric_info(primary_metric(results))
     title = TITLES.get(knob, knob[1].replace("_", " "))
     with style.in_use():
-        canvas, axes = small_multiples([column_title(outline, *column) for column in curves])
+        canvas, axes = small_multiples(
+            [column_title(outline, *column) for column in curves], len(outline.losses)
+        )
         for ax, own in zip(axes, curves.values(), strict=True):
             _panel(ax, results, metric, own)
             ax.set_xlabel(title)
         axes[0].set_ylabel(metric.title + (" in %" if metric.is_percentage else ""))
-        shared_legend(canvas, axes, 6)
+        shared_legend(canvas, axes)
     return Figure(
         name=f"sensitivity-{knob[1].replace('_', '-')}",
         title=f"{metric.title} against {title}",
