@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +180,28 @@ def test_images_with_a_table_a_coco_json_or_voc_files(photos: Path) -> None:
         assert dataset.label_names == ["cat", "dog"]
         assert shown(dataset) == expected
         assert dataset["train"].sizes[0].tolist() == [8, 10]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc")
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for number in range(2500):
+            archive.writestr(f"{number}.png", picture(number % 256))
+    rows = "\n".join(f"{number}.png,1" for number in range(2500))
+    (tmp_path / "photos.csv").write_text(f"file,cat\n{rows}\n", encoding="utf-8")
+    settings = {"folder": "photos.zip", "table": "photos.csv", "label_columns": ["cat"], "size": 224}
+    code = (
+        "import sys, pathlib, data_prep; root = pathlib.Path(sys.argv[1]);"
+        f"data_prep.prepare(data_prep.plan('images', {settings!r}, root, False), root, root / 'out');"
+        "status = pathlib.Path('/proc/self/status').read_text().splitlines();"
+        "print(next(line.split()[1] for line in status if line.startswith('VmHWM')))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    stored = sum(path.stat().st_size for path in (tmp_path / "out").rglob("images.npy"))
+    assert stored > 350_000_000
+    assert int(done.stdout) * 1024 < 150_000_000
 
 
 def test_damaged_missing_and_unlabelled_images_are_not_passed_over(photos: Path) -> None:

@@ -158,6 +158,24 @@ def test_tokens_are_made_once_and_do_not_depend_on_the_process(tmp_path: Path, k
     open_dataset(datasets[0].folder)
 
 
+@pytest.mark.slow
+def test_a_saved_tokeniser_is_used_as_it_is(texts: PreparedDataset, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"[UNK]": 0, "cat": 1, "dog": 2, "the": 3, "[PAD]": 4}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]")
+    wrapped.save_pretrained(tmp_path / "saved")
+    tokens = texts["train"].tokens({"kind": "huggingface", "name": str(tmp_path / "saved")})
+    assert tokens.vocab_size == 5
+    assert tokens.pad_id == 4
+    assert tokens.ids[tokens.offsets[0] : tokens.offsets[1]].tolist() == [0, 1, 0]
+    with pytest.raises(DataError, match="cannot be loaded"):
+        texts["train"].tokens({"kind": "huggingface", "name": str(tmp_path / "nowhere")})
+
+
 def test_batches_of_tokens_are_padded_and_cut(texts: PreparedDataset) -> None:
     tokens = texts["train"].tokens({"kind": "word", "vocab_size": 100})
     batch, mask = tokens.padded(np.array([0, 2, 3]), max_length=5)
