@@ -1,0 +1,141 @@
+"""A request becomes a record; what fails inside a cell becomes its status."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import mlcl.training.run
+from mlcl.errors import MlclError
+from mlcl.evaluation.metrics import evaluate
+from mlcl.study import records
+from mlcl.study.make import make_cell, prepare_dataset
+from mlcl.study.plan import Plan, make_plan
+
+STUDY = {
+    "title": "Tiny",
+    "seeds": [0],
+    "datasets": {"digit_scenes": {"train": 96, "val": 48, "test": 48}},
+    "encoders": {"image": {"cnn": {"width": 4}}},
+    "losses": ["bce"],
+    "training": {"epochs": 1, "batch_size": 32},
+    "keep_embeddings": True,
+}
+CELL = "digit_scenes/cnn/bce/base/seed0"
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """The tiny study, planned and prepared, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        monkeypatch.setenv(variable, os.environ.get(variable, "1"))
+    Path("tiny.yaml").write_text(yaml.safe_dump(STUDY))
+    made = make_plan(Path("tiny.yaml"))
+    made.write()
+    prepare_dataset(made.paths.dataset_request("digit_scenes"))
+    return made
+
+
+def request(plan: Plan) -> Path:
+    return plan.paths.request(plan.by_id[CELL].cell.id)
+
+
+def folder(plan: Plan) -> Path:
+    return plan.paths.cell(plan.by_id[CELL].cell.id)
+
+
+def test_a_record_is_whole(plan: Plan) -> None:
+    record = make_cell(request(plan), io.StringIO())
+    content = json.loads((folder(plan) / "metrics.json").read_text())
+    assert content.keys() == {"result", "run"}
+    assert record.status == "ok"
+    assert content["result"]["fingerprint"] == plan.by_id[CELL].fingerprint
+    assert content["result"]["made_of"]["settings"]["seed"] == 0
+    with np.load(folder(plan) / "scores.npz") as scores:
+        for split in ("val", "test"):
+            ours = content["result"]["metrics"][split]
+            for metric, value in evaluate(scores[f"{split}_labels"], scores[f"{split}_scores"]).items():
+                assert ours[metric] == value
+            assert len(scores[f"{split}_ids"]) == len(scores[f"{split}_scores"]) == 48
+        assert str(scores["scores_kind"]) == "probability"
+    with np.load(folder(plan) / "embeddings.npz") as embeddings:
+        assert embeddings["test"].dtype == np.float16
+    assert plan.paths.card("digit_scenes").exists()
+    assert not list(folder(plan).glob(".*")), "nothing written aside is left"
+
+
+def test_a_current_record_is_left_alone(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = make_cell(request(plan), io.StringIO())
+    monkeypatch.setattr(mlcl.training.run, "train", None)  # would fail if it were called
+    assert make_cell(request(plan), io.StringIO()) == first
+
+
+def test_what_a_kill_left_is_made_again(plan: Plan) -> None:
+    first = make_cell(request(plan), io.StringIO())
+    (folder(plan) / "metrics.json").unlink()
+    (folder(plan) / "scores.npz").write_bytes(b"half")
+    (folder(plan) / ".metrics.123.json").write_text('{"result": {')
+    assert make_cell(request(plan), io.StringIO()).result == first.result
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (mlcl.training.loop.Diverged("epoch 1, step 2: the loss was nan"), "diverged", "step 2"),
+        (MemoryError("no more"), "oom", "MemoryError"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "oom", "CUDA"),
+        (ValueError("shapes\ndo not fit"), "error", "ValueError: shapes do not fit"),
+    ],
+)
+def test_what_fails_inside_a_cell_is_its_status(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, error: Exception, status: str, told: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(mlcl.training.run, "train", fail)
+    log = io.StringIO()
+    record = make_cell(request(plan), log)
+    assert record.status == status
+    assert told in (record.reason or "")
+    assert record.metrics == {}
+    assert records.read(folder(plan) / "metrics.json") == record
+    assert not (folder(plan) / "scores.npz").exists()
+    assert ("Traceback" in log.getvalue()) == (status == "error")
+
+
+def test_an_allocation_that_cannot_be_had_is_oom(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlcl.training.run, "train", lambda *_: torch.empty(2**60))
+    assert make_cell(request(plan), io.StringIO()).status == "oom"
+
+
+def test_scores_that_are_not_finite_are_no_result(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlcl.training.context import Outcome
+
+    scores = {split: np.full((48, 10), np.nan, dtype=np.float32) for split in ("val", "test")}
+    monkeypatch.setattr(mlcl.training.run, "train", lambda *_: Outcome(scores))
+    assert make_cell(request(plan), io.StringIO()).status == "diverged"
+
+
+def test_code_that_changed_after_planning_is_refused(plan: Plan) -> None:
+    content = json.loads(request(plan).read_text())
+    content["made_of"]["core_sources"]["mlcl/training/loop.py"] = "0" * 16
+    request(plan).write_text(json.dumps(content))
+    with pytest.raises(MlclError, match="the code changed after the study was planned"):
+        make_cell(request(plan), io.StringIO())
+    assert not folder(plan).exists()
+
+
+def test_a_broken_record_is_named(plan: Plan) -> None:
+    folder(plan).mkdir(parents=True)
+    (folder(plan) / "metrics.json").write_text("{}")
+    with pytest.raises(MlclError, match=r"metrics\.json: is no record"):
+        make_plan(Path("tiny.yaml"))
