@@ -20,21 +20,20 @@ def tiles_agree() -> None:
     from mlcl.losses._triton import triton_tile
 
     generator = torch.Generator().manual_seed(0)
-    for rows, width in ((1, 1), (3, 5), (2, 1030)):
-        scores = 5 * torch.randn(rows, width, generator=generator)
-        weights = torch.rand(rows, width, generator=generator) * (
-            torch.rand(rows, width, generator=generator) < 0.3
-        )
-        for self_column in (None, 0, width - rows):
-            for weighted in (0, width // 2):
-                for keep in (False, True):
-                    own = weights.clone()
-                    if self_column is not None:
-                        own.diagonal(self_column).zero_()
-                    options = TileOptions(self_column, weighted, 0.1, keep)
-                    ours = triton_tile(scores.clone(), own, options)
-                    for a, b in zip(ours, torch_tile(scores.clone(), own, options), strict=True):
-                        torch.testing.assert_close(a, b, rtol=2e-6, atol=5e-6)
+    for rows, width in ((3, 5), (2, 1030)):  # within one block of columns, and beyond it
+        for options in (
+            TileOptions(),
+            TileOptions(self_column=0, keep_positives=True),
+            TileOptions(self_column=0, weighted_columns=width // 2, column_weight=0.1),
+            TileOptions(width - rows, width // 2, 0.1, keep_positives=True),
+        ):
+            scores = 5 * torch.randn(rows, width, generator=generator)
+            weights = torch.rand(rows, width, generator=generator) * (scores > 3)
+            if options.self_column is not None:
+                weights.diagonal(options.self_column).zero_()
+            ours = triton_tile(scores.clone(), weights, options)
+            for a, b in zip(ours, torch_tile(scores.clone(), weights, options), strict=True):
+                torch.testing.assert_close(a, b, rtol=2e-6, atol=5e-6)
 
 
 def losses_agree() -> None:
