@@ -54,7 +54,24 @@ def code_digest(module: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [child for child in node.body if not _is_string(child)]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(canonical(tree)).encode()).hexdigest()
+
+
+def canonical(node: Any) -> Any:
+    """A syntax tree as nested lists, the same for all versions of Python.
+
+    `ast.dump` is not: later versions know fields that earlier ones do not, and leave out empty ones.
+    """
+    if isinstance(node, list):
+        return [canonical(item) for item in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [
+        [name, canonical(value)]
+        for name, value in ast.iter_fields(node)
+        if value is not None and value != [] and not isinstance(value, ast.expr_context)
+    ]
+    return [type(node).__name__, *fields]
 
 
 @cache
