@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.outline import NO_ENCODER, Outline
+from mlcl.reporting.paired import ClaimedDifferences, Term
 from mlcl.reporting.results import Results
 from mlcl.reporting.specs import Claim, read_claims
 from mlcl.reporting.statistics.seeds import Estimate, contrast
 from mlcl.study.files import write_text
 
+Column = tuple[str, str]
 Answer = Literal["holds", "does not hold", "undecided", "no data"]
 
 
@@ -45,14 +47,18 @@ class Verdict:
 
 
 def judge_all(results: Results) -> list[Verdict]:
-    return [judge(claim, results) for claim in read_claims()]
+    over_examples = ClaimedDifferences(results)
+    verdicts = [judge(claim, results, over_examples) for claim in read_claims()]
+    over_examples.write()
+    return verdicts
 
 
-def judge(claim: Claim, results: Results) -> Verdict:
+def judge(claim: Claim, results: Results, over_examples: ClaimedDifferences | None = None) -> Verdict:
     """The mean difference over all columns (dataset, encoder) that the claim speaks of, with its t-interval.
 
     The interval covers what varies between seeds; the datasets are taken as they are, so a verdict speaks of
-    these datasets, not of all that could be. Only columns where both losses have all their seeds count.
+    these datasets, not of all that could be. With a single seed it covers the test examples instead, if
+    `over_examples` can tell. Only columns where both losses have all their seeds count.
     """
     outline = results.outline
     if absent := [loss for loss in (claim.better, claim.worse) if loss not in outline.losses]:
@@ -74,24 +80,35 @@ def judge(claim: Claim, results: Results) -> Verdict:
         return _no_data(
             claim, f"no complete rows with {metric_info(claim.metric).title} on {len(in_scope)} datasets"
         )
-    return _verdict(claim, terms, len(in_scope))
+    return _verdict(claim, results, terms, len(in_scope), over_examples)
 
 
-Column = tuple[str, str]
-Term = tuple[float, list[float]]
+def _verdict(
+    claim: Claim,
+    results: Results,
+    terms: dict[Column, list[Term]],
+    in_scope: int,
+    over_examples: ClaimedDifferences | None,
+) -> Verdict:
+    def difference(columns: Sequence[Sequence[Term]]) -> Estimate:
+        share = 1 / len(columns)
+        parts = [(weight * share, row) for own in columns for weight, row in own]
+        return contrast([(w, list(results.values(row, "test", claim.metric).values())) for w, row in parts])
 
-
-def _verdict(claim: Claim, terms: dict[Column, list[Term]], in_scope: int) -> Verdict:
-    share = 1 / len(terms)
-    estimate = contrast([(weight * share, values) for own in terms.values() for weight, values in own])
+    remarks = [] if len(terms) == in_scope else [f"{in_scope - len(terms)} of {in_scope} datasets incomplete"]
+    estimate = difference(list(terms.values()))
+    if not estimate.is_known:
+        remarks.append("one seed only")
+        if over_examples and (
+            found := over_examples.interval(list(terms.values()), claim.metric, estimate.value)
+        ):
+            estimate = found
+            remarks[-1] = "one seed: the interval is over test examples"
     answer: Answer = "undecided"
     if estimate.low > 0:
         answer = "holds"
     elif estimate.high < 0:
         answer = "does not hold"
-    remarks = [] if len(terms) == in_scope else [f"{in_scope - len(terms)} of {in_scope} datasets incomplete"]
-    if not estimate.is_known:
-        remarks.append("one seed only")
     return Verdict(
         claim,
         answer,
@@ -99,7 +116,7 @@ def _verdict(claim: Claim, terms: dict[Column, list[Term]], in_scope: int) -> Ve
         columns=tuple(
             dataset if encoder == NO_ENCODER else f"{dataset} ({encoder})" for dataset, encoder in terms
         ),
-        favourable=sum(contrast(own).value > 0 for own in terms.values()),
+        favourable=sum(difference([own]).value > 0 for own in terms.values()),
         remark="; ".join(remarks),
     )
 
@@ -109,18 +126,19 @@ def _no_data(claim: Claim, remark: str) -> Verdict:
 
 
 def _terms(claim: Claim, results: Results, column: Column, variants: Sequence[str]) -> list[Term] | None:
-    """The weighted runs whose sum of means is the difference in favour; None if any of them is incomplete."""
+    """The weighted rows whose sum of means is the difference in favour; None if any of them is incomplete."""
     sign = 1.0 if metric_info(claim.metric).higher_is_better else -1.0
-    parts = [(claim.better, variants[0], sign), (claim.worse, variants[0], -sign)]
+    parts = [(sign, claim.better, variants[0]), (-sign, claim.worse, variants[0])]
     if len(variants) > 1:
-        parts += [(claim.better, variants[1], -sign), (claim.worse, variants[1], sign)]
-    terms = []
-    for loss, variant, weight in parts:
-        row = (*column, loss, variant)
-        values = results.values(row, "test", claim.metric)
-        if row not in results.rows or not results.rows[row].complete or not values:
+        parts += [(-sign, claim.better, variants[1]), (sign, claim.worse, variants[1])]
+    terms: list[Term] = [(weight, (*column, loss, variant)) for weight, loss, variant in parts]
+    for _, row in terms:
+        if (
+            row not in results.rows
+            or not results.rows[row].complete
+            or not results.values(row, "test", claim.metric)
+        ):
             return None
-        terms.append((weight, list(values.values())))
     return terms
 
 
@@ -169,7 +187,8 @@ def render(verdicts: Sequence[Verdict], outline: Outline) -> str:
         f"# Claims of the papers on the study {outline.study}",
         "",
         f"{counts}. Differences are means over datasets of the test split's difference, in favour of the claim, with "
-        f"the 95 % t-interval over seeds (in percentage points where the metric is a percentage). A claim holds if "
+        f"the 95 % t-interval over seeds, or over test examples by paired bootstrap where there is one seed (in "
+        f"percentage points where the metric is a percentage). A claim holds if "
         f"the interval lies above 0, does not hold if it lies below, and is undecided otherwise.",
         "",
         tuning_in_words(outline),

@@ -42,3 +42,13 @@ def compare_losses(results: Results, metric: str) -> Comparison | None:
         for loss, own in complete_means(results, metric).items()
     }
     return compare(means, metric_info(metric).higher_is_better)
+
+
+def runs_of(results: Results, loss: str, metric: str) -> dict[str, list[float]]:
+    """column -> the value of each seed, where all are there."""
+    columns = complete_means(results, metric).get(loss, {})
+    split = results.outline.split
+    return {
+        "/".join(column): list(results.values((*column, loss, "base"), split, metric).values())
+        for column in columns
+    }

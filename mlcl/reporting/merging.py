@@ -81,7 +81,7 @@ def _different_settings(found: Sequence[_Found]) -> Iterator[str]:
     """Everything that must be the same over cells that a table puts side by side."""
     first: dict[tuple[str, str], tuple[str, Path]] = {}
     for one in found:
-        made_of = one.record.result.get("made_of", {})
+        made_of = one.record.result
         cell = one.cell
         row = f"{cell.dataset}/{cell.encoder}/{cell.loss}/{cell.variant}"
         parts: list[tuple[str, str, Any]] = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import fmean
 
-from mlcl.reporting.comparing import compare_losses, complete_means, primary_metric
+from mlcl.reporting.comparing import compare_losses, complete_means, primary_metric, runs_of
 from mlcl.reporting.figures.costs import mean_costs
 from mlcl.reporting.figures.panels import column_title
 from mlcl.reporting.figures.ranks import FEWEST_DATASETS
@@ -16,6 +16,7 @@ from mlcl.reporting.statistics.seeds import contrast
 
 MANY_LABELS = 100
 FEW_LABELS = 20
+MOST_NAMED = 4
 CLOSE = 0.01
 """A loss within one percentage point of the best one is close to it."""
 Means = dict[str, dict[tuple[str, str], float]]
@@ -47,30 +48,26 @@ def _by_ranks(results: Results, metric: MetricInfo, found: Comparison, means: Me
         yield f"Friedman's test does not tell the losses apart{p}, so take this as a tendency."
     else:
         close = [
-            title(m)
-            for m in found.order[1:]
-            if found.ranks[m] - found.ranks[first] <= found.critical_difference
+            m for m in found.order[1:] if found.ranks[m] - found.ranks[first] <= found.critical_difference
         ]
-        alike = (
-            f"Nemenyi's test does not tell {_listed(close)} from it"
-            if close
-            else "no other is close by Nemenyi's test"
-        )
-        yield f"The losses do differ (Friedman, p = {found.p_value:.2g}); {alike}."
+        yield f"The losses do differ (Friedman, p = {found.p_value:.2g}); {_alike([title(m) for m in close], found)}."
     chance = probability_of_improvement(
-        _runs(results, first, metric.name), _runs(results, second, metric.name), metric.higher_is_better
+        runs_of(results, first, metric.name), runs_of(results, second, metric.name), metric.higher_is_better
     )
-    if chance is not None:
+    if chance is not None and len(results.outline.seeds) > 1:
         yield f"A run of {title(first)} beats one of {title(second)} with probability {chance:.2f}, on average."
 
 
-def _runs(results: Results, loss: str, metric: str) -> dict[str, list[float]]:
-    columns = complete_means(results, metric).get(loss, {})
-    split = results.outline.split
-    return {
-        "/".join(column): list(results.values((*column, loss, "base"), split, metric).values())
-        for column in columns
-    }
+def _alike(close: list[str], found: Comparison) -> str:
+    """What Nemenyi's test does not tell from the best."""
+    if not close:
+        return "Nemenyi's test tells it from all others"
+    if len(close) == len(found.methods) - 1:
+        return "but Nemenyi's test tells none of the others from it, so take this as a tendency"
+    if len(close) > MOST_NAMED:
+        others = f"{', '.join(close[:MOST_NAMED])} and {len(close) - MOST_NAMED} more"
+        return f"Nemenyi's test does not tell {others} from it"
+    return f"Nemenyi's test does not tell {_listed(close)} from it"
 
 
 def _by_labels(results: Results, metric: MetricInfo, means: Means) -> Iterator[str]:
@@ -91,7 +88,7 @@ def _by_labels(results: Results, metric: MetricInfo, means: Means) -> Iterator[s
             best, second = _in_order(averages, metric)[:2]
             title = results.outline.title_of
             told.append(
-                f"with {words} ({len(columns)} datasets) {title(best)} has the best average "
+                f"with {words} ({len(columns)} dataset{'s' * (len(columns) > 1)}) {title(best)} has the best average "
                 f"({averages[best] * metric.scale:.{metric.decimals}f}, then {title(second)} with "
                 f"{averages[second] * metric.scale:.{metric.decimals}f})"
             )

@@ -1,4 +1,4 @@
-"""Each loss against the best one of its column, by paired bootstrap over test examples.
+"""Differences of losses by paired bootstrap over test examples: against the best of a column, and for claims.
 
 A bootstrap is kept beside the results under a digest of all that it depends on, so that only what changed is
 computed again.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlcl.reporting.comparing import complete_means, primary_metric
 from mlcl.reporting.metric_info import metric_info
-from mlcl.reporting.results import Results
+from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.statistics import examples
 from mlcl.reporting.statistics.seeds import Estimate
 from mlcl.study.files import write_json
@@ -25,7 +26,10 @@ from mlcl.study.records import SCORES
 from mlcl.study.rescore import read_scores
 
 KEPT = "bootstrap.json"
+KEPT_CLAIMS = "bootstrap_claims.json"
 Column = tuple[str, str]
+Term = tuple[float, RowKey]
+"""A row of the grid, and its weight in a sum."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def against_best(results: Results) -> dict[Column, AgainstBest]:
     found = {}
     for column in results.outline.columns():
         own = {loss: values[column] for loss, values in means.items() if column in values}
-        files = {loss: _score_files(results, column, loss) for loss in own}
+        files = {loss: _score_files(results, (*column, loss, "base")) for loss in own}
         if len(own) > 1 and all(file.exists() for seeds in files.values() for file in seeds):
             best = max(
                 own, key=lambda loss: own[loss] if metric_info(metric).higher_is_better else -own[loss]
@@ -61,6 +65,45 @@ def against_best(results: Results) -> dict[Column, AgainstBest]:
             found[column] = AgainstBest(best, differences)
     kept.write()
     return found
+
+
+class ClaimedDifferences:
+    """Intervals over test examples of weighted sums of rows, for claims on studies with a single seed."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._kept = _Kept(results.paths.results / KEPT_CLAIMS)
+        self._resampled: dict[tuple[RowKey, str], NDArray[np.float64]] = {}
+
+    def interval(self, columns: Sequence[Sequence[Term]], metric: str, observed: float) -> Estimate | None:
+        """Of the mean over columns of each column's sum; None where scores are not here or the metric has none."""
+        files = {"/".join(row): _score_files(self._results, row) for terms in columns for _, row in terms}
+        if metric not in examples.METRICS or not all(
+            file.exists() for seeds in files.values() for file in seeds
+        ):
+            return None
+        weights = ",".join(f"{weight:g}" for terms in columns for weight, _ in terms)
+        digest = _digest(f"{metric} {weights}", files)
+        if digest not in self._kept.entries:
+            sums = [
+                np.sum([weight * self._values(row, metric) for weight, row in terms], axis=0)
+                for terms in columns
+            ]
+            found = examples.interval(np.mean(sums, axis=0), observed)
+            self._kept.entries[digest] = {"interval": [found.low, found.high]}
+        return Estimate(observed, *self._kept.use(digest)["interval"])
+
+    def _values(self, row: RowKey, metric: str) -> NDArray[np.float64]:
+        """A row's metric on each resample. Every row of a dataset gets the same resamples; datasets differ."""
+        if (row, metric) not in self._resampled:
+            seed = int.from_bytes(hashlib.sha256(row[0].encode()).digest()[:4], "big")
+            scored = _scored(_score_files(self._results, row))
+            self._resampled[row, metric] = examples.resampled([scored], metric, seed=seed)[0]
+        return self._resampled[row, metric]
+
+    def write(self) -> None:
+        """Keeps what was asked for this time."""
+        self._kept.write()
 
 
 class _Kept:
@@ -84,14 +127,19 @@ class _Kept:
             write_json(self.file, self._used)
 
 
-def _score_files(results: Results, column: Column, loss: str) -> list[Path]:
-    cells = [CellId(*column, loss, "base", seed) for seed in results.outline.seeds]
-    return [results.paths.cell(cell) / SCORES for cell in cells]
+def _score_files(results: Results, row: RowKey) -> list[Path]:
+    return [results.paths.cell(CellId(*row, seed)) / SCORES for seed in results.outline.seeds]
 
 
-def _digest(metric: str, files: Mapping[str, list[Path]]) -> str:
-    """Of the scores, the metric, and the code of the bootstrap."""
-    digest = hashlib.sha256(f"{metric} {examples.RESAMPLES}".encode())
+def _scored(files: Sequence[Path]) -> examples.Scored:
+    stored = [read_scores(file) for file in files]
+    labels = stored[0]["test_labels"].astype(np.bool_)
+    return examples.Scored(labels, [one["test_scores"].astype(np.float32) for one in stored])
+
+
+def _digest(what: str, files: Mapping[str, list[Path]]) -> str:
+    """Of what is computed, the scores, and the code of the bootstrap."""
+    digest = hashlib.sha256(f"{what} {examples.RESAMPLES}".encode())
     digest.update(Path(examples.__file__).read_bytes())
     for loss, seeds in files.items():
         digest.update(loss.encode())
@@ -104,15 +152,7 @@ def _bootstrap(
     metric: str, means: Mapping[str, float], files: Mapping[str, list[Path]], best: str
 ) -> dict[str, list[float]]:
     """loss -> low and high of its difference to the best."""
-    scored = []
-    for seeds in files.values():
-        stored = [read_scores(file) for file in seeds]
-        scored.append(
-            examples.Scored(
-                stored[0]["test_labels"].astype(np.bool_),
-                [one["test_scores"].astype(np.float32) for one in stored],
-            )
-        )
+    scored = [_scored(seeds) for seeds in files.values()]
     values = dict(zip(files, examples.resampled(scored, metric), strict=True))
     bounds = {}
     for loss in means:

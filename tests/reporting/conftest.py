@@ -148,7 +148,7 @@ class Grid:
             "id": str(cell),
             "study": self.study,
             "fingerprint": fingerprint or self.fingerprint(cell) or "unknown",
-            "made_of": made_of,
+            **made_of,
             "dataset": {
                 "name": cell.dataset,
                 "fingerprint": "d" * 64,

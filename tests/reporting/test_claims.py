@@ -9,8 +9,10 @@ import pytest
 
 from mlcl.reporting import aggregate
 from mlcl.reporting.claims import judge, render
+from mlcl.reporting.paired import ClaimedDifferences
 from mlcl.reporting.results import load_results
 from mlcl.reporting.specs import Claim, SpecError, read_claims
+from mlcl.reporting.statistics import examples
 
 SPECS = Path(__file__).parents[2] / "paper_tables" / "specs"
 
@@ -105,6 +107,23 @@ def test_one_seed_decides_nothing(grid):
     verdict = judge(claim(), load_results("tiny"))
     assert (verdict.answer, verdict.remark) == ("undecided", "one seed only")
     assert verdict.estimate_text.endswith("[no interval]")
+
+
+def test_with_one_seed_the_test_examples_decide_where_the_scores_are_here(grid, monkeypatch):
+    monkeypatch.setattr(examples, "RESAMPLES", 400)
+    grid.seeds = [0]
+    grid.plan().make_all()
+    aggregate("tiny")
+    results = load_results("tiny")
+    kept = ClaimedDifferences(results)
+    verdict = judge(claim(), results, kept)
+    assert (verdict.answer, verdict.remark) == ("holds", "one seed: the interval is over test examples")
+    assert verdict.estimate.low < verdict.estimate.value < verdict.estimate.high
+    assert judge(claim(better="jaccard", worse="bce"), results, kept).answer == "does not hold"
+    assert judge(claim(metric="lrap"), results, kept).remark == "one seed only"
+    kept.write()
+    monkeypatch.setattr(examples, "resampled", None)  # what was kept is not computed again
+    assert judge(claim(), results, ClaimedDifferences(results)) == verdict
 
 
 def test_the_page_counts_the_answers_and_tells_the_tuning(results):

@@ -15,6 +15,7 @@ from mlcl.reporting.results import load_results
 from mlcl.reporting.statistics import examples
 from mlcl.reporting.tables.differences import differences_table
 from mlcl.reporting.tables.model import Number, Text
+from mlcl.reporting.tables.pairs import pairs_table
 from mlcl.study.paths import CellId
 
 
@@ -127,3 +128,21 @@ def test_without_scores_there_is_no_table_of_differences(grid):
     for cell in grid.cells():
         (grid.paths.cell(cell) / "scores.npz").unlink()
     assert differences_table(results) is None
+
+
+def test_pairs_against_the_best_by_rank(three_datasets):
+    table = pairs_table(three_datasets)
+    rows = {row.key[0]: row.cells for row in table.rows}
+    assert [row.key[0] for row in table.rows] == ["bce", "reg", "jaccard"]
+    found = compare_losses(three_datasets, "macro_f1")
+    rank, gap, p, chance, delta = rows["jaccard"]
+    assert rank.value == found.ranks["jaccard"] == 3
+    means = complete_means(three_datasets, "macro_f1")
+    assert gap.value == pytest.approx(np.mean([means["jaccard"][c] - means["bce"][c] for c in means["bce"]]))
+    assert p.value == found.wilcoxon["bce", "jaccard"]
+    assert chance.value == 0
+    assert delta.value == -1
+
+
+def test_two_datasets_are_too_few_for_pairs(grid):
+    assert pairs_table(loaded(grid)) is None

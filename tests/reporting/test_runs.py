@@ -128,12 +128,12 @@ def edit(file, *path, value):
     ("path", "value", "message"),
     [
         (
-            ("result", "made_of", "settings", "training", "epochs"),
+            ("result", "settings", "training", "epochs"),
             4,
             "settings of .*: training.epochs: 3 and 4",
         ),
         (("result", "dataset", "content_sha256"), "other", "data of scenes"),
-        (("result", "made_of", "core_sources"), {"a.py": "1"}, "core of the study"),
+        (("result", "core_sources"), {"a.py": "1"}, "core of the study"),
         (("result", "metrics", "test", "map"), 0.123, "seed1: the same settings, but different results"),
         (("result", "fingerprint"), "other", "seed1: made of different things"),
     ],

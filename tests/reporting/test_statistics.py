@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 import numpy as np
@@ -35,9 +34,7 @@ def test_one_run_has_no_known_spread():
     )
 
 
-def test_effect_sizes_of_known_cases():
-    assert seeds.cohens_d([1, 2, 3], [0, 1, 2]) == pytest.approx(1.0)
-    assert math.isnan(seeds.cohens_d([1, 1], [0, 0]))
+def test_cliffs_delta_of_known_cases():
     assert seeds.cliffs_delta([3, 4], [1, 2]) == 1
     assert seeds.cliffs_delta([1, 3], [1, 3]) == 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, nan, sqrt
+from math import inf, isfinite, sqrt
 from statistics import fmean, variance
 
 from scipy.stats import t as student
@@ -62,14 +62,6 @@ def contrast(parts: Sequence[tuple[float, Sequence[float]]], confidence: float =
     freedom = total**2 / sum(term**2 / df for term, df in terms)
     half = float(student.ppf((1 + confidence) / 2, freedom)) * sqrt(total)
     return Estimate(value, value - half, value + half)
-
-
-def cohens_d(a: Sequence[float], b: Sequence[float]) -> float:
-    """The difference of means in pooled standard deviations; NaN where there is no spread to measure in."""
-    if len(a) < 2 or len(b) < 2:
-        return nan
-    pooled = ((len(a) - 1) * variance(a) + (len(b) - 1) * variance(b)) / (len(a) + len(b) - 2)
-    return (fmean(a) - fmean(b)) / sqrt(pooled) if pooled > 0 else nan
 
 
 def cliffs_delta(a: Sequence[float], b: Sequence[float]) -> float:

@@ -8,6 +8,7 @@ from mlcl.reporting.tables import latex, markdown, numbers, plain
 from mlcl.reporting.tables.differences import differences_table
 from mlcl.reporting.tables.grid import main_table, variants_table
 from mlcl.reporting.tables.model import Table
+from mlcl.reporting.tables.pairs import pairs_table
 from mlcl.reporting.tables.papers import paper_tables
 from mlcl.reporting.tables.pdf import compile_pdf
 from mlcl.study.files import write_text
@@ -18,7 +19,7 @@ def write_tables(study: str) -> None:
     """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
 
     Tables: `main`; `variants` where the study has some; `differences` to the best loss where the scores are here;
-    `paper-*` for each paper that shares a dataset with the study.
+    `pairs` where there are three datasets or more; `paper-*` for each paper that shares a dataset with the study.
     """
     results = load_results(study)
     for table in study_tables(results):
@@ -29,7 +30,7 @@ def write_tables(study: str) -> None:
 
 def study_tables(results: Results) -> list[Table]:
     """All tables of a study, in the order in which they are shown."""
-    own = (main_table(results), variants_table(results), differences_table(results))
+    own = (main_table(results), variants_table(results), differences_table(results), pairs_table(results))
     return [*(table for table in own if table is not None), *paper_tables(results)]
 
 

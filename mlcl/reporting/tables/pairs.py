@@ -1,0 +1,69 @@
+"""The loss with the best mean rank against each other one, over datasets: difference, test, chance, effect."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from mlcl.reporting.comparing import compare_losses, complete_means, primary_metric, runs_of
+from mlcl.reporting.metric_info import MetricInfo, metric_info
+from mlcl.reporting.results import Results
+from mlcl.reporting.statistics.datasets import Comparison, probability_of_improvement
+from mlcl.reporting.statistics.seeds import cliffs_delta
+from mlcl.reporting.tables.model import Cell, Column, Number, Row, Table, Text
+
+FEWEST_DATASETS = 3
+PARTS = ("mean rank", "behind by", "Wilcoxon-Holm p", "chance to win", "Cliff's delta")
+
+
+def pairs_table(results: Results) -> Table | None:
+    """None where fewer than three columns (dataset, encoder) have all losses complete."""
+    metric = metric_info(primary_metric(results))
+    found = compare_losses(results, metric.name)
+    if found is None or len(found.datasets) < FEWEST_DATASETS:
+        return None
+    best = found.order[0]
+    title = results.outline.title_of
+    rows = tuple(
+        Row((title(loss),), (loss,), _cells(results, metric, found, best, loss)) for loss in found.order
+    )
+    return Table(
+        name="pairs",
+        label=f"tab:{results.outline.study}-pairs",
+        caption=(
+            f"{results.outline.title.rstrip('.')}. {title(best)}, the best by mean rank in {metric.title} over "
+            f"{len(found.datasets)} datasets, against each other loss: the mean difference; Wilcoxon's signed-rank "
+            f"test over datasets, adjusted by Holm for all pairs of losses; the probability that a run of the other "
+            f"loss beats one of {title(best)}, and Cliff's delta of its runs (-1: always worse), both averaged over "
+            f"datasets."
+        ),
+        stubs=("Loss",),
+        levels=("part",),
+        columns=tuple(Column((part,), (part.replace(" ", "_"),)) for part in PARTS),
+        blocks=(rows,),
+    )
+
+
+def _cells(results: Results, metric: MetricInfo, found: Comparison, best: str, loss: str) -> tuple[Cell, ...]:
+    n = len(found.datasets)
+
+    def number(value: float, scale: float, decimals: int, signed: bool = False) -> Number:
+        return Number(value, None, n, n, scale, decimals, signed=signed)
+
+    rank = number(found.ranks[loss], 1.0, 2)
+    if loss == best:
+        return rank, Text("best"), Text(), Text(), Text()
+    means = complete_means(results, metric.name)
+    columns = [column for column in means[loss] if "/".join(column) in found.datasets]
+    gap = fmean(means[loss][column] - means[best][column] for column in columns)
+    p = found.wilcoxon.get((best, loss), found.wilcoxon.get((loss, best), 1.0))
+    own, other = runs_of(results, loss, metric.name), runs_of(results, best, metric.name)
+    chance = probability_of_improvement(own, other, metric.higher_is_better)
+    sign = 1 if metric.higher_is_better else -1
+    delta = sign * fmean(cliffs_delta(own[dataset], other[dataset]) for dataset in found.datasets)
+    return (
+        rank,
+        number(gap, metric.scale, metric.decimals, signed=True),
+        number(p, 1.0, 3),
+        Text() if chance is None else number(chance, 1.0, 2),
+        number(delta, 1.0, 2, signed=True),
+    )
