@@ -94,7 +94,7 @@ class _Maker:
             "study": self.request["study"],
             "id": self.request["cell"],
             "fingerprint": self.request["fingerprint"],
-            "made_of": self.request["made_of"],
+            **self.request["made_of"],
             "dataset": {
                 "name": dataset.name,
                 "fingerprint": dataset.fingerprint,

@@ -77,7 +77,7 @@ class PlannedCell:
             return ["there is no record"]
         if self.state != "stale" or self.record is None or self.payload is None:
             return []
-        return list(_differences(self.record.result.get("made_of", {}), self.payload))
+        return list(_differences(self.record.result, self.payload))
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def test_a_record_is_whole(plan: Plan) -> None:
     assert content.keys() == {"result", "run"}
     assert record.status == "ok"
     assert content["result"]["fingerprint"] == plan.by_id[CELL].fingerprint
-    assert content["result"]["made_of"]["settings"]["seed"] == 0
+    assert content["result"]["settings"]["seed"] == 0
     with np.load(folder(plan) / "scores.npz") as scores:
         for split in ("val", "test"):
             ours = content["result"]["metrics"][split]
