@@ -74,7 +74,8 @@ def download(
             if future.exception() is not None and not isinstance(future.exception(), DataError):
                 future.result()
     if errors:
-        raise DataError("; ".join(str(error) for error in errors))
+        others = f" (and {len(errors) - 1} more of {len(files)} files)" if len(errors) > 1 else ""
+        raise DataError(f"{errors[0]}{others}")
 
 
 def fetch(file: RawFile, folder: Path, patience: Patience, progress: Progress) -> Path:

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from data_prep import syntax
+
 PACKAGE = Path(__file__).parent
 # Only these make content; planning, downloading and command line do not.
 CONTENT = ("sources", "readers", "writer", "format")
@@ -51,27 +53,7 @@ def code_digest(module: str) -> str:
     """The hash of a module's syntax tree: comments, docstrings, layout and `ABOUT` take no part."""
     tree = _parse(module)
     tree.body = [node for node in tree.body if not _is_about(node)]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [child for child in node.body if not _is_string(child)]
-    return hashlib.sha256(json.dumps(canonical(tree)).encode()).hexdigest()
-
-
-def canonical(node: Any) -> Any:
-    """A syntax tree as nested lists, the same for all versions of Python.
-
-    `ast.dump` is not: later versions know fields that earlier ones do not, and leave out empty ones.
-    """
-    if isinstance(node, list):
-        return [canonical(item) for item in node]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = [
-        [name, canonical(value)]
-        for name, value in ast.iter_fields(node)
-        if value is not None and value != [] and not isinstance(value, ast.expr_context)
-    ]
-    return [type(node).__name__, *fields]
+    return syntax.digest(tree)
 
 
 @cache
@@ -104,11 +86,3 @@ def _parse(module: str) -> ast.Module:
 
 def _is_about(node: ast.stmt) -> bool:
     return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["ABOUT"]
-
-
-def _is_string(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )

@@ -60,7 +60,7 @@ def _with_all_files(plan: Plan, data_root: Path) -> Plan:
         download(absent, plan.folder)
     except DataError as error:
         raise DataError(
-            f"{missing_message(plan.recipe.source, absent, plan.folder, plan.about)}; {error}"
+            f"{missing_message(plan.recipe.source, absent, plan.folder, plan.about)}; download failed: {error}"
         ) from None
     return make_plan(plan.recipe.source, plan.recipe.settings, data_root, plan.recipe.accept_local)
 
