@@ -66,7 +66,7 @@ def _content(results: Results) -> dict[str, Any]:
         "tables": [
             {"name": t.name, "html": html.render(t), "csv": _csv_link(plain.render(t))} for t in tables
         ],
-        "claims": judge_all(results),
+        "claims": sorted(judge_all(results), key=lambda verdict: verdict.answer == "no data"),
         "tuning": tuning_in_words(outline),
         "figures": _by_kind([figure for figure in figures if figure["dataset"] is None]),
         "datasets": list(_datasets(results, figures)),

@@ -18,7 +18,7 @@ import pytest
 from sklearn import metrics as sk
 
 from mlcl.errors import MlclError
-from mlcl.reporting import aggregate, write_tables
+from mlcl.reporting import aggregate, tables, write_tables
 from mlcl.reporting.tables import latex, pdf
 from mlcl.reporting.tables.model import Column, Number, Row, Table, Text, letter
 from mlcl.reporting.tables.ranking import with_marks
@@ -110,6 +110,21 @@ def test_the_same_table_gives_the_same_pdf(finished, tmp_path):
     shutil.copy(finished.tables / "main.tex", source)
     first = pdf.compile_pdf(source).read_bytes()
     assert pdf.compile_pdf(source).read_bytes() == first
+
+
+@needs_latex
+def test_a_pdf_is_made_again_only_if_its_source_changed(grid, monkeypatch):
+    grid.plan().make_all()
+    aggregate("tiny")
+    write_tables("tiny")
+    made = []
+    monkeypatch.setattr(tables, "compile_pdf", made.append)
+    write_tables("tiny")
+    assert made == []
+    grid.fail(CellId("scenes", "cnn", "bce", "base", 0), "oom", "too large")
+    aggregate("tiny")
+    write_tables("tiny")
+    assert {source.name for source in made} == {"main.tex", "differences.tex"}
 
 
 @needs_latex

@@ -35,8 +35,13 @@ def study_tables(results: Results) -> list[Table]:
 
 
 def write_table(table: Table, paths: StudyPaths) -> None:
+    """All forms of a table; the PDF is made again only if its source changed."""
     stem = paths.tables / table.name
-    write_text(stem.with_suffix(".tex"), latex.render(table, str(paths.metrics_csv)))
+    source, pdf = stem.with_suffix(".tex"), stem.with_suffix(".pdf")
+    text = latex.render(table, str(paths.metrics_csv))
+    is_current = pdf.exists() and source.exists() and source.read_text(encoding="utf-8") == text
+    write_text(source, text)
     write_text(stem.with_suffix(".md"), markdown.render(table))
     write_text(stem.with_suffix(".csv"), plain.render(table))
-    compile_pdf(stem.with_suffix(".tex"))
+    if not is_current:
+        compile_pdf(source)

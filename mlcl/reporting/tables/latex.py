@@ -118,7 +118,7 @@ def _part(table: Table, columns: range, number: int, of: int) -> str:
             rf"\caption{{{escape(table.caption + part)}}}",
             rf"\label{{{label}}}",
             r"\par\smallskip",
-            r"\sisetup{mode=text, detect-weight=true}",
+            r"\sisetup{mode=text, detect-weight=true, retain-explicit-plus=true}",
             rf"\begin{{tabular}}{{@{{}}{_column_types(table, columns)}@{{}}}}",
             r"\toprule",
             *_header_lines(table, columns),

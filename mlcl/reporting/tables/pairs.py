@@ -12,7 +12,7 @@ from mlcl.reporting.statistics.seeds import cliffs_delta
 from mlcl.reporting.tables.model import Cell, Column, Number, Row, Table, Text
 
 FEWEST_DATASETS = 3
-PARTS = ("mean rank", "behind by", "Wilcoxon-Holm p", "chance to win", "Cliff's delta")
+PARTS = ("mean rank", "difference", "Wilcoxon-Holm p", "chance to win", "Cliff's delta")
 
 
 def pairs_table(results: Results) -> Table | None:
@@ -30,8 +30,8 @@ def pairs_table(results: Results) -> Table | None:
         name="pairs",
         label=f"tab:{results.outline.study}-pairs",
         caption=(
-            f"{results.outline.title.rstrip('.')}. {title(best)}, the best by mean rank in {metric.title} over "
-            f"{len(found.datasets)} datasets, against each other loss: the mean difference; Wilcoxon's signed-rank "
+            f"{results.outline.title.rstrip('.')}. The best by mean rank in {metric.title} over {len(found.datasets)} "
+            f"datasets, {title(best)}, against each other loss: the mean difference; Wilcoxon's signed-rank "
             f"test over datasets, adjusted by Holm for all pairs of losses; the probability that a run of the other "
             f"loss beats one of {title(best)}, and Cliff's delta of its runs (-1: always worse), both averaged over "
             f"datasets."
