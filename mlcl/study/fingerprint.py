@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mlcl
+from data_prep import syntax
 from mlcl import losses
 from mlcl.study.cells import Cell
 from mlcl.study.files import canonical_json
@@ -35,20 +36,7 @@ METRICS = ("evaluation/metrics.py", "evaluation/representation.py", "study/resco
 
 def source_digest(file: Path) -> str:
     """A digest of what the Python file does: comments, docstrings and layout left out."""
-    tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [statement for statement in node.body if not _is_text(statement)] or [ast.Pass()]
-    return digest(ast.dump(tree))
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    """A docstring, or a string below an attribute that documents it."""
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
+    return syntax.digest(ast.parse(file.read_text(encoding="utf-8"), filename=str(file)))
 
 
 def digest(text: str) -> str:

@@ -152,7 +152,9 @@ class _Maker:
         except (MemoryError, torch.OutOfMemoryError) as error:
             return "oom", _one_line(error), None
         except Exception as error:
-            if "can't allocate memory" in str(error):  # what torch's allocator on the CPU says, as a RuntimeError
+            if "can't allocate memory" in str(
+                error
+            ):  # what torch's allocator on the CPU says, as a RuntimeError
                 return "oom", _one_line(error), None
             traceback.print_exc(file=self.log)
             return "error", _one_line(error), None

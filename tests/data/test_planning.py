@@ -121,17 +121,17 @@ def test_the_fingerprint_of_code_does_not_depend_on_the_version_of_python() -> N
     """What later versions add to a syntax tree (an empty list of type parameters, say) is not seen."""
     import ast
 
-    from data_prep.fingerprint import canonical
+    from data_prep import syntax
 
-    tree = ast.parse("def f(a, *, b=None):\n    return f'{a!r:>{b}}' if a else [None, 1.5]")
-    plain = canonical(tree)
+    code = "def f(a, *, b=None):\n    return f'{a!r:>{b}}' if a else [None, 1.5]"
+    tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             node.type_params = []  # as from 3.12 on
             node.type_comment = None
-    assert canonical(tree) == plain
-    assert canonical(ast.parse("x = None")) != canonical(ast.parse("x = 'None'"))
-    assert canonical(ast.parse("f(a)")) != canonical(ast.parse("f(*a)"))
+    assert syntax.digest(tree) == syntax.digest(ast.parse(code))
+    assert syntax.digest(ast.parse("x = None")) != syntax.digest(ast.parse("x = 'None'"))
+    assert syntax.digest(ast.parse("f(a)")) != syntax.digest(ast.parse("f(*a)"))
 
 
 def test_the_fingerprint_follows_content_not_place_time_or_gzip(comments: Path, data_root: Path) -> None:
