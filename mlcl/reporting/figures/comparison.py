@@ -67,19 +67,27 @@ def _one(results: Results, dataset: str, encoder: str, names: list[str]) -> Figu
 def _panel(
     ax: Axes, results: Results, dataset: str, encoder: str, names: list[str], metric: MetricInfo
 ) -> None:
+    """Few artists for many losses: intervals and single seeds are one each, since drawing takes its time."""
     looks = style.looks(results.outline)
+    bars: list[tuple[int, float, float, str]] = []
+    seeds: list[tuple[float, float, str]] = []
     for y, name in enumerate(names):
         row = results.row_for(dataset, encoder, name)
         values = _values(results, row, metric)
         if row is None or not values:
             continue
-        look = looks[name]
-        mean = sum(values) / len(values)
-        ax.plot(values, [y - 0.3] * len(values), ".", color=look.colour, markersize=3, markeredgewidth=0)
-        ax.errorbar(
-            mean, y, xerr=t_interval(values), fmt=look.marker, color=look.colour, elinewidth=1, capsize=2,
-            markerfacecolor=look.colour if results.rows[row].complete else "white",
-        )  # fmt: skip
+        look, mean = looks[name], sum(values) / len(values)
+        if (half := t_interval(values)) is not None:
+            bars.append((y, mean - half, mean + half, look.colour))
+        seeds += [(value, y - 0.3, look.colour) for value in values]
+        complete = results.rows[row].complete
+        ax.plot(mean, y, look.marker, color=look.colour, markerfacecolor=look.colour if complete else "white")
+    if bars:
+        places, starts, ends, colours = zip(*bars, strict=True)
+        ax.hlines(places, starts, ends, colors=colours, linewidth=1.2)
+    if seeds:
+        across, down, colours = zip(*seeds, strict=True)
+        ax.scatter(across, down, c=colours, s=4, linewidths=0)
     ax.set_title(f"{metric.title} {metric.arrow}" + (" in %" if metric.is_percentage else ""))
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)

@@ -113,15 +113,14 @@ def new_canvas(width: float, height: float) -> Canvas:
 def save(canvas: Canvas, stem: Path) -> None:
     """`stem`.pdf and `stem`.png: the same picture gives the same bytes, since no time of day is kept."""
     with mpl.rc_context(PARAMETERS):
-        # The layout is worked out once for both files.
-        canvas.draw_without_rendering()
+        with written_aside(stem.with_name(f"{stem.name}.png")) as aside:
+            canvas.savefig(aside, dpi=PNG_DPI, metadata={"Software": None})
+        # The layout is worked out once for both files: it takes as long as drawing.
         canvas.set_layout_engine("none")
         with written_aside(stem.with_name(f"{stem.name}.pdf")) as aside:
             canvas.savefig(
                 aside, metadata={"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}
             )
-        with written_aside(stem.with_name(f"{stem.name}.png")) as aside:
-            canvas.savefig(aside, dpi=PNG_DPI, metadata={"Software": None})
 
 
 def in_use() -> AbstractContextManager[None]:
