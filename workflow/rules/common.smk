@@ -77,7 +77,9 @@ def prepared_card(wildcards):
 
 def prepared_cards(wildcards):
     require_data()
-    return [ancient(str(dataset.folder / "card.json")) for dataset in PLAN.datasets.values()]
+    return [
+        ancient(str(dataset.folder / "card.json")) for dataset in PLAN.datasets.values()
+    ]
 
 
 def require_data():
