@@ -118,7 +118,7 @@ class Study(Settings):
                         f"{key}: '{name}' must consist of letters, digits, '_', '-' and '.' (not first)"
                     )
                 if name in RESERVED_NAMES:
-                    raise ValueError(f"{key}: the name '{name}' is taken by a folder of the results")
+                    raise ValueError(f"{key}: the name '{name}' is taken by a folder of the suite's own")
         if clash := set(self.losses) & set(BASELINES):
             raise ValueError(f"losses: '{min(clash)}' is the name of a baseline")
         if "none" in self.encoders:
