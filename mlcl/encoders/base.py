@@ -1,8 +1,29 @@
-"""What every encoder is."""
+"""What every encoder is, and the form in which texts come to it."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import nn
+
+
+class TokenBatch(NamedTuple):
+    """Texts as rows of tokens; a long text may be several rows (chunks).
+
+    ids: token ids (N, T) int64; present: which of them are there (N, T) bool, at least one in every row;
+    text: for each row the number of its text within the batch, (N,) int64, ascending; None where every row is a
+    text of its own; texts: how many texts there are, N if `text` is None.
+    """
+
+    ids: torch.Tensor
+    present: torch.Tensor
+    text: torch.Tensor | None = None
+    texts: int = 0
+
+
+Batch = torch.Tensor | TokenBatch
+"""Images float (B, C, H, W) in [0, 1], vectors float (B, F), or texts."""
 
 
 class Encoder(nn.Module):

@@ -17,9 +17,17 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class EncoderSettings(BaseModel):
-    """Immutable; unknown keys are errors."""
+    """What every encoder can be told. Immutable; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    freeze: bool = False
+    """Keep the encoder as it is: features are computed once, cached, and shared by all losses."""
+
+    @property
+    def pretrained(self) -> bool:
+        """Does the encoder start from stored weights, so that it is the same for every seed?"""
+        return False
 
 
 class TokeniserSettings(EncoderSettings):
@@ -71,6 +79,8 @@ class InputShape:
     """What an encoder has to know of its input; only the field of its modality is read."""
 
     channels: int = 0
+    height: int = 0
+    width: int = 0
     vocab_size: int = 0
     dimensions: int = 0
 
@@ -95,10 +105,9 @@ def describe(name: str) -> EncoderInfo:
 
 
 def create(name: str, settings: Mapping[str, Any], inputs: InputShape) -> Encoder:
-    """Builds the encoder with random weights drawn from torch's global generator.
+    """Builds the encoder; random weights are drawn from torch's global generator.
 
-    The module maps a batch of its modality to features (B, `feature_dim`): images are float (B, C, H, W) in
-    [0, 1], texts `mlcl.encoders.transformer.TokenBatch`, vectors float (B, F).
+    The module maps a batch of its modality (`mlcl.encoders.base.Batch`) to features (B, `feature_dim`).
     """
     info = describe(name)
     module = importlib.import_module(info.module)

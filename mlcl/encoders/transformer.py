@@ -5,21 +5,12 @@ The ready-made one of the transformers library costs 4 s of import in every proc
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mlcl.encoders.base import Encoder
+from mlcl.encoders.base import Encoder, TokenBatch
 from mlcl.encoders.catalog import InputShape, TransformerSettings
-
-
-class TokenBatch(NamedTuple):
-    """Token ids (B, T) int64, and which of them are there (B, T) bool; every row has at least one."""
-
-    ids: torch.Tensor
-    present: torch.Tensor
 
 
 class Block(nn.Module):

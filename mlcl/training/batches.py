@@ -10,9 +10,7 @@ import torch
 
 from mlcl.data import PreparedDataset, Split
 from mlcl.encoders import InputShape
-from mlcl.encoders.transformer import TokenBatch
-
-Batch = torch.Tensor | TokenBatch
+from mlcl.encoders.base import Batch, TokenBatch
 
 
 class Inputs(Protocol):
@@ -82,7 +80,8 @@ def input_shape(dataset: PreparedDataset, encoder: dict[str, Any]) -> InputShape
     train = dataset["train"]
     match dataset.modality:
         case "image":
-            return InputShape(channels=train.images.shape[-1])
+            height, width, channels = train.images.shape[1:]
+            return InputShape(channels=channels, height=height, width=width)
         case "text":
             return InputShape(vocab_size=train.tokens(encoder["tokeniser"]).vocab_size)
         case _:

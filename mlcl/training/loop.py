@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mlcl.training.batches import Batch, Inputs, in_order, shuffled, steps_per_epoch
+from mlcl.encoders.base import Batch
+from mlcl.training.batches import Inputs, in_order, shuffled, steps_per_epoch
 from mlcl.training.settings import TrainingSettings
 
 StepLoss = Callable[[Batch, torch.Tensor], torch.Tensor]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mlcl.training import heads
-from mlcl.training.batches import Batch
+from mlcl.encoders.base import Batch
 from mlcl.training.context import Context, Outcome
 
 
