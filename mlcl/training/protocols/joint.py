@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mlcl.training import heads
 from mlcl.encoders.base import Batch
+from mlcl.training import heads
 from mlcl.training.context import Context, Outcome
 
 
