@@ -29,6 +29,11 @@ class EncoderSettings(BaseModel):
         """Does the encoder start from stored weights, so that it is the same for every seed?"""
         return False
 
+    @property
+    def weights_source(self) -> str | None:
+        """Where stored weights come from, as the study names it: a local path, a hub id, a library's own name."""
+        return None
+
 
 class TokeniserSettings(EncoderSettings):
     """A tokeniser that is trained on the dataset's training texts (`mlcl.data`)."""
@@ -63,6 +68,25 @@ class MlpSettings(EncoderSettings):
     input_dropout: Probability = 0.0
 
 
+class HuggingFaceSettings(EncoderSettings):
+    """A text encoder in the form of the Hugging Face hub: `model` is a hub id or a local folder."""
+
+    model: str
+    revision: str | None = None
+
+    @property
+    def pretrained(self) -> bool:
+        return True
+
+    @property
+    def weights_source(self) -> str | None:
+        return self.model
+
+
+class DecoderSettings(HuggingFaceSettings):
+    """A decoder model (Llama family) as an encoder of texts."""
+
+
 @dataclass(frozen=True)
 class EncoderInfo:
     """An encoder as a study sees it."""
@@ -90,6 +114,8 @@ _ENCODERS: Mapping[str, EncoderInfo] = {
     for info in (
         EncoderInfo("cnn", "image", CnnSettings, "mlcl.encoders.cnn"),
         EncoderInfo("transformer", "text", TransformerSettings, "mlcl.encoders.transformer"),
+        EncoderInfo("huggingface", "text", HuggingFaceSettings, "mlcl.encoders.huggingface"),
+        EncoderInfo("decoder", "text", DecoderSettings, "mlcl.encoders.decoder"),
         EncoderInfo("mlp", "vector", MlpSettings, "mlcl.encoders.mlp"),
     )
 }
