@@ -1,10 +1,22 @@
 """Encoders by name: what turns images, texts or vectors into features (B, feature_dim).
 
-Names and settings are known without importing torch; `create` imports what it builds.
+Names and settings are known without importing torch; `create` and `cost` import what they build.
 """
 
 from __future__ import annotations
 
-from mlcl.encoders.catalog import EncoderInfo, InputShape, create, describe, names
+from mlcl.encoders.catalog import EncoderInfo, InputShape, create, describe, names, weights_digest
+from mlcl.encoders.errors import EncoderError
+from mlcl.encoders.flops import Cost, cost
 
-__all__ = ["EncoderInfo", "InputShape", "create", "describe", "names"]
+__all__ = [
+    "Cost",
+    "EncoderError",
+    "EncoderInfo",
+    "InputShape",
+    "cost",
+    "create",
+    "describe",
+    "names",
+    "weights_digest",
+]

@@ -5,9 +5,25 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from difflib import get_close_matches
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
+
+from mlcl.encoders import weights
+from mlcl.encoders.errors import EncoderError
+from mlcl.encoders.torchvision_names import TORCHVISION
 
 if TYPE_CHECKING:
     from mlcl.encoders.base import Encoder
@@ -35,17 +51,81 @@ class EncoderSettings(BaseModel):
         return None
 
 
-class TokeniserSettings(EncoderSettings):
+class TokeniserSettings(BaseModel):
     """A tokeniser that is trained on the dataset's training texts (`mlcl.data`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["word", "bpe"] = "word"
     vocab_size: Annotated[int, Field(ge=16)] = 8000
+
+
+class PublishedTokeniserSettings(BaseModel):
+    """A tokeniser in the form of the Hugging Face hub: `name` is a hub id (with `revision`) or a local folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["huggingface"] = "huggingface"
+    name: str
+    revision: str | None = None
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        weights.check_pinned(self.name, self.revision)
+        return self
 
 
 class CnnSettings(EncoderSettings):
     """Three convolutional stages; `width` channels in the first, twice as many in each following one."""
 
     width: PositiveInt = 24
+
+
+class BackboneSettings(EncoderSettings):
+    """A network of a library without its classifier; `mlcl.encoders.weights` says what `weights` may be."""
+
+    default_is_on_hub: ClassVar[bool] = False
+
+    model: str
+    weights: str | None = None
+    revision: Annotated[str | None, Field(validate_default=True)] = None
+    """The full commit hash, for weights from the Hugging Face hub."""
+
+    @field_validator("revision")
+    @classmethod
+    def _pinned(cls, revision: str | None, others: ValidationInfo) -> str | None:
+        if "weights" in others.data:
+            weights.check_pinned(others.data["weights"], revision, cls.default_is_on_hub)
+        return revision
+
+    @property
+    def pretrained(self) -> bool:
+        return self.weights is not None
+
+    @property
+    def weights_source(self) -> str | None:
+        return self.weights
+
+
+class TorchvisionSettings(BackboneSettings):
+    """A classification network of torchvision. `default` weights are torchvision's newest for it."""
+
+    @field_validator("model")
+    @classmethod
+    def _known(cls, model: str) -> str:
+        if model not in TORCHVISION:
+            similar = get_close_matches(model, TORCHVISION, n=3, cutoff=0.5)
+            hint = (
+                f"did you mean {' or '.join(similar)}?" if similar else f"there are {', '.join(TORCHVISION)}"
+            )
+            raise ValueError(f"torchvision has no classification network of this name; {hint}")
+        return model
+
+
+class TimmSettings(BackboneSettings):
+    """A network of timm, by timm's name. `default` weights are those of timm's own hub id, at `revision`."""
+
+    default_is_on_hub: ClassVar[bool] = True
 
 
 class TransformerSettings(EncoderSettings):
@@ -60,6 +140,15 @@ class TransformerSettings(EncoderSettings):
     dropout: Probability = 0.0
     token_dropout: Probability = 0.1
 
+    @property
+    def tokens(self) -> dict[str, Any]:
+        """What `mlcl.data` is told to make token ids with."""
+        return self.tokeniser.model_dump()
+
+    @property
+    def max_chunks(self) -> int:
+        return 1
+
 
 class MlpSettings(EncoderSettings):
     """Fully connected layers with batch normalisation."""
@@ -69,22 +158,106 @@ class MlpSettings(EncoderSettings):
 
 
 class HuggingFaceSettings(EncoderSettings):
-    """A text encoder in the form of the Hugging Face hub: `model` is a hub id or a local folder."""
+    """A text model of the transformers library: stored (`model`) or from a configuration (`config`)."""
 
-    model: str
+    model: str | None = None
+    """A hub id or a local folder in the hub's layout."""
     revision: str | None = None
+    """The commit of a hub id, 40 hexadecimal digits."""
+    weights: bool = True
+    """False: random weights in the form that `model` has."""
+    config: dict[str, Any] | None = None
+    """`{model_type: bert, hidden_size: 384, ...}`, with random weights; the vocabulary is the tokeniser's."""
+    tokeniser: (
+        Annotated[TokeniserSettings | PublishedTokeniserSettings, Field(discriminator="kind")] | None
+    ) = None
+    """None: the one that lies beside `model`."""
+    pooling: Literal["cls", "mean", "last"] = "cls"
+    """A text's feature: the first token's (comprehensive study), the mean over its tokens, or the last token's.
+
+    Where the tokeniser is trained there is no [CLS] to read, and the default is `mean`.
+    """
+    max_length: PositiveInt = 300
+    """Tokens of a text, or of a chunk, special tokens included."""
+    max_chunks: PositiveInt = 1
+    """Long texts are cut into up to so many chunks; the rest of a text is left out."""
+    chunk_pooling: Literal["mean", "max"] = "mean"
+    """How the features of a text's chunks become one."""
+    dropout: Probability | None = None
+    """All dropout rates of the model; None leaves each as it is."""
+    gradient_checkpointing: bool = False
+    """Computes activations twice to save memory."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pooling_of_trained_tokenisers(cls, given: Any) -> Any:
+        if (
+            isinstance(given, dict)
+            and "pooling" not in given
+            and cls.model_fields["pooling"].default == "cls"
+        ):
+            tokeniser = given.get("tokeniser")
+            kind = tokeniser.get("kind") if isinstance(tokeniser, dict) else getattr(tokeniser, "kind", None)
+            if kind in ("word", "bpe"):
+                return given | {"pooling": "mean"}
+        return given
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.model is None) == (self.config is None):
+            raise EncoderError("set either model (a hub id or a folder) or config (model_type and sizes)")
+        if self.config is not None:
+            if self.tokeniser is None:
+                raise EncoderError("config: needs tokeniser, such as {kind: bpe, vocab_size: 8000}")
+            if not isinstance(self.config.get("model_type"), str):
+                raise EncoderError("config: needs model_type, such as bert")
+            if "vocab_size" in self.config or "pad_token_id" in self.config:
+                raise EncoderError("config: leave vocab_size and pad_token_id out, the tokeniser says them")
+        weights.check_pinned(self.model, self.revision)
+        if self.pretrained and isinstance(self.tokeniser, TokeniserSettings):
+            raise EncoderError(
+                f"tokeniser: the weights of '{self.model}' know their own tokens only; leave it out, or set "
+                "weights: false"
+            )
+        return self
 
     @property
     def pretrained(self) -> bool:
-        return True
+        return self.model is not None and self.weights
 
     @property
     def weights_source(self) -> str | None:
         return self.model
 
+    @property
+    def tokens(self) -> dict[str, Any]:
+        """What `mlcl.data` is told to make token ids with."""
+        if self.tokeniser is not None:
+            return self.tokeniser.model_dump(exclude_none=True)
+        own = {"kind": "huggingface", "name": self.model, "revision": self.revision}
+        return {key: value for key, value in own.items() if value is not None}
+
+
+class LoraSettings(BaseModel):
+    """Low-rank adapters (Hu et al., 2022): W + alpha / rank · B A, with B = 0 at the start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16
+    dropout: Probability = 0.0
+    target_modules: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = ["q_proj", "v_proj"]
+    """Names of the layers that get one; the paper adapts queries and values."""
+
 
 class DecoderSettings(HuggingFaceSettings):
-    """A decoder model (Llama family) as an encoder of texts."""
+    """A decoder model (Llama family) as an encoder of texts: its weights are kept, adapters are trained."""
+
+    pooling: Literal["mean", "last"] = "last"  # type: ignore[assignment]
+    """The first token sees no other, so there is no `cls`."""
+    lora: LoraSettings = LoraSettings()
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the kept weights; adapters are float32."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +265,7 @@ class EncoderInfo:
     """An encoder as a study sees it."""
 
     name: str
+    """The family; a name such as `resnet18` is its family's with the setting `model`."""
     modality: Modality
     settings: type[EncoderSettings]
     module: str
@@ -106,13 +280,16 @@ class InputShape:
     height: int = 0
     width: int = 0
     vocab_size: int = 0
+    pad_id: int = 0
     dimensions: int = 0
 
 
-_ENCODERS: Mapping[str, EncoderInfo] = {
+_FAMILIES: Mapping[str, EncoderInfo] = {
     info.name: info
     for info in (
         EncoderInfo("cnn", "image", CnnSettings, "mlcl.encoders.cnn"),
+        EncoderInfo("torchvision", "image", TorchvisionSettings, "mlcl.encoders.torchvision_backbone"),
+        EncoderInfo("timm", "image", TimmSettings, "mlcl.encoders.timm_backbone"),
         EncoderInfo("transformer", "text", TransformerSettings, "mlcl.encoders.transformer"),
         EncoderInfo("huggingface", "text", HuggingFaceSettings, "mlcl.encoders.huggingface"),
         EncoderInfo("decoder", "text", DecoderSettings, "mlcl.encoders.decoder"),
@@ -120,22 +297,48 @@ _ENCODERS: Mapping[str, EncoderInfo] = {
     )
 }
 
+_SHORTHANDS: Mapping[str, str] = {
+    **dict.fromkeys(TORCHVISION, "torchvision"),
+    **dict.fromkeys(("tresnet_m", "tresnet_l"), "timm"),
+}
+"""Model -> family: `resnet18: {}` reads `{name: torchvision, model: resnet18}`."""
+
 
 def names() -> list[str]:
-    return sorted(_ENCODERS)
+    """All that a study may name."""
+    return sorted({*_FAMILIES, *_SHORTHANDS})
 
 
 def describe(name: str) -> EncoderInfo:
     """Raises KeyError for a name that is not in `names()`."""
-    return _ENCODERS[name]
+    return _shorthand(name) if name in _SHORTHANDS else _FAMILIES[name]
+
+
+@cache
+def _shorthand(model: str) -> EncoderInfo:
+    """The family of this model, its settings with `model` filled in and fixed."""
+    family = _FAMILIES[_SHORTHANDS[model]]
+    field: Any = (Literal[model], model)
+    settings = create_model(f"{family.settings.__name__}[{model}]", __base__=family.settings, model=field)
+    return EncoderInfo(family.name, family.modality, settings, family.module)
 
 
 def create(name: str, settings: Mapping[str, Any], inputs: InputShape) -> Encoder:
     """Builds the encoder; random weights are drawn from torch's global generator.
 
-    The module maps a batch of its modality (`mlcl.encoders.base.Batch`) to features (B, `feature_dim`).
+    The module maps a batch of its modality (`mlcl.encoders.base.Batch`) to features (B, `feature_dim`). Raises
+    EncoderError where inputs or stored weights do not suit the encoder.
     """
     info = describe(name)
     module = importlib.import_module(info.module)
     encoder: Encoder = module.build(info.settings.model_validate(settings), inputs)
     return encoder
+
+
+def weights_digest(name: str, settings: Mapping[str, Any]) -> str | None:
+    """The hash of the local weights that an encoder starts from, so that new weights are a new cell.
+
+    None where there are none, or where name and revision say already which they are. Raises EncoderError where they
+    are not there.
+    """
+    return weights.digest(describe(name).settings.model_validate(settings).weights_source)

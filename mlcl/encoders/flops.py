@@ -1,0 +1,143 @@
+"""What an encoder costs, from its structure alone: no weights, no arithmetic, no download.
+
+Counted are the multiplications of matrices and the convolutions (torch.utils.flop_counter), a multiply-add as two
+operations. All else of a forward pass is small beside them. A training step is about three forward passes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlcl.encoders.catalog import (
+    BackboneSettings,
+    EncoderInfo,
+    EncoderSettings,
+    HuggingFaceSettings,
+    InputShape,
+    describe,
+)
+from mlcl.encoders.errors import EncoderError
+
+if TYPE_CHECKING:
+    from mlcl.encoders.base import Batch, Encoder
+
+TOKENS = 128
+"""Tokens of a text where the caller knows no better."""
+_BATCH = 2  # some layers refuse a batch of one
+
+
+@dataclass(frozen=True)
+class Cost:
+    """parameters: their number, without any head; forward_flops_per_example; feature_dim."""
+
+    parameters: int
+    forward_flops_per_example: float
+    feature_dim: int
+
+
+@dataclass(frozen=True)
+class _Published:
+    """Shape of a published transformer; kv: width of its keys and values; gated: three feed-forward matrices."""
+
+    parameters: int
+    layers: int
+    dim: int
+    feedforward: int
+    kv: int = 0
+    gated: bool = False
+
+    def cost(self, tokens: int) -> Cost:
+        attention = 2 * self.dim * self.dim + 2 * self.dim * (self.kv or self.dim)
+        matrices = attention + (3 if self.gated else 2) * self.dim * self.feedforward
+        each = 2 * tokens * matrices + 4 * tokens * tokens * self.dim
+        return Cost(self.parameters, float(self.layers * each), self.dim)
+
+
+PUBLISHED: Mapping[str, _Published] = {
+    "bert-base-uncased": _Published(109_482_240, 12, 768, 3072),
+    "bert-large-uncased": _Published(335_141_888, 24, 1024, 4096),
+    "roberta-base": _Published(124_645_632, 12, 768, 3072),
+    "roberta-large": _Published(355_359_744, 24, 1024, 4096),
+    "distilbert-base-uncased": _Published(66_362_880, 6, 768, 3072),
+    "distilroberta-base": _Published(82_118_400, 6, 768, 3072),
+    "all-MiniLM-L6-v2": _Published(22_713_216, 6, 384, 1536),
+    "all-mpnet-base-v2": _Published(109_486_464, 12, 768, 3072),
+    "Llama-2-7b-hf": _Published(6_607_343_616, 32, 4096, 11008, gated=True),
+    "Meta-Llama-3-8B": _Published(7_504_924_672, 32, 4096, 14336, kv=1024, gated=True),
+    "Llama-3.1-8B": _Published(7_504_924_672, 32, 4096, 14336, kv=1024, gated=True),
+    "Llama-3.2-1B": _Published(1_235_814_400, 16, 2048, 8192, kv=512, gated=True),
+    "Llama-3.2-3B": _Published(3_212_749_824, 28, 3072, 8192, kv=1024, gated=True),
+}
+"""Hub ids without their owner: public facts of their config.json (layers, hidden_size, intermediate_size, key and
+value heads × head size); parameters of the model without a task's head, as its layers add up. For estimates where
+the configuration is not at hand."""
+
+
+def cost(name: str, settings: Mapping[str, Any], inputs: InputShape, tokens: int = TOKENS) -> Cost:
+    """What a forward pass of one example costs; `tokens`: the length of a text, with all its chunks.
+
+    Raises EncoderError where it cannot be told, as for a hub id whose configuration is not at hand.
+    """
+    info = describe(name)
+    checked = info.settings.model_validate(settings)
+    try:
+        encoder = _skeleton(info, checked, inputs)
+    except EncoderError:
+        published = PUBLISHED.get(str(getattr(checked, "model", "")).rsplit("/", 1)[-1])
+        if info.modality == "text" and published:
+            return published.cost(tokens)
+        raise
+    return _counted(encoder, info, inputs, tokens)
+
+
+def _skeleton(info: EncoderInfo, settings: EncoderSettings, inputs: InputShape) -> Encoder:
+    """The encoder without its weights, on the meta device where its code allows that.
+
+    Raises EncoderError where its form is to come from the hub, and cannot.
+    """
+    import torch
+
+    make = importlib.import_module(info.module).build
+    bare = settings
+    if isinstance(settings, BackboneSettings):
+        bare = settings.model_copy(update={"weights": None, "revision": None})
+    elif isinstance(settings, HuggingFaceSettings):
+        bare = settings.model_copy(update={"weights": False})
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                encoder: Encoder = make(bare, inputs)
+        except NotImplementedError:  # code that reads values while it builds: RegNet's, for one
+            encoder = make(bare, inputs)
+    return encoder.to("meta")
+
+
+def _counted(encoder: Encoder, info: EncoderInfo, inputs: InputShape, tokens: int) -> Cost:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    encoder.eval()
+    # With gradients on: torch's fused attention for inference is one operation that the counter does not know.
+    with counter:
+        encoder(_batch(info, inputs, tokens))
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    return Cost(parameters, counter.get_total_flops() / _BATCH, encoder.feature_dim)
+
+
+def _batch(info: EncoderInfo, inputs: InputShape, tokens: int) -> Batch:
+    import torch
+
+    from mlcl.encoders.base import TokenBatch
+
+    with torch.device("meta"):
+        match info.modality:
+            case "image":
+                return torch.empty(_BATCH, inputs.channels, inputs.height, inputs.width)
+            case "vector":
+                return torch.empty(_BATCH, inputs.dimensions)
+            case _:
+                ids = torch.zeros(_BATCH, tokens, dtype=torch.int64)
+                return TokenBatch(ids, torch.ones(_BATCH, tokens, dtype=torch.bool), texts=_BATCH)
