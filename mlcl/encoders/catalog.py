@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -13,7 +13,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PositiveFloat,
     PositiveInt,
     ValidationInfo,
     create_model,
@@ -244,7 +243,7 @@ class LoraSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rank: PositiveInt = 8
-    alpha: PositiveFloat = 16
+    alpha: PositiveInt = 16
     dropout: Probability = 0.0
     target_modules: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = ["q_proj", "v_proj"]
     """Names of the layers that get one; the paper adapts queries and values."""
@@ -253,7 +252,7 @@ class LoraSettings(BaseModel):
 class DecoderSettings(HuggingFaceSettings):
     """A decoder model (Llama family) as an encoder of texts: its weights are kept, adapters are trained."""
 
-    pooling: Literal["mean", "last"] = "last"  # type: ignore[assignment]
+    pooling: Literal["mean", "last"] = "last"
     """The first token sees no other, so there is no `cls`."""
     lora: LoraSettings = LoraSettings()
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -297,11 +296,40 @@ _FAMILIES: Mapping[str, EncoderInfo] = {
     )
 }
 
-_SHORTHANDS: Mapping[str, str] = {
-    **dict.fromkeys(TORCHVISION, "torchvision"),
-    **dict.fromkeys(("tresnet_m", "tresnet_l"), "timm"),
+
+@dataclass(frozen=True)
+class _Shorthand:
+    """A model's own name for its family's: `resnet18: {}` reads `{name: torchvision, model: resnet18}`."""
+
+    family: str
+    fixed: Mapping[str, str]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _text(model: str, revision: str | None, **defaults: Any) -> _Shorthand:
+    """A text model of the hub; where no revision is given here, the study must give one."""
+    fixed = {"model": model} if revision is None else {"model": model, "revision": revision}
+    return _Shorthand("huggingface", fixed, defaults)
+
+
+_SHORTHANDS: Mapping[str, _Shorthand] = {
+    **{model: _Shorthand("torchvision", {"model": model}) for model in TORCHVISION},
+    **{model: _Shorthand("timm", {"model": model}) for model in ("tresnet_m", "tresnet_l")},
+    "bert-base-uncased": _text("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
+    "roberta-base": _text("FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b"),
+    "distilroberta-base": _text("distilbert/distilroberta-base", "fb53ab8802853c8e4fbdbcd0529f21fc6f459b2b"),
+    # Its card: mean over the tokens, texts cut at 256
+    "all-MiniLM-L6-v2": _text(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+        pooling="mean",
+        max_length=256,
+    ),
+    "ModernBERT-base": _text(
+        "answerdotai/ModernBERT-base", "8949b909ec900327062f0ebf497f51aef5e6f0c8", max_length=4096
+    ),
+    "Clinical-Longformer": _text("yikuan8/Clinical-Longformer", None, max_length=4096),
 }
-"""Model -> family: `resnet18: {}` reads `{name: torchvision, model: resnet18}`."""
 
 
 def names() -> list[str]:
@@ -315,11 +343,14 @@ def describe(name: str) -> EncoderInfo:
 
 
 @cache
-def _shorthand(model: str) -> EncoderInfo:
-    """The family of this model, its settings with `model` filled in and fixed."""
-    family = _FAMILIES[_SHORTHANDS[model]]
-    field: Any = (Literal[model], model)
-    settings = create_model(f"{family.settings.__name__}[{model}]", __base__=family.settings, model=field)
+def _shorthand(name: str) -> EncoderInfo:
+    """The family of this model; its settings with the model filled in and fixed, and with the model's defaults."""
+    shorthand = _SHORTHANDS[name]
+    family = _FAMILIES[shorthand.family]
+    fields: dict[str, Any] = {key: (Literal[value], value) for key, value in shorthand.fixed.items()}
+    for key, value in shorthand.defaults.items():
+        fields[key] = (family.settings.model_fields[key].annotation, value)
+    settings = create_model(f"{family.settings.__name__}[{name}]", __base__=family.settings, **fields)
     return EncoderInfo(family.name, family.modality, settings, family.module)
 
 

@@ -1,0 +1,228 @@
+"""Text models of the transformers library: from its hub, from a local folder, or from a configuration.
+
+Weights are read from safetensors only, and no code from a repository is ever run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from logging import ERROR, getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    MODEL_MAPPING,
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModel,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.utils import logging
+
+from mlcl.encoders import weights
+from mlcl.encoders.base import Encoder, TokenBatch
+from mlcl.encoders.catalog import HuggingFaceSettings, InputShape, TokeniserSettings
+from mlcl.encoders.errors import EncoderError
+from mlcl.encoders.pooling import pool_chunks, pool_tokens
+
+MASKED_SDPA = "mlcl_masked_sdpa"
+
+
+def _always_a_mask(*args: Any, **kwargs: Any) -> torch.Tensor | None:
+    """The library's mask, without its question whether one is needed: to answer it, the CPU waits for the GPU."""
+    return sdpa_mask(*args, **kwargs | {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
+
+
+AttentionInterface.register(MASKED_SDPA, sdpa_attention_forward)
+AttentionMaskInterface.register(MASKED_SDPA, _always_a_mask)
+
+
+class HuggingFace(Encoder):
+    """A model without pooling layer or head; a text's feature is read from its last hidden states."""
+
+    def __init__(self, model: nn.Module, feature_dim: int, settings: HuggingFaceSettings) -> None:
+        super().__init__()
+        self.feature_dim, self.model = feature_dim, model
+        self.pooling, self.chunk_pooling = settings.pooling, settings.chunk_pooling
+        takes = inspect.signature(_bare(model).forward).parameters
+        self._global_attention = "global_attention_mask" in takes
+        self._options = {"use_cache": False} if "use_cache" in takes else {}
+
+    def forward(self, batch: TokenBatch) -> torch.Tensor:
+        """A TokenBatch of at most `max_length` tokens a row -> features (texts, feature_dim), float32."""
+        present = batch.present.long()
+        options: dict[str, Any] = dict(self._options)
+        if self._global_attention:  # Longformer: the first token sees all others, and they see it
+            options["global_attention_mask"] = torch.zeros_like(present)
+            options["global_attention_mask"][:, 0] = 1
+        states = self.model(input_ids=batch.ids, attention_mask=present, **options).last_hidden_state
+        features = pool_tokens(states, batch.present, self.pooling)
+        return pool_chunks(features, batch, self.chunk_pooling)
+
+
+def build(settings: HuggingFaceSettings, inputs: InputShape) -> HuggingFace:
+    """Raises EncoderError where the model cannot be had, or does not suit tokens or settings."""
+    model = load(settings, inputs)
+    return HuggingFace(model, feature_dim(model), settings)
+
+
+def load(
+    settings: HuggingFaceSettings, inputs: InputShape, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
+    """The bare model with all settings but pooling applied; random weights come from torch's global generator."""
+    where = settings.model or f"config of model_type {(settings.config or {}).get('model_type')}"
+    folder = None
+    if settings.model is not None:
+        files = weights.WEIGHT_FILES if settings.weights else ("config.json",)
+        folder = weights.folder(settings.model, settings.revision, files)
+    config = _config(settings, inputs, folder, where)
+    model_class = _model_class(config, where)
+    getLogger(model_class.__module__).setLevel(ERROR)  # Longformer tells of its own padding
+    options: dict[str, Any] = {"dtype": dtype}
+    if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
+        options["add_pooling_layer"] = False
+    with _quiet():
+        if folder is not None and settings.weights:
+            model = _stored(folder, config, options, where)
+        else:
+            model = AutoModel.from_config(config, trust_remote_code=False, **options)
+    _check_tokens(model, settings, inputs, where)
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(MASKED_SDPA)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def feature_dim(model: PreTrainedModel) -> int:
+    return int(model.config.get_text_config().hidden_size)
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    """The library's model behind adapters, if there are any."""
+    inner = getattr(model, "get_base_model", None)
+    return inner() if inner is not None else model
+
+
+def _config(
+    settings: HuggingFaceSettings, inputs: InputShape, folder: Path | None, where: str
+) -> PretrainedConfig:
+    try:
+        if folder is not None:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        else:
+            config = _new_config(settings.config or {}, where)
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, EncoderError):
+            raise
+        raise EncoderError(
+            f"{where}: has no configuration that can be read ({_first_line(error)})"
+        ) from error
+    if folder is None or isinstance(settings.tokeniser, TokeniserSettings):
+        config.vocab_size, config.pad_token_id = inputs.vocab_size, inputs.pad_id
+    if settings.dropout is not None:
+        rates = [name for name, value in config.to_dict().items() if "dropout" in name and _is_number(value)]
+        if not rates:
+            raise EncoderError(f"{where}: has no dropout to set; leave dropout out")
+        for name in rates:
+            setattr(config, name, settings.dropout)
+    return config
+
+
+def _new_config(given: dict[str, Any], where: str) -> PretrainedConfig:
+    """A configuration from model_type and sizes; unlike the library's, it takes no unknown names."""
+    fields = {name: value for name, value in given.items() if name != "model_type"}
+    default = AutoConfig.for_model(given["model_type"])
+    known = set(default.to_dict()) | set(default.attribute_map)
+    for name in fields:
+        if name not in known:
+            similar = get_close_matches(name, known, n=3, cutoff=0.5)
+            hint = (
+                f"did you mean {' or '.join(similar)}?"
+                if similar
+                else "see transformers' documentation of it"
+            )
+            raise EncoderError(f"{where}: has no setting {name!r}; {hint}")
+    return AutoConfig.for_model(given["model_type"], **fields)
+
+
+def _model_class(config: PretrainedConfig, where: str) -> type[PreTrainedModel]:
+    if config.is_encoder_decoder:
+        raise EncoderError(f"{where}: is an encoder with a decoder; take a model that is one of the two")
+    try:
+        found = MODEL_MAPPING[type(config)]
+    except KeyError:
+        raise EncoderError(f"{where}: transformers has no model of type {config.model_type!r}") from None
+    chosen: Any = found[0] if isinstance(found, (list, tuple)) else found
+    return chosen
+
+
+def _stored(folder: Path, config: PretrainedConfig, options: dict[str, Any], where: str) -> PreTrainedModel:
+    weights.files(folder)
+    try:
+        model, report = AutoModel.from_pretrained(
+            folder,
+            config=config,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EncoderError(f"{where}: weights cannot be loaded ({_first_line(error)})") from error
+    if missing := sorted(report["missing_keys"]):
+        raise EncoderError(
+            f"{where}: is not this model's: {len(missing)} weights are missing, among them {', '.join(missing[:3])}"
+        )
+    return model
+
+
+def _check_tokens(
+    model: PreTrainedModel, settings: HuggingFaceSettings, inputs: InputShape, where: str
+) -> None:
+    """Are there embeddings for all token ids and positions?"""
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if inputs.vocab_size > vocabulary:
+        raise EncoderError(
+            f"{where}: knows {vocabulary} tokens, the tokeniser has {inputs.vocab_size}; is it another model's?"
+        )
+    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa and its kin count positions from padding_idx + 1
+            positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    if positions is not None and settings.max_length > positions:
+        raise EncoderError(
+            f"{where}: takes at most {positions} tokens; set max_length to {positions} or less"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's reports of weights it has no use for, such as a language model's head."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        logging.enable_progress_bar()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
