@@ -63,10 +63,11 @@ def fit(
     """
     torch.set_flush_denormal(True)
     stack = _HeadStack.initial(features, labels.shape[1], grid, generator)
-    steps = grid.epochs * math.ceil(len(features) / grid.batch_size)
-    for step, rows in enumerate(_batches(len(features), grid, generator)):
-        rows = rows.to(features.device)
-        stack.step(features[rows], labels[rows].to(features.dtype), decay_to_zero=1 - step / steps)
+    batches = list(_batches(len(features), grid, generator))
+    # All orders go to the device in one copy: nothing waits for the host within the loop.
+    rows = torch.cat(batches).to(features.device)
+    for step, batch in enumerate(rows.split([len(batch) for batch in batches])):
+        stack.step(features, labels, batch, decay_to_zero=1 - step / len(batches))
     return _choose(stack, val_features, val_labels, grid)
 
 
@@ -79,23 +80,35 @@ def _batches(rows: int, grid: Grid, generator: torch.Generator) -> Iterator[torc
 class _HeadStack:
     """All heads side by side: parameters (D + 1, C H L), the last row being the biases, under AdamW.
 
-    AdamW is written out because each column has a learning rate and a weight decay of its own.
+    AdamW is written out because each column has a learning rate and a weight decay of its own. A step writes to
+    arrays that are there already: fresh ones of this size come as unmapped pages, which cost a CPU nearly as
+    much as the products.
     """
 
     parameters: torch.Tensor
     learning_rate: torch.Tensor
     weight_decay: torch.Tensor
     labels: int
+    batch_size: int
     steps: int = 0
     first_moment: torch.Tensor = field(init=False)
     second_moment: torch.Tensor = field(init=False)
+    _inputs: torch.Tensor = field(init=False)
+    _errors: torch.Tensor = field(init=False)
+    _gradient: torch.Tensor = field(init=False)
+    _denominator: torch.Tensor = field(init=False)
 
     BETAS = (0.9, 0.999)
     EPS = 1e-8
 
     def __post_init__(self) -> None:
+        rows, columns = self.parameters.shape
         self.first_moment = torch.zeros_like(self.parameters)
         self.second_moment = torch.zeros_like(self.parameters)
+        self._inputs = self.parameters.new_ones(self.batch_size, rows)
+        self._errors = self.parameters.new_empty(self.batch_size, columns)
+        self._gradient = torch.empty_like(self.parameters)
+        self._denominator = torch.empty_like(self.parameters)
 
     @classmethod
     def initial(
@@ -108,25 +121,31 @@ class _HeadStack:
         start = (start * bound).expand(-1, combinations, -1, -1).reshape(features.shape[1] + 1, -1)
         per_column = torch.tensor(grid.combinations).repeat_interleave(grid.heads * labels, dim=0)
         rate, decay = per_column.to(features).T.contiguous()
-        return cls(start.to(features), rate, decay, labels)
+        return cls(start.to(features), rate, decay, labels, min(grid.batch_size, len(features)))
 
-    def step(self, features: torch.Tensor, labels: torch.Tensor, decay_to_zero: float) -> None:
-        """One step of AdamW on the mean binary cross-entropy of each head."""
-        inputs = _with_one(features)
-        probabilities = torch.sigmoid(inputs @ self.parameters)
-        error = probabilities.view(len(labels), -1, self.labels).sub_(labels[:, None, :])
-        gradient = inputs.T @ error.flatten(1).div_(labels.numel())
-        self._adamw(gradient, self.learning_rate * decay_to_zero)
+    def step(
+        self, features: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor, decay_to_zero: float
+    ) -> None:
+        """One step of AdamW on the mean binary cross-entropy of each head on these rows."""
+        inputs, errors = self._inputs[: len(rows)], self._errors[: len(rows)]
+        inputs[:, :-1] = features[rows]
+        truth = labels[rows].to(errors.dtype)
+        torch.mm(inputs, self.parameters, out=errors).sigmoid_()
+        errors.view(len(rows), -1, self.labels).sub_(truth[:, None, :]).div_(truth.numel())
+        torch.mm(inputs.T, errors, out=self._gradient)
+        self._adamw(self.learning_rate * decay_to_zero)
 
-    def _adamw(self, gradient: torch.Tensor, rate: torch.Tensor) -> None:
+    def _adamw(self, rate: torch.Tensor) -> None:
         self.steps += 1
         momentum, decay = self.BETAS
-        self.first_moment.lerp_(gradient, 1 - momentum)
-        self.second_moment.mul_(decay).addcmul_(gradient, gradient, value=1 - decay)
+        self.first_moment.lerp_(self._gradient, 1 - momentum)
+        self.second_moment.mul_(decay).addcmul_(self._gradient, self._gradient, value=1 - decay)
         scale = math.sqrt(1 - decay**self.steps) / (1 - momentum**self.steps)
-        denominator = self.second_moment.sqrt().add_(self.EPS * math.sqrt(1 - decay**self.steps))
+        torch.sqrt(self.second_moment, out=self._denominator)
+        self._denominator.add_(self.EPS * math.sqrt(1 - decay**self.steps))
         self.parameters[:-1].mul_(1 - rate * self.weight_decay)
-        self.parameters.addcdiv_(self.first_moment * (rate * scale), denominator, value=-1)
+        change = torch.mul(self.first_moment, rate * scale, out=self._gradient)
+        self.parameters.addcdiv_(change, self._denominator, value=-1)
 
 
 def _with_one(features: torch.Tensor) -> torch.Tensor:
