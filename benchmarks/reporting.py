@@ -168,7 +168,10 @@ def _card(dataset: str, labels: int) -> dict[str, Any]:
 def _outline(
     size: Size, datasets: list[str], losses: list[str], variants: dict[str, Any], cells: list[CellId]
 ) -> dict[str, Any]:
-    loss = {"paper": "", "equation": "", "summary": "", "inputs": "embeddings", "hyperparameters": {}}
+    loss = {
+        "paper": "", "equation": "", "summary": "", "inputs": "embeddings", "protocol": "contrastive_linear",
+        "hyperparameters": {}, "training": {},
+    }  # fmt: skip
     return {
         "study": STUDY,
         "file": f"config/{STUDY}.yaml",
@@ -176,7 +179,7 @@ def _outline(
         "description": "",
         "seeds": list(range(size.seeds)),
         "table": {"metrics": list(METRICS[:3]), "split": "test"},
-        "training": {"selection": "last"},
+        "training": {"contrastive_linear": {"selection": "last"}},
         "linear_evaluation": {},
         "compute": {},
         "datasets": {

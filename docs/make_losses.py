@@ -56,9 +56,10 @@ pairs. Each file's docstring holds the full equation and where it departs from t
 
 ![pair weights](figures/pair_weights.png)
 
-One batch of eight rows and five labels (top left; the last row has no labels). Rows are anchors, columns
-references; c1 to c5 are prototypes. `reg` has the weights of `reg_ablated`: it changes the gradient.
-`loss.pair_weights(labels)` gives the matrix of any batch.
+One batch of seven rows and four labels. Rows are anchors, columns references, both named by their label sets; c1
+to c4 are prototypes. To the first row the others are equal, a subset, a superset, overlapping, disjoint and
+without labels. `reg` has the weights of `reg_ablated`: it changes the gradient. `loss.pair_weights(labels)`
+gives the matrix of any batch; each study's report shows those of its own losses.
 
 ## Never NaN
 
@@ -193,69 +194,14 @@ def page() -> str:
     return PAGE.format(table=loss_table(), large=large_section(), benchmark=benchmark_section())
 
 
-def example_labels() -> Any:
-    import torch
-
-    rows = ["1....", "1....", "11...", "11...", ".11..", "..1..", "1111.", "....."]
-    return torch.tensor([[int(cell == "1") for cell in row] for row in rows])  # type: ignore[operator,unused-ignore]
-
-
 def draw(path: Path) -> None:
-    """The batch's labels, then each contrastive loss's weights as a matrix, on one colour scale."""
-    import matplotlib
+    """The weights of each pairwise loss, as reports show them for the losses of a study."""
+    from mlcl.reporting.figures import pair_weights, style
+    from mlcl.study.pair_weights import LABELS, example
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.colors import PowerNorm
-
-    labels = example_labels()
-    rows, num_labels = labels.shape
-    infos = [info for info in map(losses.describe, losses.names()) if info.inputs == "embeddings"]
-    infos.sort(
-        key=lambda info: (len(info.anchors) + len(info.references), info.prototypes)
-    )  # like shapes together
-    items = {
-        "batch": [str(i + 1) for i in range(rows)],
-        "prototypes": [f"c{i + 1}" for i in range(num_labels)],
-    }
-    figure, axes = plt.subplots(-(-(len(infos) + 1) // 4), 4, figsize=(12.5, 10.5), layout="constrained")
-    panels = axes.flatten()
-    norm = PowerNorm(0.5, 0, 1)
-    names = [f"label {i + 1}" for i in range(num_labels)]
-    matrix(panels[0], labels, "the batch's labels", "", items["batch"], names, {"cmap": "Greys", "vmax": 1.5})
-    panels[0].tick_params(axis="x", rotation=60)
-    for axis, info in zip(panels[1:], infos, strict=False):
-        weights = losses.create(info.name, num_labels, 4).pair_weights(labels)
-        down, across = (
-            [t for group in side for t in items[group]] for side in (info.anchors, info.references)
-        )
-        matrix(axis, weights, info.name, info.title, down, across, {"cmap": "BuPu", "norm": norm})
-        for draw_line, side in ((axis.axvline, info.references), (axis.axhline, info.anchors)):
-            if len(side) == 2:
-                draw_line(rows - 0.5, color="black", linewidth=0.8)
-    for axis in panels[len(infos) + 1 :]:
-        axis.set_visible(False)
-    scale = plt.cm.ScalarMappable(norm=norm, cmap="BuPu")
-    figure.colorbar(scale, ax=axes, shrink=0.4, label="W, the weight of a pair (square-root scale)")
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def matrix(
-    axis: Any, values: Any, name: str, title: str, down: list[str], across: list[str], style: dict
-) -> None:
-    """One matrix with its rows and columns named, at the top left of its panel."""
-    axis.imshow(values, **style)
-    axis.set_anchor("N")
-    axis.set_title(f"{name}\n{title}" if title else f"{name}\n", fontsize=10)
-    axis.set_xticks(range(len(across)), across, fontsize=7)
-    axis.set_yticks(range(len(down)), down, fontsize=7)
-    axis.tick_params(length=0)
-    axis.set_xticks([i + 0.5 for i in range(len(across) - 1)], minor=True)
-    axis.set_yticks([i + 0.5 for i in range(len(down) - 1)], minor=True)
-    axis.grid(which="minor", color="white", linewidth=0.6)
-    axis.tick_params(which="minor", length=0)
+    names = [name for name in losses.names() if losses.describe(name).inputs == "embeddings"]
+    found = pair_weights.weightings({name: example(name) for name in names})
+    style.save_png(pair_weights.picture(LABELS, found), path)
 
 
 if __name__ == "__main__":

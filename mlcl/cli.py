@@ -119,15 +119,12 @@ def evaluate(study: StudyArgument) -> None:
 
 @app.command()
 def aggregate(study: StudyArgument, partial: bool = False, log: Log = None) -> None:
-    """Collect the records into metrics.csv, costs.csv and cells.csv."""
-    from mlcl import reporting
+    """Collect the records into metrics.csv, costs.csv and cells.csv, and write the losses' pair weights."""
     from mlcl.study.paths import StudyPaths
-    from mlcl.study.rescore import rescore_study
 
     with _logged(log):
         name = _planned_name(study)
-        rescore_study(name)
-        reporting.aggregate(name, partial=partial)
+        _collect(name, partial)
         _say(f"{name}: collected the records in {StudyPaths(name).metrics_csv}")
 
 
@@ -136,13 +133,11 @@ def tables(study: StudyArgument, partial: bool = False, log: Log = None) -> None
     """Write the tables; with --partial, from whatever records exist."""
     from mlcl import reporting
     from mlcl.study.paths import StudyPaths
-    from mlcl.study.rescore import rescore_study
 
     with _logged(log):
         name = _planned_name(study)
         if partial:
-            rescore_study(name)
-            reporting.aggregate(name, partial=True)
+            _collect(name, partial=True)
         reporting.write_tables(name)
         _say(f"{name}: tables in {StudyPaths(name).tables}/")
 
@@ -284,6 +279,17 @@ def _planned_name(study: str) -> str:
     planned = make_plan(Path(study))
     planned.write_outline()
     return planned.study.name
+
+
+def _collect(study: str, partial: bool) -> None:
+    """Brings all that reporting is made of up to date: metrics of stored scores, CSV files, pair weights."""
+    from mlcl import reporting
+    from mlcl.study.pair_weights import write_pair_weights
+    from mlcl.study.rescore import rescore_study
+
+    rescore_study(study)
+    reporting.aggregate(study, partial=partial)
+    write_pair_weights(study)
 
 
 def _say_finished(record: Record) -> None:

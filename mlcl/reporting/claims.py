@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mlcl.reporting.budgets import tuning_in_words
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.outline import NO_ENCODER, Outline
 from mlcl.reporting.paired import ClaimedDifferences, Term
@@ -162,14 +163,6 @@ def _variant_with(outline: Outline, settings: dict[str, Any]) -> str | None:
 def _in_words(settings: dict[str, Any]) -> str:
     return ", ".join(
         f"{key}.{name} = {value}" for key, part in settings.items() for name, value in part.items()
-    )
-
-
-def tuning_in_words(outline: Outline) -> str:
-    """What search for settings each loss had: a comparison is only as fair as that."""
-    return (
-        "Tuning: every loss ran once for each seed with the settings that the study file gives it; no loss had a "
-        "search over hyperparameters in this study. The settings stand in the report."
     )
 
 

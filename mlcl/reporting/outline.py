@@ -37,7 +37,10 @@ class LossOutline:
     equation: str
     summary: str
     inputs: str
+    protocol: str | None
+    """None where the study skips all its rows."""
     hyperparameters: dict[str, Any]
+    training: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,10 @@ class Outline:
     losses: dict[str, LossOutline]
     baselines: list[str]
     variants: dict[str, dict[str, Any]]
-    training: dict[str, Any]
+    training: dict[str, dict[str, Any]]
+    """protocol -> its settings"""
+    evaluation: str
+    """Of frozen features: `linear` or `knn`."""
     linear_evaluation: dict[str, Any]
     compute: dict[str, Any]
     cells: list[OutlineCell]
@@ -100,6 +106,14 @@ class Outline:
             found += [(dataset, encoder) for encoder in own or [NO_ENCODER]]
         return found
 
+    def training_of(self, loss: str, encoder: str) -> dict[str, Any]:
+        """How a loss is trained with an encoder: its protocol's settings, then what the two change of them."""
+        own = self.losses[loss]
+        settings = self.training.get(own.protocol or "", {})
+        of_encoder = self.encoders[encoder].training if encoder in self.encoders else {}
+        known = {key: value for key, value in of_encoder.items() if key in settings}
+        return settings | known | own.training
+
     def title_of(self, name: str) -> str:
         """The printed name of a loss or baseline: the one that studies and commands know it by."""
         return name.replace("_", " ") if name in self.baselines else name
@@ -120,6 +134,10 @@ def read_outline(study: str) -> Outline:
 
 
 def _outline(content: dict[str, Any]) -> Outline:
+    losses = {name: _loss(name, own) for name, own in content["losses"].items()}
+    training = content["training"]
+    if not all(isinstance(own, dict) for own in training.values()):  # the same for all protocols
+        training = {loss.protocol: training for loss in losses.values() if loss.protocol}
     return Outline(
         study=content["study"],
         file=content["file"],
@@ -136,19 +154,11 @@ def _outline(content: dict[str, Any]) -> Outline:
             name: EncoderOutline(name, e["modality"], e["settings"], e["training"])
             for name, e in content["encoders"].items()
         },
-        losses={
-            name: LossOutline(
-                name,
-                *(
-                    loss[key]
-                    for key in ("title", "paper", "equation", "summary", "inputs", "hyperparameters")
-                ),
-            )
-            for name, loss in content["losses"].items()
-        },
+        losses=losses,
         baselines=list(content["baselines"]),
         variants=dict(content["variants"]),
-        training=content["training"],
+        training=training,
+        evaluation=content.get("evaluation", "linear"),
         linear_evaluation=content["linear_evaluation"],
         compute=content["compute"],
         cells=[OutlineCell(CellId.parse(cell["id"]), cell["fingerprint"]) for cell in content["cells"]],
@@ -157,3 +167,8 @@ def _outline(content: dict[str, Any]) -> Outline:
             for row in content["skipped"]
         ],
     )
+
+
+def _loss(name: str, content: dict[str, Any]) -> LossOutline:
+    keys = ("title", "paper", "equation", "summary", "inputs", "protocol", "hyperparameters", "training")
+    return LossOutline(name, *(content[key] for key in keys))

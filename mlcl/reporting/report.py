@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ import jinja2
 
 from mlcl.errors import MlclError
 from mlcl.reporting.aggregation import find_records
-from mlcl.reporting.claims import judge_all, tuning_in_words
+from mlcl.reporting.budgets import selection_rule, tuning_in_words
+from mlcl.reporting.claims import judge_all
 from mlcl.reporting.figures import INDEX
+from mlcl.reporting.outline import Outline
 from mlcl.reporting.overview import overview
 from mlcl.reporting.results import Results, load_results
 from mlcl.reporting.tables import html, plain, study_tables
-from mlcl.reporting.tables.grid import dataset_table, selection_rule
+from mlcl.reporting.tables.grid import dataset_table
 from mlcl.study.files import write_text
 
 SECTIONS = (
@@ -70,13 +72,7 @@ def _content(results: Results) -> dict[str, Any]:
         "tuning": tuning_in_words(outline),
         "figures": _by_kind([figure for figure in figures if figure["dataset"] is None]),
         "datasets": list(_datasets(results, figures)),
-        "settings": {
-            "Training": outline.training,
-            "Linear evaluation": outline.linear_evaluation,
-            "Compute": outline.compute,
-            "Variants": {name: changes for name, changes in outline.variants.items() if changes},
-            "Encoders": {name: encoder.settings for name, encoder in outline.encoders.items()},
-        },
+        "settings": _settings(outline),
         "selection": selection_rule(outline),
         "provenance": _provenance(results),
         "problems": list(_problems(results)),
@@ -91,6 +87,37 @@ def _state(results: Results) -> str:
         f"{len(outline.losses)} losses and {len(outline.baselines)} baselines on {len(outline.datasets)} datasets "
         f"with {len(outline.seeds)} seeds: {states['ok']} of {counted} cells have a result."
     )
+
+
+def _settings(outline: Outline) -> dict[str, dict[str, Any]]:
+    """Heading -> setting -> value; protocols with the same settings stand under one heading."""
+    by_settings: dict[str, list[str]] = {}
+    for protocol, own in outline.training.items():
+        by_settings.setdefault(json.dumps(own, sort_keys=True), []).append(protocol)
+    own_training = {
+        name: one.training for name, one in (outline.encoders | outline.losses).items() if one.training
+    }
+    return {
+        **{f"Training: {', '.join(names)}": json.loads(own) for own, names in by_settings.items()},
+        "Training of single encoders and losses": {name: _flat(own) for name, own in own_training.items()},
+        "Linear evaluation": outline.linear_evaluation,
+        "Compute": outline.compute,
+        "Variants": {name: _flat(changes) for name, changes in outline.variants.items() if changes},
+        "Encoders": {name: _flat(encoder.settings) for name, encoder in outline.encoders.items()},
+    }
+
+
+def _flat(settings: Mapping[str, Any]) -> str:
+    """`width = 24, dropout = 0.1`; parts of parts by their dotted names."""
+    return ", ".join(f"{key} = {value}" for key, value in _items(settings)) or "as by default"
+
+
+def _items(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _items(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _csv_link(text: str) -> str:

@@ -80,6 +80,10 @@ class StudyPaths:
         return self.results / "cells.csv"
 
     @property
+    def pair_weights(self) -> Path:
+        return self.results / "pair_weights.json"
+
+    @property
     def report(self) -> Path:
         return self.results / "report.html"
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from mlcl.study.config import DatasetEntry, Study, load_study
 from mlcl.study.files import write_json
 from mlcl.study.fingerprint import core_sources, fingerprint, metrics_source, payload, reporting_source
 from mlcl.study.paths import StudyPaths, prepared
+from mlcl.training.settings import CellSettings
 
 DEFAULT_DATA_ROOT = Path("raw")
 DATA_ROOT_VARIABLE = "MLCL_DATA_ROOT"
@@ -200,17 +201,24 @@ class Plan:
             "reporting_source": reporting_source(),
         }
 
+    def _settings_of(self, loss: str) -> Iterator[CellSettings]:
+        return (planned.cell.settings for planned in self.cells if planned.cell.id.loss == loss)
+
     def _loss_outline(self, name: str) -> dict[str, Any]:
         entry = self.study.losses[name]
         info = losses.describe(entry.name, file=entry.file)
         own = losses.validate(entry.name, entry.hyperparameters, file=entry.file)
         return {
+            "loss": entry.name,
+            "file": str(entry.file) if entry.file else None,
             "title": info.title,
             "paper": info.paper,
             "equation": info.equation,
             "summary": info.summary,
             "inputs": info.inputs,
+            "protocol": next((s.protocol for s in self._settings_of(name)), None),
             "hyperparameters": own,
+            "training": entry.training,
         }
 
     def summary(self) -> str:

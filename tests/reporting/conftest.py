@@ -42,6 +42,14 @@ class Grid:
     variants: dict[str, Any] = field(default_factory=lambda: {"base": {}})
     metrics: list[str] = field(default_factory=lambda: ["micro_f1", "macro_f1", "map"])
     skipped: list[dict[str, str]] = field(default_factory=list)
+    training: dict[str, Any] = field(
+        default_factory=lambda: {
+            protocol: {"epochs": 3, "batch_size": 32, "learning_rate": 1e-3, "selection": "last"}
+            for protocol in ("contrastive_linear", "end_to_end")
+        }
+    )
+    training_of_encoders: dict[str, Any] = field(default_factory=dict)
+    training_of_losses: dict[str, Any] = field(default_factory=dict)
     fingerprints: dict[str, str | None] = field(default_factory=dict)
 
     def cells(self) -> list[CellId]:
@@ -78,7 +86,7 @@ class Grid:
                 "description": "Synthetic records.",
                 "seeds": self.seeds,
                 "table": {"metrics": self.metrics, "split": "test"},
-                "training": {"epochs": 3, "batch_size": 32, "learning_rate": 1e-3, "selection": "last"},
+                "training": self.training,
                 "linear_evaluation": {"learning_rates": [0.1], "heads": 3},
                 "compute": {"threads": 1, "device": "cpu"},
                 "datasets": {
@@ -86,7 +94,12 @@ class Grid:
                     for name, modality in self.datasets.items()
                 },
                 "encoders": {
-                    name: {"name": name, "modality": modality, "settings": {"width": 24}, "training": {}}
+                    name: {
+                        "name": name,
+                        "modality": modality,
+                        "settings": {"width": 24},
+                        "training": self.training_of_encoders.get(name, {}),
+                    }
                     for name, modality in self.encoders.items()
                 },
                 "losses": {
@@ -96,7 +109,11 @@ class Grid:
                         "equation": "L = 0",
                         "summary": f"What {name} does.",
                         "inputs": "logits" if name == "bce" else "embeddings",
+                        "loss": name,
+                        "file": None,
+                        "protocol": "end_to_end" if name == "bce" else "contrastive_linear",
                         "hyperparameters": {} if name == "bce" else {"temperature": 0.1},
+                        "training": self.training_of_losses.get(name, {}),
                     }
                     for name in self.losses
                 },

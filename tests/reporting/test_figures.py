@@ -8,11 +8,21 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mlcl.errors import RecordError
+from mlcl.errors import MlclError, RecordError
 from mlcl.reporting import aggregate, write_figures
-from mlcl.reporting.figures import comparison, costs, embeddings, frequency, ranks, sensitivity, style
+from mlcl.reporting.figures import (
+    comparison,
+    costs,
+    embeddings,
+    frequency,
+    pair_weights,
+    ranks,
+    sensitivity,
+    style,
+)
 from mlcl.reporting.figures.learning_curves import read_history
 from mlcl.reporting.results import load_results
+from mlcl.study.files import write_json
 from mlcl.study.paths import CellId
 from mlcl.study.rescore import rescore
 
@@ -138,3 +148,24 @@ def test_the_anchor_of_a_view_is_related_in_many_ways():
     sets = ["1000", "0001", "1100", "1110", "1100", "0110", "0100"]
     labels = np.array([[int(digit) for digit in row] for row in sets])
     assert embeddings.choose_anchor(labels) in (2, 4)
+
+
+def test_pair_weights_are_drawn_from_their_file_and_equal_ones_once(grid):
+    grid.plan().make_all()
+    aggregate("tiny")
+    results = load_results("tiny")
+    assert list(pair_weights.draw(results)) == []
+    own = {
+        "anchors": ["batch"],
+        "references": ["batch", "prototypes"],
+        "weights": [[0, 0.75, 0.25], [1, 0, 0]],
+    }
+    content = {"labels": [[1], [1]], "losses": {"jaccard": own, "reg": own, "gone": own}}
+    write_json(grid.paths.pair_weights, content)
+    (figure,) = pair_weights.draw(results)
+    assert "With the same weights: jaccard and reg." in figure.caption
+    assert "Of an anchor with labels 1, to 1: jaccard and reg 0.75." in figure.alt
+    assert len(figure.canvas.axes) == 2  # one matrix, and the scale
+    grid.paths.pair_weights.write_text("{}")
+    with pytest.raises(MlclError, match="holds no pair weights; aggregate"):
+        list(pair_weights.draw(results))

@@ -17,6 +17,7 @@ rule aggregate:
         str(PATHS.metrics_csv),
         str(PATHS.costs_csv),
         str(PATHS.cells_csv),
+        update(str(PATHS.pair_weights)),
     log:
         str(PATHS.logs / "aggregate.log"),
     conda:

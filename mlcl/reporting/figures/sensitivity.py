@@ -59,8 +59,7 @@ def _base_value(outline: Outline, knob: Knob, dataset: str, encoder: str, loss: 
     places: dict[str, dict[str, Any]] = {
         "dataset": {"fraction": outline.datasets[dataset].fraction},
         "loss": outline.losses[loss].hyperparameters,
-        "training": outline.training
-        | (outline.encoders[encoder].training if encoder in outline.encoders else {}),
+        "training": outline.training_of(loss, encoder),
         "encoder": outline.encoders[encoder].settings if encoder in outline.encoders else {},
         "linear_evaluation": outline.linear_evaluation,
     }

@@ -112,15 +112,19 @@ def new_canvas(width: float, height: float) -> Canvas:
 
 def save(canvas: Canvas, stem: Path) -> None:
     """`stem`.pdf and `stem`.png: the same picture gives the same bytes, since no time of day is kept."""
+    save_png(canvas, stem.with_name(f"{stem.name}.png"))
     with mpl.rc_context(PARAMETERS):
-        with written_aside(stem.with_name(f"{stem.name}.png")) as aside:
-            canvas.savefig(aside, dpi=PNG_DPI, metadata={"Software": None})
         # The layout is worked out once for both files: it takes as long as drawing.
         canvas.set_layout_engine("none")
         with written_aside(stem.with_name(f"{stem.name}.pdf")) as aside:
             canvas.savefig(
                 aside, metadata={"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}
             )
+
+
+def save_png(canvas: Canvas, file: Path) -> None:
+    with mpl.rc_context(PARAMETERS), written_aside(file) as aside:
+        canvas.savefig(aside, dpi=PNG_DPI, metadata={"Software": None})
 
 
 def in_use() -> AbstractContextManager[None]:

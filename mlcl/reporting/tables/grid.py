@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mlcl.reporting.budgets import selection_rule
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.outline import NO_ENCODER, Outline
 from mlcl.reporting.results import Results, RowKey
@@ -148,14 +149,3 @@ def _caption(results: Results, name: str, has_baselines: bool) -> str:
             selection_rule(outline),
         ]
     )
-
-
-def selection_rule(outline: Outline) -> str:
-    """How the model was chosen and how decisions are made, in words."""
-    weights = {"last": "the weights of the last epoch are evaluated"}.get(
-        outline.training["selection"], f"weights chosen by '{outline.training['selection']}'"
-    )
-    heads = ""
-    if any(loss.inputs == "embeddings" for loss in outline.losses.values()):
-        heads = "; linear heads on frozen features are chosen on validation"
-    return f"Model selection: {weights}{heads}. Decisions at threshold 0.5."

@@ -1,0 +1,104 @@
+"""What each loss was given, in words: how its weights were chosen, whether it was tuned, whether budgets are equal.
+
+A comparison is only as fair as that, so tables, claims and report say it; all of it follows from the outline.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.outline import NO_ENCODER, Outline
+
+MOST_NAMED = 6
+"""Differences of settings; how many more there are is counted."""
+
+
+def selection_rule(outline: Outline) -> str:
+    """How the evaluated weights were chosen and how decisions are made."""
+    by_rule: dict[str, list[str]] = {}
+    for loss, encoder in _pairs(outline):
+        rule = outline.training_of(loss, encoder).get("selection", "last")
+        by_rule.setdefault(_rule_in_words(rule), []).append(loss)
+    if len(by_rule) == 1:
+        rules = next(iter(by_rule))
+    else:
+        rules = "; ".join(f"{rule} ({', '.join(dict.fromkeys(own))})" for rule, own in by_rule.items())
+    heads = "; linear heads on frozen features are chosen on validation" if _with_heads(outline) else ""
+    return f"Model selection: {rules}{heads}. Decisions at threshold 0.5."
+
+
+def tuning_in_words(outline: Outline) -> str:
+    """What search for settings each loss had, and whether all were trained with the same settings."""
+    told = [
+        "Tuning: no loss had a search over hyperparameters in this study; each ran once for each seed with the "
+        "settings that the study file gives it."
+    ]
+    if heads := _with_heads(outline):
+        tried = prod(
+            len(outline.linear_evaluation.get(key, [None])) for key in ("learning_rates", "weight_decays")
+        )
+        others = [loss for loss in outline.losses if loss not in heads]
+        told.append(
+            f"For losses on embeddings, linear evaluation chooses among {tried} settings of its heads on validation"
+            + ("; the others have no such choice." if others else ".")
+        )
+    return " ".join([*told, _budgets(outline)])
+
+
+def _budgets(outline: Outline) -> str:
+    differences = list(_differences(outline))
+    if not differences:
+        return "Budgets are equal: with the same encoder, all losses have the same training settings."
+    more = f"; and {len(differences) - MOST_NAMED} more" if len(differences) > MOST_NAMED else ""
+    return f"Budgets are not equal: {'; '.join(differences[:MOST_NAMED])}{more}."
+
+
+def _differences(outline: Outline) -> Iterator[str]:
+    """Settings in which losses differ that all of them have: those of some protocols alone are no matter of budget."""
+    several = len({encoder for _, encoder in _pairs(outline)}) > 1
+    for encoder in dict.fromkeys(encoder for _, encoder in _pairs(outline)):
+        settings = {loss: outline.training_of(loss, encoder) for loss in outline.losses}
+        shared = [
+            key for key in next(iter(settings.values())) if all(key in own for own in settings.values())
+        ]
+        where = f" with {encoder}" if several else ""
+        for key in shared:
+            usual = Counter(str(own[key]) for own in settings.values()).most_common(1)[0][0]
+            others: dict[str, list[str]] = {}
+            for loss, own in settings.items():
+                if str(own[key]) != usual:
+                    others.setdefault(str(own[key]), []).append(loss)
+            for value, losses in others.items():
+                yield f"{_in_words(key)} {value} for {', '.join(losses)}{where}, {usual} for the others"
+
+
+def _pairs(outline: Outline) -> list[tuple[str, str]]:
+    """Each loss with each encoder of the grid."""
+    encoders = dict.fromkeys(encoder for _, encoder in outline.columns() if encoder != NO_ENCODER)
+    return [(loss, encoder) for loss in outline.losses for encoder in encoders or [NO_ENCODER]]
+
+
+def _with_heads(outline: Outline) -> list[str]:
+    if outline.evaluation != "linear":
+        return []
+    return [name for name, loss in outline.losses.items() if loss.inputs == "embeddings"]
+
+
+def _rule_in_words(rule: Any) -> str:
+    """`last`, `best_val_loss` or `best_val_<metric>`."""
+    if rule == "last":
+        return "the weights of the last epoch are evaluated"
+    if rule == "best_val_loss":
+        return "the weights of the epoch with the lowest validation loss are evaluated"
+    if str(rule).startswith("best_val_"):
+        metric = metric_info(str(rule).removeprefix("best_val_"))
+        return f"the weights of the epoch with the best validation {metric.title} are evaluated"
+    return f"weights chosen by '{rule}'"
+
+
+def _in_words(key: str) -> str:
+    return key.replace("_", " ")

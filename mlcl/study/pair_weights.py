@@ -1,0 +1,84 @@
+"""How the pairwise losses of a study weigh pairs: the matrix W of each, on one small batch of label sets.
+
+A weighting follows from labels and hyperparameters alone, so nothing has to be trained for it. It does need torch,
+which reporting never imports: this floor writes `results/<study>/pair_weights.json` when records are collected, and
+reporting draws it. Only losses whose settings or source changed are computed again, and only then torch is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mlcl import losses
+from mlcl.study.files import canonical_json, write_json
+from mlcl.study.fingerprint import digest, source_digest
+from mlcl.study.paths import StudyPaths
+
+LABEL_SETS = ("11..", "11..", "1...", "111.", ".11.", "..11", "....")
+"""To the first row the others are: equal, a subset, a superset, overlapping, disjoint; the last has no labels."""
+LABELS = [[int(mark == "1") for mark in row] for row in LABEL_SETS]
+log = logging.getLogger(__name__)
+
+
+def write_pair_weights(study: str) -> None:
+    """Brings the file of a planned study up to date. Where torch is not installed, what is missing stays missing."""
+    paths = StudyPaths(study)
+    outline = json.loads(paths.outline.read_text(encoding="utf-8"))
+    wanted = {name: made_of for name, own in outline["losses"].items() if (made_of := _made_of(own))}
+    before = _read(paths.pair_weights)
+    found = {name: own for name, own in before.items() if wanted.get(name) == own["made_of"]}
+    missing = [name for name in wanted if name not in found]
+    if missing and find_spec("torch") is None:
+        log.warning("%s: torch is not installed, so there are no weights of %s", study, ", ".join(missing))
+    else:
+        for name in missing:
+            own = outline["losses"][name]
+            if weights := example(own["loss"], own["file"], own["hyperparameters"]):
+                found[name] = {"made_of": wanted[name], **weights}
+    ordered = {name: found[name] for name in wanted if name in found}
+    if list(ordered.items()) != list(before.items()):
+        write_json(paths.pair_weights, {"labels": LABELS, "losses": ordered})
+
+
+def example(
+    name: str, file: str | None = None, hyperparameters: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A loss's weights of the batch: who its `anchors` (rows) and `references` (columns) are, and `weights`.
+
+    Empty for a loss from a file of its own that has no `pair_weights`."""
+    import torch
+
+    info = losses.describe(name, file=file)
+    loss: Any = losses.create(name, len(LABELS[0]), 1, file=file, **(hyperparameters or {}))
+    if not hasattr(loss, "pair_weights"):
+        return {}
+    return {
+        "anchors": list(info.anchors),
+        "references": list(info.references),
+        "weights": loss.pair_weights(torch.tensor(LABELS)).tolist(),
+    }
+
+
+def _made_of(loss: Mapping[str, Any]) -> str | None:
+    """The digest of all that the weights follow from; None for a loss that weighs no pairs of embeddings."""
+    if loss["inputs"] != "embeddings":
+        return None
+    own, others = losses.source_files(loss["loss"], file=loss["file"], settings=loss["hyperparameters"])
+    sources = [source_digest(file) for file in (own, *others)]
+    return digest(
+        canonical_json({"labels": LABELS, "settings": loss["hyperparameters"], "sources": sources})
+    )[:16]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """loss -> what was written of it; empty where there is no such file, or a broken one."""
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["losses"]
+        return {name: own for name, own in content.items() if "made_of" in own}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
