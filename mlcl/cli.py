@@ -7,6 +7,7 @@ before numpy and torch are loaded.
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -249,6 +250,10 @@ def main() -> NoReturn:
         app()
     except (MlclError, DataError, LossError) as error:
         _fail(str(error), code=2)
+    except Exception as error:
+        if type(error).__name__ != "Interrupted":  # not imported: its module needs torch
+            raise
+        _fail(str(error), code=128 + signal.SIGTERM)
     sys.exit(0)
 
 

@@ -8,13 +8,16 @@ All randomness comes from one generator on the CPU, so a seeded run repeats.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from data_prep import DataError
+from data_prep.errors import closest
 from mlcl.data.randaugment import Operation, operations
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -166,3 +169,32 @@ NAMED: dict[str, Transform] = {
     "crop_flip": Compose((RandomResizedCrop(), Flip())),
 }
 """What a study may name: the first three are the comprehensive study's, `cutout_randaugment` is KMCL's."""
+
+TRANSFORMS: dict[str, Callable[..., Transform]] = {
+    "cutout": Cutout,
+    "flip": Flip,
+    "rand_augment": RandAugment,
+    "random_resized_crop": RandomResizedCrop,
+}
+"""What an augmentation that is written out in a study may consist of."""
+
+
+def build(spec: str | Sequence[Mapping[str, Mapping[str, Any]]]) -> Transform:
+    """The transform of a name in `NAMED`, or of a list such as `[{"cutout": {"share": 0.5}}, {"flip": {}}]`.
+
+    Raises DataError for names and settings that there are not.
+    """
+    if isinstance(spec, str):
+        if spec not in NAMED:
+            raise DataError(f"augmentation: unknown name {spec!r}: {closest(spec, NAMED)}")
+        return NAMED[spec]
+    return Compose(tuple(_transform(name, settings) for part in spec for name, settings in part.items()))
+
+
+def _transform(name: str, settings: Mapping[str, Any]) -> Transform:
+    if name not in TRANSFORMS:
+        raise DataError(f"augmentation: unknown transform {name!r}: {closest(name, TRANSFORMS)}")
+    try:
+        return TRANSFORMS[name](**settings)
+    except TypeError as error:
+        raise DataError(f"augmentation: {name}: {error}") from None

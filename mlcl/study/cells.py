@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -12,6 +13,7 @@ from mlcl import encoders, losses
 from mlcl.errors import ConfigError
 from mlcl.study.config import Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry, closest
 from mlcl.study.paths import CellId
+from mlcl.training import protocols
 from mlcl.training.settings import (
     CellSettings,
     DatasetPart,
@@ -20,15 +22,9 @@ from mlcl.training.settings import (
     LossPart,
     Protocol,
     SubsetSettings,
-    TrainingSettings,
 )
 
 SomeSettings = TypeVar("SomeSettings", bound=BaseModel)
-PROTOCOL_OF_INPUTS: Mapping[str, Protocol] = {
-    "embeddings": "contrastive_linear",
-    "logits": "end_to_end",
-    "both": "joint",
-}
 
 
 @dataclass(frozen=True)
@@ -65,6 +61,7 @@ def expand(study: Study, datasets: Mapping[str, DatasetFacts]) -> tuple[list[Cel
     Raises ConfigError where a name is unknown, a setting wrong, or a listed pair does not fit.
     """
     _check_encoders(study, datasets)
+    _check_training(study)
     grid = _Grid(study, datasets)
     rows = list(grid.rows())
     cells = [row.for_seed(seed) for row in rows if isinstance(row, _Row) for seed in study.seeds]
@@ -117,8 +114,9 @@ class _Grid:
         if encoder is not None:
             settings |= {
                 "encoder": _encoder_part(self.study, encoder, {}),
-                "linear_evaluation": self.study.linear_evaluation,
+                **self._evaluation({}, f"{self.study.file}: linear_evaluation"),
                 "keep_embeddings": self.study.keep_embeddings,
+                "keep_model": self.study.keep_models,
             }
         return _Row(dataset, encoder or "none", baseline, "base", settings)
 
@@ -134,27 +132,34 @@ class _Grid:
             return Skip(**coordinates, reason=f"{loss} is not made for the modality '{modality}'")
         if foreign := sorted(set(changes.loss) - set(info.hyperparameters)):
             return Skip(**coordinates, reason=f"{loss} has no {', '.join(foreign)}")
-        protocol = PROTOCOL_OF_INPUTS.get(info.inputs)
-        if protocol is None:
-            raise ConfigError(
-                f"{study.file}: losses.{loss}: no protocol trains a loss of '{info.inputs}' yet"
-            )
-        encoder_entry = study.encoders[encoder]
-        training = study.training.model_dump() | encoder_entry.training | entry.training | changes.training
-        evaluation = study.linear_evaluation.model_dump() | changes.linear_evaluation
+        name = _protocol_of(study, loss)
+        protocol = protocols.load(name)
+        training = (
+            _known(study.training, protocol)
+            | _known(study.encoders[encoder].training, protocol)
+            | entry.training
+            | changes.training
+        )
         settings = {
-            "protocol": protocol,
+            "protocol": name,
             "dataset": self._dataset_part(dataset, changes.dataset),
             "encoder": _encoder_part(study, encoder, changes.encoder),
             "loss": _loss_part(study, loss, entry, changes.loss),
-            "training": _checked(TrainingSettings, training, f"{where}.training"),
-            "linear_evaluation": _checked(LinearEvaluationSettings, evaluation, f"{where}.linear_evaluation")
-            if protocol == "contrastive_linear"
-            else None,
+            "training": _checked(protocol.Settings, training, f"{where}.training").model_dump(mode="json"),
             "compute": study.compute,
             "keep_embeddings": study.keep_embeddings,
+            "keep_model": study.keep_models,
         }
+        if protocol.READS_FEATURES:
+            settings |= self._evaluation(changes.linear_evaluation, f"{where}.linear_evaluation")
         return _Row(**coordinates, settings=settings)
+
+    def _evaluation(self, changes: dict[str, Any], where: str) -> dict[str, Any]:
+        """How frozen features are evaluated."""
+        if self.study.evaluation == "knn":
+            return {"knn_evaluation": self.study.knn_evaluation}
+        evaluation = self.study.linear_evaluation.model_dump() | changes
+        return {"linear_evaluation": _checked(LinearEvaluationSettings, evaluation, where)}
 
     def _dataset_part(self, dataset: str, changes: dict[str, Any]) -> DatasetPart:
         entry = self.study.datasets[dataset]
@@ -179,7 +184,6 @@ def _check_encoders(study: Study, datasets: Mapping[str, DatasetFacts]) -> None:
             raise ConfigError(
                 f"{where}: '{entry.name}' encodes the modality '{own}'; list it under encoders.{own}"
             )
-        _checked(TrainingSettings, study.training.model_dump() | entry.training, f"{where}.training")
     served = {entry.modality for entry in study.encoders.values()}
     for name, facts in datasets.items():
         if facts.modality not in served:
@@ -187,6 +191,47 @@ def _check_encoders(study: Study, datasets: Mapping[str, DatasetFacts]) -> None:
                 f"{study.file}: datasets.{name}: has the modality '{facts.modality}', "
                 f"and no encoder is listed under encoders.{facts.modality}"
             )
+
+
+def _check_training(study: Study) -> None:
+    """Each key of training settings must mean something to a protocol of the study, and have a value it takes.
+
+    A study may mix protocols, so a key that only one of them knows is none of the others' business.
+    """
+    used = [protocols.load(_protocol_of(study, loss)) for loss in study.losses]
+    given = {"training": study.training} | {
+        f"encoders.{entry.modality}.{name}.training": entry.training for name, entry in study.encoders.items()
+    }
+    for where, settings in given.items():
+        for protocol in used:
+            _checked(protocol.Settings, _known(settings, protocol), f"{study.file}: {where}")
+        known = {key for protocol in used for key in protocol.Settings.model_fields}
+        if used and (unknown := sorted(settings.keys() - known)):
+            raise ConfigError(f"{study.file}: {where}.{unknown[0]}: unknown key{closest(unknown[0], known)}")
+
+
+def _known(settings: Mapping[str, Any], protocol: ModuleType) -> dict[str, Any]:
+    """The settings that the protocol knows."""
+    return {key: value for key, value in settings.items() if key in protocol.Settings.model_fields}
+
+
+def _protocol_of(study: Study, loss: str) -> Protocol:
+    """The protocol that trains a loss of the study. Raises ConfigError for one that is not made for it."""
+    entry = study.losses[loss]
+    inputs = _described(study, loss, entry).inputs
+    name = entry.protocol or study.protocols.get(inputs) or protocols.DEFAULT[inputs]  # type: ignore[call-overload]
+    trains = protocols.load(name).TRAINS
+    if inputs not in trains:
+        where = f"losses.{loss}.protocol" if entry.protocol else f"protocols.{inputs}"
+        raise ConfigError(
+            f"{study.file}: {where}: {name} trains losses of {' and '.join(trains) or 'no kind'}, and {loss} is "
+            f"called with {inputs}; the protocols for these: {', '.join(_protocols_for(inputs))}"
+        )
+    return name
+
+
+def _protocols_for(inputs: str) -> list[str]:
+    return [name for name in protocols.names() if inputs in protocols.load(name).TRAINS]
 
 
 def _described(study: Study, loss: str, entry: LossEntry) -> losses.LossInfo:

@@ -19,14 +19,16 @@ from mlcl.study.paths import RESERVED_NAMES, is_valid_name
 from mlcl.training.settings import (
     ComputeSettings,
     Fraction,
+    KnnEvaluationSettings,
     LinearEvaluationSettings,
+    Protocol,
     Settings,
-    TrainingSettings,
 )
 
 BASELINES = ("label_prior", "random", "random_encoder")
 Baseline = Literal["label_prior", "random", "random_encoder"]
 Modality = Literal["image", "text", "vector"]
+Inputs = Literal["embeddings", "logits", "both", "features"]
 Json = dict[str, Any]
 
 
@@ -54,6 +56,7 @@ class LossEntry(Settings):
 
     name: str
     file: Path | None = None
+    protocol: Protocol | None = None
     hyperparameters: Json = {}
     training: Json = {}
 
@@ -88,11 +91,16 @@ class Study(Settings):
     losses: dict[str, LossEntry] = {}
     baselines: list[Baseline] = []
     variants: dict[str, VariantEntry] = {}
-    training: TrainingSettings = TrainingSettings()
+    protocols: dict[Inputs, Protocol] = {}
+    """What a loss is called with -> the protocol that trains it, where that is not the usual one."""
+    training: Json = {}
+    evaluation: Literal["linear", "knn"] = "linear"
     linear_evaluation: LinearEvaluationSettings = LinearEvaluationSettings()
+    knn_evaluation: KnnEvaluationSettings = KnnEvaluationSettings()
     compute: ComputeSettings = ComputeSettings()
     table: TableSettings = TableSettings()
     keep_embeddings: bool = False
+    keep_models: bool = False
     data_root: Path | None = None
 
     @field_validator("seeds", "baselines")
@@ -223,7 +231,7 @@ def _dataset_entry(name: str, entry: Json) -> Json:
 
 
 def _loss_entry(name: str, entry: Json, study_file: Path) -> Json:
-    own: Json = {key: entry.pop(key) for key in ("name", "file", "training") if key in entry}
+    own: Json = {key: entry.pop(key) for key in ("name", "file", "protocol", "training") if key in entry}
     if isinstance(own.get("file"), str):
         own["file"] = _resolve(Path(own["file"]), study_file)
         own.setdefault("name", own["file"].stem)
@@ -281,8 +289,8 @@ def _explain(error: ValidationError, content: Mapping[str, Any]) -> list[str]:
 
 def _known_keys(location: list[str]) -> list[str]:
     models: dict[str, type[Settings]] = {
-        "training": TrainingSettings,
         "linear_evaluation": LinearEvaluationSettings,
+        "knn_evaluation": KnnEvaluationSettings,
         "compute": ComputeSettings,
         "table": TableSettings,
         "variants": VariantEntry,

@@ -11,7 +11,7 @@ from typing import Any
 
 import mlcl
 from data_prep import syntax
-from mlcl import losses
+from mlcl import encoders, losses
 from mlcl.study.cells import Cell
 from mlcl.study.files import canonical_json
 from mlcl.training.settings import LossPart
@@ -25,6 +25,7 @@ CORE = (
     "data/[!c]*.py",  # not the cards
     "training/**/*.py",
     "evaluation/__init__.py",
+    "evaluation/knn.py",
     "evaluation/linear.py",
 )
 """Modules whose change makes every cell stale. Planning, records, reporting and the command line have no part in a
@@ -62,6 +63,9 @@ def payload(cell: Cell, dataset_fingerprint: str) -> dict[str, Any]:
     return {
         "settings": settings.model_dump(mode="json", exclude={"loss": {"file"}}),
         "dataset_fingerprint": dataset_fingerprint,
+        "weights": encoders.weights_digest(settings.encoder.name, settings.encoder.settings)
+        if settings.encoder
+        else None,
         "loss_source": _loss_source(settings.loss) if settings.loss else None,
         "core_sources": dict(core_sources()),
     }

@@ -70,26 +70,28 @@ def make_cell(request_file: Path, log: TextIO) -> Record:
         if found and found.fingerprint == request["fingerprint"] and found.attempt >= request["attempt"]:
             return found
         with Running(request_file.parent):
-            return _Maker(request, paths.cell(cell), log).make()
+            return _Maker(request, paths.cell(cell), request_file.parent, log).make()
 
 
 @dataclass(frozen=True)
 class _Maker:
     request: Mapping[str, Any]
     folder: Path
+    bookkeeping: Path
     log: TextIO
 
     def make(self) -> Record:
         settings = CellSettings.model_validate(self.request["settings"])
         limit_threads(settings.compute.threads)
+        checkpoints = self._checkpoints()
         self._clear()
         begun, begun_cpu = time.perf_counter(), time.process_time()
         dataset = self._open_dataset()
         self._put_card(dataset)
-        status, reason, outcome = self._attempt(settings, dataset)
+        status, reason, outcome = self._attempt(settings, dataset, checkpoints)
         metrics: records.Metrics = {}
         if outcome is not None:
-            metrics = self._write_outcome(dataset, outcome, settings.keep_embeddings)
+            metrics = self._write_outcome(dataset, outcome, settings)
         result = {
             "study": self.request["study"],
             "id": self.request["cell"],
@@ -103,7 +105,7 @@ class _Maker:
             },
             "status": status,
             "reason": reason,
-            "selection": settings.training.selection if settings.training else None,
+            "selection": settings.training["selection"] if settings.training else None,
             "metrics": metrics,
             "metrics_source": metrics_source(),
         }
@@ -111,7 +113,16 @@ class _Maker:
         run = _run_block(settings, outcome, seconds, time.process_time() - begun_cpu)
         record = Record(result, {"attempt": self.request["attempt"], **run})
         records.write(self.folder / "metrics.json", record)
+        shutil.rmtree(checkpoints, ignore_errors=True)
         return record
+
+    def _checkpoints(self) -> Path:
+        """The folder for the state of unfinished training, one for each fingerprint; those of others go."""
+        mine = self.bookkeeping / f"checkpoints-{self.request['fingerprint'][:12]}-{self.request['attempt']}"
+        for folder in self.bookkeeping.glob("checkpoints-*"):
+            if folder != mine:
+                shutil.rmtree(folder)
+        return mine
 
     def _put_card(self, dataset: PreparedDataset) -> None:
         """A copy of the dataset's card beside the records, so that these can be reported on without the data."""
@@ -134,19 +145,22 @@ class _Maker:
         return dataset
 
     def _attempt(
-        self, settings: CellSettings, dataset: PreparedDataset
+        self, settings: CellSettings, dataset: PreparedDataset, checkpoints: Path
     ) -> tuple[Status, str | None, Outcome | None]:
         """Trains and evaluates; whatever fails becomes a status and a reason."""
         import numpy as np
         import torch
 
+        from mlcl.training.checkpoint import Interrupted
         from mlcl.training.loop import Diverged
         from mlcl.training.run import train
 
         try:
-            outcome = train(settings, dataset, self._report)
+            outcome = train(settings, dataset, self._report, checkpoints)
             if not all(np.isfinite(scores).all() for scores in outcome.scores.values()):
                 raise Diverged("the scores are not finite")
+        except Interrupted:
+            raise  # no result: the cell goes on when it is asked for again
         except Diverged as error:
             return "diverged", str(error), None
         except (MemoryError, torch.OutOfMemoryError) as error:
@@ -161,14 +175,16 @@ class _Maker:
         return "ok", None, outcome
 
     def _report(self, line: EpochReport) -> None:
+        validated = f"  val loss {line.val_loss:.4f}" if line.val_loss is not None else ""
         print(
-            f"epoch {line.epoch:3d}  step {line.step:6d}  loss {line.loss:.4f}  {line.seconds:.1f} s",
+            f"epoch {line.epoch:3d}  step {line.step:6d}  loss {line.loss:.4f}{validated}  {line.seconds:.1f} s  "
+            f"{line.examples_per_second:.0f} examples/s  {line.seconds_left:.0f} s left",
             file=self.log,
             flush=True,
         )
 
     def _write_outcome(
-        self, dataset: PreparedDataset, outcome: Outcome, keep_embeddings: bool
+        self, dataset: PreparedDataset, outcome: Outcome, settings: CellSettings
     ) -> records.Metrics:
         import numpy as np
 
@@ -182,15 +198,16 @@ class _Maker:
             }
         with written_aside(self.folder / records.SCORES) as aside, aside.open("wb") as file:
             np.savez_compressed(file, **stored)
-        if keep_embeddings and outcome.features:
+        if settings.keep_embeddings and outcome.features:
             features = {split: values.astype(np.float16) for split, values in outcome.features.items()}
             with written_aside(self.folder / records.EMBEDDINGS) as aside, aside.open("wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **features)
-        if outcome.curve:
+        curve = outcome.fitted.curve if outcome.fitted else []
+        if curve:
             with written_aside(self.folder / records.HISTORY) as aside, aside.open("w", newline="") as file:
                 writer = csv.writer(file)
-                writer.writerow(field.name for field in fields(outcome.curve[0]))
-                writer.writerows(astuple(line) for line in outcome.curve)
+                writer.writerow(field.name for field in fields(curve[0]))
+                writer.writerows(astuple(line) for line in curve)
         return metrics_of(self.folder)
 
 
@@ -220,16 +237,15 @@ def _run_block(
         "commit": _commit(),
         **_device(settings),
     }
-    if outcome is not None and outcome.curve and settings.training is not None:
-        last = outcome.curve[-1]
-        block["examples_per_second"] = round(last.step * settings.training.batch_size / last.seconds, 1)
+    if outcome is not None:
+        block |= outcome.speed
     return block
 
 
 def _device(settings: CellSettings) -> dict[str, Any]:
     import torch
 
-    from mlcl.training.run import select_device
+    from mlcl.training.processes import select_device
 
     device = select_device(settings.compute)
     if device.type != "cuda":

@@ -27,6 +27,7 @@ from mlcl.study.config import DatasetEntry, Study, load_study
 from mlcl.study.files import write_json
 from mlcl.study.fingerprint import core_sources, fingerprint, metrics_source, payload, reporting_source
 from mlcl.study.paths import StudyPaths, prepared
+from mlcl.training import protocols
 from mlcl.training.settings import CellSettings
 
 DEFAULT_DATA_ROOT = Path("raw")
@@ -174,7 +175,8 @@ class Plan:
             "description": study.description,
             "seeds": study.seeds,
             "table": study.table.model_dump(),
-            "training": study.training.model_dump(),
+            "training": self._training_by_protocol(),
+            "evaluation": study.evaluation,
             "linear_evaluation": study.linear_evaluation.model_dump(),
             "compute": study.compute.model_dump(),
             "datasets": {
@@ -199,6 +201,24 @@ class Plan:
             "skipped": [vars(skip) for skip in self.skips],
             "metrics_source": metrics_source(),
             "reporting_source": reporting_source(),
+        }
+
+    def _training_by_protocol(self) -> dict[str, dict[str, Any]]:
+        """protocol -> the training settings of the study as it applies them, but for those of an encoder or loss."""
+        used = dict.fromkeys(
+            planned.cell.settings.protocol
+            for planned in self.cells
+            if planned.cell.settings.training is not None
+        )
+        return {
+            name: settings_class.model_validate(
+                {
+                    key: value
+                    for key, value in self.study.training.items()
+                    if key in settings_class.model_fields
+                }
+            ).model_dump(mode="json")
+            for name, settings_class in ((name, protocols.load(name).Settings) for name in used)
         }
 
     def _settings_of(self, loss: str) -> Iterator[CellSettings]:
@@ -291,6 +311,8 @@ def _differences(made_of: Mapping[str, Any], planned: Mapping[str, Any]) -> list
     told = []
     if made_of.get("dataset_fingerprint") != planned["dataset_fingerprint"]:
         told.append("the dataset changed")
+    if made_of.get("weights") != planned["weights"]:
+        told.append("the encoder's weights changed")
     if made_of.get("loss_source") != planned["loss_source"]:
         told.append("the loss's source changed")
     changed = sorted(_changed_keys(made_of.get("core_sources", {}), planned["core_sources"]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,94 +14,154 @@ from mlcl.data import PreparedDataset, Split
 from mlcl.encoders import InputShape
 from mlcl.encoders.base import Batch, TokenBatch
 
+Tensors = tuple[torch.Tensor, ...]
+Augment = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
-class Inputs(Protocol):
-    """The inputs of a split."""
 
+class Inputs(ABC):
+    """The inputs of a split: gathered on the host, moved, augmented, and brought into the encoder's form."""
+
+    lengths: np.ndarray | None = None
+    """(N,) tokens of each text."""
+
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
+    def gather(self, rows: np.ndarray) -> Tensors:
+        """What is stored of these rows, on the host."""
+
+    @abstractmethod
+    def form(self, tensors: Tensors) -> Batch:
+        """The batch that the encoder takes."""
+
     def take(self, rows: np.ndarray, device: torch.device) -> Batch:
-        """The batch of these rows."""
-        ...
+        """The batch of these rows, not augmented."""
+        return self.form(moved(self.gather(rows), device))
 
 
-class Images:
+class Images(Inputs):
     """uint8 (N, H, W, C), memory-mapped -> float (B, C, H, W) in [0, 1]."""
 
-    def __init__(self, split: Split) -> None:
-        self._images = split.images
+    def __init__(self, images: np.ndarray, channels_last: bool = False) -> None:
+        self._images = images
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def take(self, rows: np.ndarray, device: torch.device) -> torch.Tensor:
-        images = torch.from_numpy(self._images[rows]).to(device)
-        return images.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+    def gather(self, rows: np.ndarray) -> Tensors:
+        return (torch.from_numpy(self._images[rows]),)
+
+    def form(self, tensors: Tensors) -> torch.Tensor:
+        images = tensors[0].permute(0, 3, 1, 2)
+        return images.to(torch.float32, memory_format=self._format).div_(255)
 
 
-class Vectors:
+class Vectors(Inputs):
     """float32 (N, F), memory-mapped."""
 
-    def __init__(self, split: Split) -> None:
-        self._vectors = split.vectors
+    def __init__(self, vectors: np.ndarray) -> None:
+        self._vectors = vectors
 
     def __len__(self) -> int:
         return len(self._vectors)
 
-    def take(self, rows: np.ndarray, device: torch.device) -> torch.Tensor:
-        return torch.from_numpy(self._vectors[rows]).to(device)
+    def gather(self, rows: np.ndarray) -> Tensors:
+        return (torch.from_numpy(self._vectors[rows]),)
+
+    def form(self, tensors: Tensors) -> torch.Tensor:
+        return tensors[0]
 
 
-class Texts:
-    """Token ids of all texts, cut at `max_length`; a text without tokens is one padding token."""
+class Texts(Inputs):
+    """Token ids of all texts, cut at `max_length`, or into up to `max_chunks` pieces of it."""
 
-    def __init__(self, split: Split, tokeniser: dict[str, Any], max_length: int) -> None:
-        self._tokens, self._max_length = split.tokens(tokeniser), max_length
+    def __init__(self, split: Split, tokeniser: dict[str, Any], max_length: int, max_chunks: int) -> None:
+        self._tokens = split.tokens(tokeniser)
+        self._max_length, self._max_chunks = max_length, max_chunks
 
     def __len__(self) -> int:
         return len(self._tokens)
 
-    def take(self, rows: np.ndarray, device: torch.device) -> TokenBatch:
-        ids, present = self._tokens.padded(rows, self._max_length)
-        present[:, 0] = True
-        return TokenBatch(torch.from_numpy(ids).to(device).long(), torch.from_numpy(present).to(device))
+    @property
+    def lengths(self) -> np.ndarray:  # type: ignore[override]
+        return np.minimum(self._tokens.lengths, self._max_length * self._max_chunks)
+
+    def gather(self, rows: np.ndarray) -> Tensors:
+        count = torch.empty(len(rows), 0)  # carries the number of texts in its shape
+        if self._max_chunks == 1:
+            ids, present = self._tokens.padded(rows, self._max_length)
+            text: Tensors = ()
+        else:
+            ids, present, numbers = self._tokens.chunked(rows, self._max_length, self._max_chunks)
+            text = (torch.from_numpy(numbers),)
+        present[:, 0] = True  # a text without tokens is one padding token
+        return torch.from_numpy(ids), torch.from_numpy(present), count, *text
+
+    def form(self, tensors: Tensors) -> TokenBatch:
+        ids, present, count, *text = tensors
+        return TokenBatch(ids.long(), present, text[0] if text else None, len(count))
 
 
-def open_inputs(dataset: PreparedDataset, split: str, encoder: dict[str, Any]) -> Inputs:
-    """The inputs of a split, as the encoder with these settings reads them."""
+def moved(tensors: Tensors, device: torch.device) -> Tensors:
+    """On the device; from pinned memory this does not keep the host waiting."""
+    return tuple(tensor.to(device, non_blocking=True) for tensor in tensors)
+
+
+def open_inputs(dataset: PreparedDataset, split: str, encoder: Any, channels_last: bool = False) -> Inputs:
+    """The inputs of a split, as the encoder with these settings (`mlcl.encoders.EncoderSettings`) reads them."""
     match dataset.modality:
         case "image":
-            return Images(dataset[split])
+            return Images(dataset[split].images, channels_last)
         case "text":
-            return Texts(dataset[split], encoder["tokeniser"], encoder["max_length"])
+            return Texts(dataset[split], encoder.tokens, encoder.max_length, encoder.max_chunks)
         case _:
-            return Vectors(dataset[split])
+            return Vectors(dataset[split].vectors)
 
 
-def input_shape(dataset: PreparedDataset, encoder: dict[str, Any]) -> InputShape:
+def input_shape(dataset: PreparedDataset, encoder: Any) -> InputShape:
     train = dataset["train"]
     match dataset.modality:
         case "image":
             height, width, channels = train.images.shape[1:]
             return InputShape(channels=channels, height=height, width=width)
         case "text":
-            return InputShape(vocab_size=train.tokens(encoder["tokeniser"]).vocab_size)
+            tokens = train.tokens(encoder.tokens)
+            return InputShape(vocab_size=tokens.vocab_size, pad_id=tokens.pad_id)
         case _:
             return InputShape(dimensions=train.vectors.shape[1])
 
 
-def shuffled(rows: np.ndarray, batch_size: int, generator: torch.Generator) -> Iterator[np.ndarray]:
-    """One epoch: full batches in random order, the rest dropped; everything in one batch if that is all there is."""
-    order = rows[torch.randperm(len(rows), generator=generator).numpy()]
-    if len(order) < batch_size:
-        yield order
-        return
-    for start in range(0, len(order) - batch_size + 1, batch_size):
-        yield order[start : start + batch_size]
+@dataclass(frozen=True)
+class TrainingSet:
+    """The rows that may be trained on, with their inputs and labels."""
+
+    inputs: Inputs
+    labels: torch.Tensor
+    """(N, L) bool of the whole split, on the device."""
+    rows: np.ndarray
+    """The row numbers of the subset."""
+    ids: Sequence[str] | np.ndarray = ()
+    """Of all rows of the split, to name them in messages."""
+    augment: Augment | None = None
+    """Changes the first of the gathered tensors; each view is changed anew."""
+
+    def view(self, gathered: Tensors, generator: torch.Generator) -> Batch:
+        """A batch for the encoder from what was gathered and moved."""
+        if self.augment is not None:
+            gathered = (self.augment(gathered[0], generator), *gathered[1:])
+        return self.inputs.form(gathered)
 
 
-def steps_per_epoch(rows: int, batch_size: int) -> int:
-    return max(1, rows // batch_size)
+def mask_features(probability: float) -> Augment:
+    """Sets each entry of a vector to 0 with this probability."""
+
+    def augment(vectors: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        kept = torch.rand(vectors.shape, generator=generator) >= probability
+        return vectors * kept.to(vectors.device, non_blocking=True)
+
+    return augment
 
 
 def in_order(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from mlcl import encoders
+from mlcl import encoders, losses
 from mlcl.data import PreparedDataset, subset
 from mlcl.encoders.base import Encoder
-from mlcl.training.batches import Inputs, input_shape, open_inputs
-from mlcl.training.loop import EpochReport, Loop, TrainingSet, encode
-from mlcl.training.seeding import generator, seed_globally, seed_of
-from mlcl.training.settings import CellSettings, EncoderPart, TrainingSettings
+from mlcl.training import batches, processes
+from mlcl.training.batches import Inputs, TrainingSet
+from mlcl.training.checkpoint import Checkpoint
+from mlcl.training.loop import EpochReport, Fitted, Loop, Randomness, Validation, encode
+from mlcl.training.seeding import Purpose, generator, seed_globally, seed_of
+from mlcl.training.settings import CellSettings, EncoderPart, LossPart, TrainingSettings
+
+if TYPE_CHECKING:
+    from mlcl.evaluation.knn import Neighbours
+    from mlcl.evaluation.linear import LinearHeads
+    from mlcl.training.methods import Method
 
 EVALUATED = ("val", "test")
 
@@ -29,9 +38,14 @@ class Outcome:
     """split -> (N, L) float32 probabilities"""
     features: dict[str, np.ndarray] = field(default_factory=dict)
     """split -> (N, D) float32"""
-    curve: list[EpochReport] = field(default_factory=list)
+    fitted: Fitted | None = None
+    """The trained method and how it went."""
+    heads: LinearHeads | Neighbours | None = None
+    """What made scores of features."""
     examples: dict[str, int] = field(default_factory=dict)
     """split -> number of rows that were used; filled in by `run.train`"""
+    speed: dict[str, Any] = field(default_factory=dict)
+    """What training took; filled in by `run.train`"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,8 @@ class Context:
     dataset: PreparedDataset
     device: torch.device
     report: Callable[[EpochReport], None]
+    checkpoints: Path | None = None
+    """A folder for the state of unfinished training; None keeps none."""
 
     @cached_property
     def train_rows(self) -> np.ndarray:
@@ -56,8 +72,8 @@ class Context:
         return self.train_rows if split == "train" else np.arange(len(self.dataset[split]))
 
     def labels(self, split: str) -> torch.Tensor:
-        """All labels (N, L) uint8 of a split, on the device."""
-        return torch.from_numpy(self.dataset[split].dense_labels()).to(self.device)
+        """All labels (N, L) bool of a split, on the device."""
+        return torch.from_numpy(self.dataset[split].dense_labels()).to(self.device).bool()
 
     @property
     def encoder_part(self) -> EncoderPart:
@@ -65,30 +81,120 @@ class Context:
             raise ValueError(f"the protocol {self.settings.protocol} needs an encoder")
         return self.settings.encoder
 
+    @cached_property
+    def encoder_settings(self) -> Any:
+        """The encoder's settings as its own class."""
+        part = self.encoder_part
+        return encoders.describe(part.name).settings.model_validate(part.settings)
+
     @property
-    def training(self) -> TrainingSettings:
-        if self.settings.training is None:
-            raise ValueError(f"the protocol {self.settings.protocol} needs training settings")
-        return self.settings.training
+    def loss_part(self) -> LossPart:
+        if self.settings.loss is None:
+            raise ValueError(f"the protocol {self.settings.protocol} needs a loss")
+        return self.settings.loss
+
+    @property
+    def loss_info(self) -> losses.LossInfo:
+        return losses.describe(self.loss_part.name, file=self.loss_part.file)
 
     def inputs(self, split: str) -> Inputs:
-        return open_inputs(self.dataset, split, self.encoder_part.settings)
+        if self.encoder_settings.freeze:
+            from mlcl.training.frozen import stored_features
 
-    def new_encoder(self) -> Encoder:
-        """The encoder of this seed as it is before training."""
+            return batches.Vectors(stored_features(self, split))
+        return self.raw_inputs(split)
+
+    def raw_inputs(self, split: str) -> Inputs:
+        """The inputs of the encoder itself, also where its features are stored."""
+        channels_last = self.settings.compute.channels_last
+        return batches.open_inputs(self.dataset, split, self.encoder_settings, channels_last)
+
+    def new_encoder(self, adapter: bool = True) -> Encoder:
+        """The encoder of this seed as it is before training.
+
+        Where it is frozen, a trainable layer on the stored features; or nothing, with `adapter=False`.
+        """
+        if self.encoder_settings.freeze:
+            from mlcl.training.frozen import Adapter, stored_features
+
+            seed_globally(self.settings.seed, "encoder")
+            return Adapter(stored_features(self, "train").shape[1], adapter).to(self.device)
+        return self.raw_encoder()
+
+    def raw_encoder(self) -> Encoder:
+        """The encoder itself, also where its features are stored."""
         part = self.encoder_part
+        shape = batches.input_shape(self.dataset, self.encoder_settings)
         seed_globally(self.settings.seed, "encoder")
-        shape = input_shape(self.dataset, part.settings)
         return encoders.create(part.name, part.settings, shape).to(self.device)
 
-    def training_set(self) -> TrainingSet:
-        return TrainingSet(self.inputs("train"), self.labels("train"), self.train_rows)
+    def for_all_processes(self, loss: nn.Module) -> nn.Module:
+        """The loss, seeing the rows of all processes that train this cell."""
+        return losses.across_processes(loss) if processes.count() > 1 else loss
 
-    def new_loop(self) -> Loop:
-        """The loop of this seed; what follows draws its dropout from here on."""
+    def fit(
+        self,
+        method: Method,
+        settings: TrainingSettings,
+        stage: str = "training",
+        after: Fitted | None = None,
+    ) -> Fitted:
+        """Trains the method on the cell's rows. `after`: an earlier stage, whose learning curve goes before.
+
+        The order of batches and all other random draws are those of the cell's seed, whatever the loss.
+        """
+        random = Randomness(self._stream("order", stage), self._stream("augmentation", stage))
         seed_globally(self.settings.seed, "dropout")
-        return Loop(self.training, self.device, generator(self.settings.seed, "order"), self.report)
+        file = self.checkpoints / f"{stage}.pt" if self.checkpoints else None
+        loop = Loop(
+            settings, self.settings.compute, random, self.report, Checkpoint(file), self._validation(settings)
+        )
+        return _joined(after, loop.fit(method.to(self.device), self._training_set(settings)))
+
+    def _stream(self, purpose: Purpose, stage: str) -> torch.Generator:
+        drawn = generator(self.settings.seed, purpose)
+        if stage == "finetuning":  # a second pass through the rows is not to repeat the first
+            drawn.manual_seed(drawn.initial_seed() ^ 1)
+        return drawn
+
+    def _training_set(self, settings: TrainingSettings) -> TrainingSet:
+        inputs, augment = self.inputs("train"), None
+        if isinstance(inputs, batches.Images) and settings.augmentation != "basic":
+            from mlcl.data import augment as image
+
+            augment = image.build(settings.augmentation)
+        elif isinstance(inputs, batches.Vectors) and settings.feature_masking > 0:
+            augment = batches.mask_features(settings.feature_masking)
+        return TrainingSet(inputs, self.labels("train"), self.train_rows, self.dataset["train"].ids, augment)
+
+    def _validation(self, settings: TrainingSettings) -> Validation | None:
+        if settings.selection == "last":
+            return None
+        from mlcl.training.selection import validation
+
+        return validation(self, settings)
 
     def encode(self, encoder: nn.Module, split: str) -> torch.Tensor:
         """Features (n, D) of the rows of a split that the cell uses."""
         return encode(encoder, self.inputs(split), self.rows(split), self.device)
+
+
+def _joined(before: Fitted | None, fitted: Fitted) -> Fitted:
+    if before is None or not before.curve:
+        return fitted
+    last = before.curve[-1]
+    curve = [
+        replace(
+            line,
+            epoch=last.epoch + line.epoch,
+            step=last.step + line.step,
+            seconds=last.seconds + line.seconds,
+        )
+        for line in fitted.curve
+    ]
+    parts = before.step_seconds.keys() | fitted.step_seconds.keys()
+    seconds = {
+        part: before.step_seconds.get(part, 0.0) + fitted.step_seconds.get(part, 0.0)
+        for part in sorted(parts)
+    }
+    return Fitted(fitted.method, [*before.curve, *curve], seconds)

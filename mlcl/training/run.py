@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from mlcl.data import PreparedDataset
+from mlcl.training import launch, processes, protocols, speed
 from mlcl.training.context import EVALUATED, Context, Outcome
 from mlcl.training.loop import EpochReport
-from mlcl.training.settings import CellSettings, ComputeSettings
+from mlcl.training.settings import CellSettings
 
 
-def train(settings: CellSettings, dataset: PreparedDataset, report: Callable[[EpochReport], None]) -> Outcome:
-    """Follows the cell's protocol. Raises `loop.Diverged`, or whatever goes wrong inside."""
-    device = select_device(settings.compute)
+def train(
+    settings: CellSettings,
+    dataset: PreparedDataset,
+    report: Callable[[EpochReport], None],
+    checkpoints: Path | None = None,
+) -> Outcome:
+    """Follows the cell's protocol, in as many processes as its settings say.
+
+    `checkpoints` is a folder for the state of unfinished training: a call that finds some there goes on from it.
+    Raises `loop.Diverged`, `checkpoint.Interrupted` after a SIGTERM, or whatever goes wrong inside.
+    """
+    if settings.compute.processes > processes.count():
+        return launch.train_together(settings, dataset.folder, report, checkpoints)
     torch.set_num_threads(settings.compute.threads)
-    protocol = importlib.import_module(f"mlcl.training.protocols.{settings.protocol}")
-    context = Context(settings, dataset, device, report)
-    outcome: Outcome = protocol.run(context)
-    return replace(outcome, examples={split: len(context.rows(split)) for split in ("train", *EVALUATED)})
-
-
-def select_device(compute: ComputeSettings) -> torch.device:
-    if compute.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(compute.device)
+    device = processes.select_device(settings.compute)
+    context = Context(settings, dataset, device, report, checkpoints)
+    outcome: Outcome = protocols.load(settings.protocol).run(context)
+    examples = {split: len(context.rows(split)) for split in ("train", *EVALUATED)}
+    return replace(outcome, examples=examples, speed=speed.measured(context, outcome))

@@ -17,6 +17,7 @@ Purpose = Literal[
     "classifier",
     "loss",
     "order",
+    "augmentation",
     "dropout",
     "subset",
     "linear_evaluation",

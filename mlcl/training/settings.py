@@ -11,8 +11,21 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
-SelectionRule = Literal["last"]
-Protocol = Literal["contrastive_linear", "end_to_end", "joint", "label_prior", "random", "random_encoder"]
+Share = Annotated[float, Field(ge=0, lt=1)]
+SelectionRule = Literal["last", "best_val_micro_f1", "best_val_loss"]
+Protocol = Literal[
+    "contrastive_linear",
+    "end_to_end",
+    "joint",
+    "kmcl",
+    "label_prior",
+    "momentum_queue",
+    "random",
+    "random_encoder",
+]
+AugmentationName = Literal["basic", "crop_flip", "cutout_randaugment", "randaugment", "randaugment_strong"]
+Augmentation = AugmentationName | list[dict[str, dict[str, Any]]]
+"""A name, or the transforms one after the other: `[{cutout: {share: 0.5}}, {flip: {}}]` (`mlcl.data.augment`)."""
 
 
 class Settings(BaseModel):
@@ -22,21 +35,32 @@ class Settings(BaseModel):
 
 
 class TrainingSettings(Settings):
-    """How an encoder is trained, whatever the loss."""
+    """How an encoder is trained, whatever the protocol; each protocol adds to it and sets its paper's values."""
 
     epochs: PositiveInt = 20
+    steps_per_epoch: PositiveInt | None = None
+    """None: once through the training rows. Otherwise so many batches, from one pass after the other."""
     batch_size: Annotated[int, Field(ge=2)] = 64
+    micro_batch_size: PositiveInt | None = None
+    """Rows that go through the encoder at once. Gradients are cached, so that the loss still sees the whole batch."""
+    optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.01
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Fraction of the steps in which the learning rate rises linearly; a cosine to 0 follows."""
-    gradient_clip: PositiveFloat = 1.0
-    projection_dim: PositiveInt = 64
-    """Contrastive losses see Linear(h, h)-ReLU-Linear(h, projection_dim) of the feature."""
-    head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Before the linear head of end-to-end training."""
+    schedule: Literal["constant", "cosine", "linear", "one_cycle"] = "cosine"
+    warmup: Share = 0.05
+    """Fraction of the steps in which the learning rate rises; the schedule follows."""
+    gradient_clip: PositiveFloat | None = 1.0
+    """Largest norm of the gradient."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Evaluate a moving average of the weights instead of the weights."""
+    augmentation: Augmentation = "basic"
+    """Of training images; `basic` leaves them as they are."""
+    feature_masking: Share = 0.0
+    """Probability with which each entry of a training vector is set to 0."""
+    length_bucketing: bool = False
+    """Batches of texts of about the same length: less padding, less random batches."""
     selection: SelectionRule = "last"
-    """Which weights are evaluated."""
+    """Which epoch's weights are evaluated."""
 
 
 class ComputeSettings(Settings):
@@ -45,6 +69,14 @@ class ComputeSettings(Settings):
     threads: PositiveInt = 1
     """CPU threads of a cell: results depend on it, so it is never taken from `--cores`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    processes: PositiveInt = 1
+    """One for each GPU; each takes its part of every batch, the loss sees the whole of it."""
+    precision: Literal["fp32", "mixed"] = "fp32"
+    """`mixed`: bfloat16 where the device has it, float16 with a scaled loss where not. Losses stay in float32."""
+    compile: bool = False
+    """Compile the encoder (torch.compile)."""
+    channels_last: bool = False
+    """Memory format of images and convolutions."""
 
 
 class LinearEvaluationSettings(Settings):
@@ -55,6 +87,15 @@ class LinearEvaluationSettings(Settings):
     heads: PositiveInt = 3
     epochs: PositiveInt = 40
     batch_size: PositiveInt = 256
+
+
+class KnnEvaluationSettings(Settings):
+    """Nearest neighbours of frozen features in place of linear heads (see `mlcl.evaluation.knn`)."""
+
+    neighbours: Annotated[list[PositiveInt], Field(min_length=1)] = [5, 10, 20, 50]
+    """The number is chosen on validation."""
+    temperature: PositiveFloat | None = None
+    """None: all neighbours count alike; otherwise by exp(similarity / temperature)."""
 
 
 class SubsetSettings(Settings):
@@ -98,7 +139,10 @@ class CellSettings(Settings):
     dataset: DatasetPart
     encoder: EncoderPart | None = None
     loss: LossPart | None = None
-    training: TrainingSettings | None = None
+    training: dict[str, Any] | None = None
+    """Settings of the protocol's own class (`mlcl.training.protocols`)."""
     linear_evaluation: LinearEvaluationSettings | None = None
+    knn_evaluation: KnnEvaluationSettings | None = None
     compute: ComputeSettings
     keep_embeddings: bool = False
+    keep_model: bool = False

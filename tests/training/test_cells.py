@@ -41,7 +41,8 @@ def settings(name: str | None = "jaccard", seed: int = 0, **changes: Any) -> Cel
         "dataset": {"source": "digit_scenes", "settings": {}, "subset": {}},
         "encoder": {"name": "cnn", "settings": {"width": 4}},
         "loss": {"name": name, "file": None, "hyperparameters": {}} if name else None,
-        "training": {"epochs": 2, "batch_size": 32, "projection_dim": 8, "learning_rate": 0.01},
+        "training": ({"projection_dim": 8} if contrastive else {})
+        | {"epochs": 2, "batch_size": 32, "learning_rate": 0.01},
         "linear_evaluation": TINY_GRID if contrastive or name is None else None,
         "compute": {"threads": 1, "device": "cpu"},
     }
@@ -64,7 +65,7 @@ def test_the_same_cell_gives_the_same_bits(digits: PreparedDataset, loss: str) -
     for split in ("val", "test"):
         assert np.array_equal(first.scores[split], second.scores[split])
         assert np.array_equal(first.features[split], second.features[split])
-    assert without_time(first.curve) == without_time(second.curve)
+    assert without_time(first.fitted.curve) == without_time(second.fitted.curve)
 
 
 def test_another_seed_gives_another_result(digits: PreparedDataset) -> None:
@@ -78,7 +79,7 @@ def test_initial_encoder_order_and_subset_do_not_depend_on_the_loss(digits: Prep
         subset = {"source": "digit_scenes", "settings": {}, "subset": {"fraction": 0.5}}
         context = Context(settings(loss, dataset=subset), digits, torch.device("cpu"), lambda line: None)
         weights = torch.cat([p.flatten() for p in context.new_encoder().parameters()])
-        order = torch.randperm(50, generator=context.new_loop().order)
+        order = torch.randperm(50, generator=context._stream("order", "training"))
         seen.append((weights, order, torch.from_numpy(context.train_rows)))
     for other in seen[1:]:
         assert all(torch.equal(a, b) for a, b in zip(seen[0], other, strict=True))
@@ -101,7 +102,7 @@ def test_scores_are_probabilities_in_the_order_of_the_split(digits: PreparedData
 def test_training_learns_something(digits: PreparedDataset) -> None:
     from mlcl.evaluation.metrics import evaluate
 
-    longer = {"epochs": 15, "batch_size": 32, "projection_dim": 8, "learning_rate": 0.02}
+    longer = {"epochs": 15, "batch_size": 32, "learning_rate": 0.02}
     prior = np.tile(digits["train"].dense_labels().mean(0), (len(digits["test"]), 1))
     truth = digits["test"].dense_labels()
     learned = evaluate(truth, run(settings("bce", training=longer), digits).scores["test"])["map"]
@@ -142,4 +143,4 @@ def test_a_loss_that_is_not_finite_stops_the_cell_and_says_where(
 def test_fewer_rows_than_a_batch_are_one_batch(digits: PreparedDataset) -> None:
     large = {"epochs": 2, "batch_size": 512, "projection_dim": 8, "learning_rate": 0.01}
     outcome = run(settings("jaccard", training=large), digits)
-    assert [line.step for line in outcome.curve] == [1, 2]
+    assert [line.step for line in outcome.fitted.curve] == [1, 2]

@@ -1,28 +1,42 @@
 """Contrastive training of the encoder, then linear evaluation of its frozen features.
 
 Protocol of the comprehensive study (Audibert, Gauffre, Amini, arXiv 2412.00101): the loss sees a projection of the
-feature, the evaluation the feature itself. One view per example, no queue.
+feature, the evaluation the feature itself. One view per example, no queue. The number of epochs, the batch size
+within 32 to 256 and the augmentation that the paper used are open: the defaults are those of later
+configurations of its code.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Annotated
 
-from mlcl.encoders.base import Batch
-from mlcl.training import heads
-from mlcl.training.context import Context, Outcome
-from mlcl.training.evaluating import evaluate_linearly
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from mlcl.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from mlcl.training.context import Context, Outcome
+
+TRAINS = ("embeddings",)
+READS_FEATURES = True
+
+
+class Settings(TrainingSettings):
+    epochs: PositiveInt = 80
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    learning_rate: PositiveFloat = 5e-5
+    projection_dim: PositiveInt = 256
+    """The loss sees Linear(h, h)-ReLU-Linear(h, projection_dim) of the feature."""
 
 
 def run(context: Context) -> Outcome:
+    from mlcl.training import parts
+    from mlcl.training.methods import Contrastive
+    from mlcl.training.reading import read_features
+
+    settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
-    projection = heads.projection(context, encoder.feature_dim)
-    loss = heads.loss(context)
-
-    def step_loss(batch: Batch, labels: torch.Tensor) -> torch.Tensor:
-        return loss(projection(encoder(batch)), labels)
-
-    modules = nn.ModuleList([encoder, projection, loss])
-    curve = context.new_loop().run(modules, step_loss, context.training_set())
-    return evaluate_linearly(context, encoder, curve)
+    projection = parts.projection(context, encoder.feature_dim, settings.projection_dim)
+    loss = parts.loss(context, settings.projection_dim)
+    fitted = context.fit(Contrastive(encoder, projection, loss), settings)
+    return read_features(context, fitted)

@@ -6,22 +6,33 @@ contrastive losses, scores by the sigmoid.
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Annotated
 
-from mlcl.encoders.base import Batch
-from mlcl.training import heads
-from mlcl.training.context import Context, Outcome
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from mlcl.training.settings import Share, TrainingSettings
+
+if TYPE_CHECKING:
+    from mlcl.training.context import Context, Outcome
+
+TRAINS = ("logits",)
+READS_FEATURES = False
+
+
+class Settings(TrainingSettings):
+    epochs: PositiveInt = 80
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    learning_rate: PositiveFloat = 5e-5
+    head_dropout: Share = 0.1
+    """Before the linear head."""
 
 
 def run(context: Context) -> Outcome:
+    from mlcl.training import parts
+    from mlcl.training.methods import Classification
+
+    settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
-    classifier = heads.classifier(context, encoder.feature_dim)
-    loss = heads.loss(context)
-
-    def step_loss(batch: Batch, labels: torch.Tensor) -> torch.Tensor:
-        return loss(classifier(encoder(batch)), labels)
-
-    modules = nn.ModuleList([encoder, classifier, loss])
-    curve = context.new_loop().run(modules, step_loss, context.training_set())
-    return heads.classify(context, encoder, classifier, curve)
+    classifier = parts.classifier(context, encoder.feature_dim, settings.head_dropout)
+    fitted = context.fit(Classification(encoder, classifier, parts.loss(context)), settings)
+    return parts.outcome(context, fitted)

@@ -5,24 +5,34 @@ The weighted sum of CL-MTC (Lin et al., arXiv 2212.00552); scores by the sigmoid
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
-from mlcl.encoders.base import Batch
-from mlcl.training import heads
-from mlcl.training.context import Context, Outcome
+from pydantic import PositiveInt
+
+from mlcl.training.settings import Share, TrainingSettings
+
+if TYPE_CHECKING:
+    from mlcl.training.context import Context, Outcome
+
+TRAINS = ("both",)
+READS_FEATURES = False
+
+
+class Settings(TrainingSettings):
+    projection_dim: PositiveInt = 256
+    """The contrastive loss sees Linear(h, h)-ReLU-Linear(h, projection_dim) of the feature."""
+    head_dropout: Share = 0.1
+    """Before the linear head."""
 
 
 def run(context: Context) -> Outcome:
+    from mlcl.training import parts
+    from mlcl.training.methods import Joint
+
+    settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
-    projection = heads.projection(context, encoder.feature_dim)
-    classifier = heads.classifier(context, encoder.feature_dim)
-    loss = heads.loss(context)
-
-    def step_loss(batch: Batch, labels: torch.Tensor) -> torch.Tensor:
-        features = encoder(batch)
-        return loss(projection(features), classifier(features), labels)
-
-    modules = nn.ModuleList([encoder, projection, classifier, loss])
-    curve = context.new_loop().run(modules, step_loss, context.training_set())
-    return heads.classify(context, encoder, classifier, curve)
+    projection = parts.projection(context, encoder.feature_dim, settings.projection_dim)
+    classifier = parts.classifier(context, encoder.feature_dim, settings.head_dropout)
+    loss = parts.loss(context, settings.projection_dim)
+    fitted = context.fit(Joint(encoder, projection, classifier, loss), settings)
+    return parts.outcome(context, fitted)

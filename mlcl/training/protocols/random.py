@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
-from mlcl.training.context import EVALUATED, Context, Outcome
-from mlcl.training.seeding import generator
+if TYPE_CHECKING:
+    from mlcl.training.context import Context, Outcome
+
+Settings = None
+TRAINS = ()
+READS_FEATURES = False
 
 
 def run(context: Context) -> Outcome:
+    import torch
+
+    from mlcl.training.context import EVALUATED, Outcome
+    from mlcl.training.seeding import generator
+
     source = generator(context.settings.seed, "random_scores")
-    num_labels = context.dataset.num_labels
+    sizes = {split: (len(context.dataset[split]), context.dataset.num_labels) for split in EVALUATED}
     return Outcome(
-        scores={
-            split: torch.rand(len(context.dataset[split]), num_labels, generator=source).numpy()
-            for split in EVALUATED
-        }
+        scores={split: torch.rand(size, generator=source).numpy() for split, size in sizes.items()}
     )

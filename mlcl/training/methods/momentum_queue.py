@@ -1,0 +1,89 @@
+"""Contrast with the keys of a slowly following encoder, this batch's and those of the last batches."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mlcl.encoders.base import Batch, Encoder
+from mlcl.training.methods.base import Method, Views
+from mlcl.training.processes import gathered
+
+
+class MomentumQueue(Method):
+    """MulSupCon's pretraining (Zhang and Wu, AAAI 2024), after MoCo (He et al., CVPR 2020).
+
+    The query comes from the first view; the second goes through the key encoder, which takes over the share
+    1 - `momentum` of the query encoder's weights before each step, and all of its buffers: statistics of batch
+    normalisation belong to the weights that they were taken with.
+    """
+
+    views = 2
+    keys: Tensor
+    key_labels: Tensor
+
+    def __init__(
+        self, encoder: Encoder, projection: nn.Module, loss: nn.Module, queue_size: int, momentum: float
+    ) -> None:
+        super().__init__(encoder)
+        self.projection, self.criterion, self.momentum = projection, loss, momentum
+        self.key_encoder, self.key_projection = deepcopy(encoder), deepcopy(projection)
+        for parameter in [*self.key_encoder.parameters(), *self.key_projection.parameters()]:
+            parameter.requires_grad_(False)
+        num_labels: int = loss.num_labels  # type: ignore[assignment]
+        width = [m for m in projection.modules() if isinstance(m, nn.Linear)][-1].out_features
+        self.register_buffer("keys", torch.zeros(queue_size, width))
+        self.register_buffer("key_labels", torch.zeros(queue_size, num_labels, dtype=torch.bool))
+        self.filled, self.next = 0, 0
+
+    def loss(self, features: Tensor, labels: Tensor, others: Views) -> Tensor:
+        self._follow()
+        keys, key_labels = gathered(torch.cat([self._keys(piece) for piece in others[0]])), gathered(labels)
+        # Copies: the queue is written to before the backward pass.
+        references = (
+            torch.cat([keys, self.keys[: self.filled]]),
+            torch.cat([key_labels, self.key_labels[: self.filled]]),
+        )
+        loss: Tensor = self.criterion(self.projection(features), labels, references=references)
+        self._enqueue(keys, key_labels)
+        return loss
+
+    def validation_loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The loss within the batch: rows that are not trained on have no place in the queue."""
+        loss: Tensor = self.criterion(self.projection(features), labels)
+        return loss
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        pairs = ((self.key_encoder, self.encoder), (self.key_projection, self.projection))
+        for follower, leader in pairs:
+            own: list[Tensor] = list(follower.parameters())
+            others: list[Tensor] = list(leader.parameters())
+            torch._foreach_lerp_(own, others, 1 - self.momentum)
+            for buffer, other in zip(follower.buffers(), leader.buffers(), strict=True):
+                buffer.copy_(other)
+
+    @torch.no_grad()
+    def _keys(self, view: Batch) -> Tensor:
+        return F.normalize(self.key_projection(self.key_encoder(view)).float(), dim=1)
+
+    @torch.no_grad()
+    def _enqueue(self, keys: Tensor, labels: Tensor) -> None:
+        """Takes the oldest keys' places; of a batch larger than the queue, the last rows remain."""
+        size = len(self.keys)
+        keys, labels = keys[-size:], labels[-size:]
+        first = min(len(keys), size - self.next)
+        for queue, new in ((self.keys, keys), (self.key_labels, labels)):
+            queue[self.next : self.next + first] = new[:first]
+            queue[: len(new) - first] = new[first:]
+        self.next = (self.next + len(keys)) % size
+        self.filled = min(self.filled + len(keys), size)
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"filled": self.filled, "next": self.next}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.filled, self.next = state["filled"], state["next"]
