@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,12 @@ def _published(chosen: Any) -> tuple[dict[str, torch.Tensor], str]:
         )
     try:
         state = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise EncoderError(f"weights: {file}: holds more than tensors and is not read; remove it") from error
     except (OSError, RuntimeError) as error:
-        raise EncoderError(f"weights: {chosen} cannot be fetched from {chosen.url}: {error}") from error
+        raise EncoderError(
+            f"weights: {chosen} cannot be read, or fetched from {chosen.url}: {error}"
+        ) from error
     return {_densenet_name(name): value for name, value in state.items()}, file.name
 
 

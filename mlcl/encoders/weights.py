@@ -17,7 +17,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -229,7 +229,7 @@ def _file_digest(file: Path) -> str:
     return _hashed(file.resolve(), about.st_size, about.st_mtime_ns)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _hashed(file: Path, size: int, mtime: int) -> str:
     found = hashlib.sha256()
     with file.open("rb") as stream:
