@@ -134,6 +134,8 @@ class _Grid:
             return Skip(**coordinates, reason=f"{loss} has no {', '.join(foreign)}")
         name = _protocol_of(study, loss)
         protocol = protocols.load(name)
+        if foreign := _foreign(changes.training, protocol, study):
+            return Skip(**coordinates, reason=f"{name} has no {', '.join(foreign)}")
         training = (
             _known(study.training, protocol)
             | _known(study.encoders[encoder].training, protocol)
@@ -198,7 +200,7 @@ def _check_training(study: Study) -> None:
 
     A study may mix protocols, so a key that only one of them knows is none of the others' business.
     """
-    used = [protocols.load(_protocol_of(study, loss)) for loss in study.losses]
+    used = _protocols_used(study)
     given = {"training": study.training} | {
         f"encoders.{entry.modality}.{name}.training": entry.training for name, entry in study.encoders.items()
     }
@@ -208,6 +210,16 @@ def _check_training(study: Study) -> None:
         known = {key for protocol in used for key in protocol.Settings.model_fields}
         if used and (unknown := sorted(settings.keys() - known)):
             raise ConfigError(f"{study.file}: {where}.{unknown[0]}: unknown key{closest(unknown[0], known)}")
+
+
+def _protocols_used(study: Study) -> list[ModuleType]:
+    return [protocols.load(_protocol_of(study, loss)) for loss in study.losses]
+
+
+def _foreign(settings: Mapping[str, Any], protocol: ModuleType, study: Study) -> list[str]:
+    """The settings that are not this protocol's, but another's of the study."""
+    others = {key for other in _protocols_used(study) for key in other.Settings.model_fields}
+    return sorted(key for key in settings if key in others - protocol.Settings.model_fields.keys())
 
 
 def _known(settings: Mapping[str, Any], protocol: ModuleType) -> dict[str, Any]:
