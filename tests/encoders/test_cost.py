@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlcl import encoders
-from mlcl.encoders import EncoderError, InputShape
+from mlcl.encoders import InputShape
 from mlcl.encoders.flops import PUBLISHED
 from mlcl.encoders.torchvision_names import TORCHVISION
 

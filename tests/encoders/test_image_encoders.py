@@ -79,7 +79,7 @@ def test_names_and_shorthands() -> None:
     assert encoders.describe("tresnet_l").name == "timm"
     with pytest.raises(ValueError, match="resnet18"):
         info.settings.model_validate({"model": "resnet50"})
-    with pytest.raises(ValueError, match="did you mean .*resnet50"):
+    with pytest.raises(ValueError, match=r"did you mean .*resnet50"):
         encoders.describe("torchvision").settings.model_validate({"model": "resnet5"})
 
 

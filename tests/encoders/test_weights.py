@@ -314,7 +314,7 @@ def test_tresnet_from_its_makers_layout(tmp_path: Path) -> None:
 
 
 def test_names_of_torchvisions_weights_are_not_timms() -> None:
-    with pytest.raises(EncoderError, match="resnet50.a1_in1k"):
+    with pytest.raises(EncoderError, match=r"resnet50\.a1_in1k"):
         create("IMAGENET1K_V1", "tresnet_m")
 
 
@@ -327,10 +327,10 @@ class Hub(BaseHTTPRequestHandler):
     files: dict[str, bytes] = {}
     asked: list[str] = []
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         self.do_GET()
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         path = self.path.split("?")[0]
         type(self).asked.append(path)
         if path == f"/api/models/owner/net/revision/{COMMIT}":
