@@ -349,7 +349,8 @@ def _shorthand(name: str) -> EncoderInfo:
     family = _FAMILIES[shorthand.family]
     fields: dict[str, Any] = {key: (Literal[value], value) for key, value in shorthand.fixed.items()}
     for key, value in shorthand.defaults.items():
-        fields[key] = (family.settings.model_fields[key].annotation, value)
+        info = family.settings.model_fields[key]
+        fields[key] = (Annotated[info.annotation, *info.metadata, Field()], value)
     settings = create_model(f"{family.settings.__name__}[{name}]", __base__=family.settings, **fields)
     return EncoderInfo(family.name, family.modality, settings, family.module)
 

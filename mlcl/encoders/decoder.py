@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 
 from mlcl.encoders.catalog import DecoderSettings, InputShape
 from mlcl.encoders.errors import EncoderError
-from mlcl.encoders.huggingface import HuggingFace, feature_dim, load
+from mlcl.encoders.huggingface import HuggingFace, feature_dim, load, quiet
 
 
 def build(settings: DecoderSettings, inputs: InputShape) -> HuggingFace:
@@ -30,7 +30,8 @@ def build(settings: DecoderSettings, inputs: InputShape) -> HuggingFace:
         target_modules=targets if isinstance(targets, str) else list(targets),
     )
     try:
-        adapted = get_peft_model(model, config)
+        with quiet():
+            adapted = get_peft_model(model, config)
     except ValueError as error:
         raise EncoderError(f"lora: {str(error).strip().splitlines()[0]}") from error
     return HuggingFace(adapted, width, settings)

@@ -6,6 +6,7 @@ Weights are read from safetensors only, and no code from a repository is ever ru
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -90,16 +91,18 @@ def load(
     options: dict[str, Any] = {"dtype": dtype}
     if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
         options["add_pooling_layer"] = False
-    with _quiet():
+    with quiet():
         if folder is not None and settings.weights:
             model = _stored(folder, config, options, where)
         else:
             model = AutoModel.from_config(config, trust_remote_code=False, **options)
+        if settings.gradient_checkpointing:
+            if not model.supports_gradient_checkpointing:
+                raise EncoderError(f"{where}: knows no gradient checkpointing; leave it out")
+            model.gradient_checkpointing_enable({"use_reentrant": False})
     _check_tokens(model, settings, inputs, where)
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(MASKED_SDPA)
-    if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
 
 
@@ -191,7 +194,7 @@ def _check_tokens(
     model: PreTrainedModel, settings: HuggingFaceSettings, inputs: InputShape, where: str
 ) -> None:
     """Are there embeddings for all token ids and positions?"""
-    vocabulary = model.get_input_embeddings().num_embeddings
+    vocabulary = int(model.config.get_text_config().vocab_size)
     if inputs.vocab_size > vocabulary:
         raise EncoderError(
             f"{where}: knows {vocabulary} tokens, the tokeniser has {inputs.vocab_size}; is it another model's?"
@@ -208,13 +211,17 @@ def _check_tokens(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's reports of weights it has no use for, such as a language model's head."""
+def quiet() -> Iterator[None]:
+    """Without the libraries' reports of weights they have no use for, such as a language model's head.
+
+    And without what one library tells the other of its coming version.
+    """
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            yield
     finally:
         logging.set_verbosity(before)
         logging.enable_progress_bar()

@@ -1,0 +1,201 @@
+"""Token ids: special tokens of published tokenisers, chunks of long texts, pinned sources."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep import DataError
+from data_prep.writer import DatasetWriter
+from mlcl.data import PreparedDataset, open_dataset
+from mlcl.data.tokens import Tokens, checked_spec
+
+TEXTS = ["the cat sat", "", "dog", "the dog ran off with the cat and the other dog"]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "dog", "sat"]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def made(texts: list[list[int]], prefix: tuple[int, ...] = (), suffix: tuple[int, ...] = ()) -> Tokens:
+    ids = np.array([token for text in texts for token in text], dtype=np.int32)
+    offsets = np.cumsum([0] + [len(text) for text in texts])
+    return Tokens(ids, offsets, vocab_size=1000, pad_id=0, prefix_ids=prefix, suffix_ids=suffix)
+
+
+def random_texts(seed: int, rows: int = 40) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(10, 1000, rng.integers(0, 23)).tolist() for _ in range(rows)]
+
+
+def filled(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    width = max([len(row) for row in rows] + [1])
+    ids = np.array([row + [0] * (width - len(row)) for row in rows], dtype=np.int32)
+    return ids, np.array([[True] * len(row) + [False] * (width - len(row)) for row in rows])
+
+
+SPECIALS = [((), ()), ((2,), (3,)), ((2,), ()), ((), (3, 4)), ((2, 5, 6), (3,))]
+
+
+@pytest.mark.parametrize(("prefix", "suffix"), SPECIALS)
+@pytest.mark.parametrize("max_length", [5, 12, 50])
+def test_padded_is_what_a_loop_makes(prefix: tuple, suffix: tuple, max_length: int) -> None:
+    texts = random_texts(seed=max_length)
+    tokens = made(texts, prefix, suffix)
+    rows = np.random.default_rng(1).permutation(len(texts))[:13]
+    room = max_length - len(prefix) - len(suffix)
+    expected = filled([[*prefix, *texts[row][:room], *suffix] for row in rows])
+    ids, mask = tokens.padded(rows, max_length)
+    assert ids.dtype == np.int32
+    assert mask.dtype == bool
+    assert np.array_equal(ids, expected[0])
+    assert np.array_equal(mask, expected[1])
+    assert np.array_equal(tokens.lengths, [len(text) + len(prefix) + len(suffix) for text in texts])
+
+
+@pytest.mark.parametrize(("prefix", "suffix"), SPECIALS)
+@pytest.mark.parametrize("max_chunks", [1, 2, 9])
+def test_chunked_is_what_a_loop_makes(prefix: tuple, suffix: tuple, max_chunks: int) -> None:
+    texts = random_texts(seed=max_chunks)
+    tokens = made(texts, prefix, suffix)
+    rows = np.random.default_rng(2).permutation(len(texts))[:17]
+    room = 6 - len(prefix) - len(suffix)
+    chunks, numbers = [], []
+    for number, row in enumerate(rows):
+        cut = [texts[row][start : start + room] for start in range(0, max(len(texts[row]), 1), room)]
+        for chunk in cut[:max_chunks]:
+            chunks.append([*prefix, *chunk, *suffix])
+            numbers.append(number)
+    expected_ids, expected_mask = filled(chunks)
+    expected_mask[:, 0] = True
+    ids, mask, text = tokens.chunked(rows, 6, max_chunks)
+    assert np.array_equal(ids, expected_ids)
+    assert np.array_equal(mask, expected_mask)
+    assert np.array_equal(text, numbers)
+    assert text.dtype == np.int64
+
+
+def test_no_rows_are_an_empty_batch() -> None:
+    tokens = made([[10, 11]], (2, 5), (3,))
+    none = np.array([], dtype=np.int64)
+    assert tokens.padded(none, 8)[0].shape[0] == 0
+    assert [part.shape[0] for part in tokens.chunked(none, 8, 2)] == [0, 0, 0]
+
+
+def test_special_tokens_must_leave_room() -> None:
+    tokens = made([[10, 11]], (2,), (3,))
+    assert tokens.padded(np.array([0]), 3)[0].tolist() == [[2, 10, 3]]
+    with pytest.raises(
+        DataError, match="max_length 2 leaves no room for text beside 2 special tokens: set it to 3"
+    ):
+        tokens.padded(np.array([0]), 2)
+    with pytest.raises(DataError, match="max_length 2 leaves no room"):
+        tokens.chunked(np.array([0]), 2, 4)
+
+
+def test_hub_ids_need_a_commit(tmp_path: Path) -> None:
+    for revision in (None, "main", COMMIT[:7]):
+        with pytest.raises(
+            DataError, match="'owner/model': is no folder here, and a hub id needs revision: the full"
+        ):
+            checked_spec({"kind": "huggingface", "name": "owner/model", "revision": revision})
+    spec = {"kind": "huggingface", "name": "owner/model", "revision": COMMIT}
+    assert checked_spec(spec) == spec
+    assert checked_spec({"kind": "huggingface", "name": str(tmp_path)}) == {
+        "kind": "huggingface",
+        "name": str(tmp_path),
+    }
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> PreparedDataset:
+    with DatasetWriter(tmp_path / "prepared", "text") as writer:
+        writer.labels(["x"])
+        for split in ("train", "val", "test"):
+            for row, text in enumerate(TEXTS):
+                writer.split(split).add(f"{split}{row}", ["x"], text)
+        writer.finish({"name": "tiny", "title": "Tiny", "fingerprint": "f"})
+    return open_dataset(tmp_path / "prepared")
+
+
+def save_tokeniser(folder: Path, template: str | None, words: list[str] = WORDS) -> None:
+    """A BERT-like tokeniser that cuts at 4 tokens and pads by itself, as some published ones do."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    if template:
+        specials = [(word, words.index(word)) for word in ("[CLS]", "[SEP]") if word in template]
+        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=specials)
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding()
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", model_max_length=5
+    )
+    wrapped.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("template", "prefix", "suffix"),
+    [
+        ("[CLS] $A [SEP]", (2,), (3,)),
+        ("$A [SEP]", (), (3,)),
+        ("[CLS] $A", (2,), ()),
+        ("[CLS] $A [SEP] [SEP]", (2,), (3, 3)),
+        (None, (), ()),
+    ],
+)
+def test_special_tokens_are_found_and_kept_apart(
+    dataset: PreparedDataset, tmp_path: Path, template: str | None, prefix: tuple, suffix: tuple
+) -> None:
+    save_tokeniser(tmp_path / "saved", template)
+    tokens = dataset["train"].tokens({"kind": "huggingface", "name": str(tmp_path / "saved")})
+    assert (tokens.prefix_ids, tokens.suffix_ids) == (prefix, suffix)
+    long = tokens.ids[tokens.offsets[3] : tokens.offsets[4]].tolist()
+    assert long == [4, 6, 1, 1, 1, 4, 5, 1, 4, 1, 6]  # neither cut nor padded, and without special tokens
+    ids, mask = tokens.padded(np.array([0, 1]), 20)
+    assert ids[0][mask[0]].tolist() == [*prefix, 4, 5, 7, *suffix]
+    assert ids[1][mask[1]].tolist() == [*prefix, *suffix]
+    stored = json.loads(next((dataset.folder / "tokens").glob("huggingface-*/spec.json")).read_text())
+    assert (tuple(stored["prefix_ids"]), tuple(stored["suffix_ids"])) == (prefix, suffix)
+
+
+def test_another_tokeniser_in_the_same_folder_is_noticed(dataset: PreparedDataset, tmp_path: Path) -> None:
+    spec = {"kind": "huggingface", "name": str(tmp_path / "saved")}
+    save_tokeniser(tmp_path / "saved", "[CLS] $A [SEP]")
+    assert dataset["train"].tokens(spec).ids[0] == 4
+    save_tokeniser(tmp_path / "saved", "[CLS] $A [SEP]", WORDS[:4] + WORDS[:3:-1])
+    assert dataset["train"].tokens(spec).ids[0] == 7
+
+
+def test_trained_tokenisers_have_no_special_tokens_around_a_text(dataset: PreparedDataset) -> None:
+    tokens = dataset["train"].tokens({"kind": "word", "vocab_size": 30})
+    assert tokens.specials == 0
+    assert tokens.chunked(np.array([1]), 4, 2)[1].tolist() == [[True]]
+
+
+def test_a_tokeniser_without_a_fast_form_is_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
+    folder = tmp_path / "characters"
+    folder.mkdir()
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "CanineTokenizer", "model_max_length": 64})
+    )
+    (folder / "config.json").write_text(json.dumps({"model_type": "canine"}))
+    with pytest.raises(DataError, match="has no fast form"):
+        dataset["train"].tokens({"kind": "huggingface", "name": str(folder)})
+
+
+@pytest.mark.slow
+def test_tokenising_long_texts_prints_nothing(dataset: PreparedDataset, tmp_path: Path) -> None:
+    save_tokeniser(tmp_path / "saved", "[CLS] $A [SEP]")
+    code = (
+        "from mlcl.data import open_dataset\n"
+        f"dataset = open_dataset({str(dataset.folder)!r})\n"
+        f"dataset['train'].tokens({{'kind': 'huggingface', 'name': {str(tmp_path / 'saved')!r}}})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
