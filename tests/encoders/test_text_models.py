@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from data_prep import DataError
+from data_prep.writer import DatasetWriter
+from mlcl.data import PreparedDataset, open_dataset
 from mlcl.encoders import EncoderError, InputShape, create
 from mlcl.encoders.base import TokenBatch
+from mlcl.encoders.catalog import HuggingFaceSettings
 from mlcl.encoders.pooling import pool_chunks, pool_tokens
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 INPUTS = InputShape(vocab_size=60, pad_id=0)
 TOKENISER = {"kind": "bpe", "vocab_size": 60}
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
@@ -243,23 +249,37 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_folder_gives_what_the_library_gives(saved: Path, tmp_path: Path) -> None:
+WriteTexts = Callable[[list[str]], PreparedDataset]
+
+
+@pytest.fixture
+def write_texts(tmp_path: Path) -> WriteTexts:
+    def write(sentences: list[str]) -> PreparedDataset:
+        with DatasetWriter(tmp_path / "prepared", "text") as writer:
+            writer.labels(["x"])
+            for split in ("train", "val", "test"):
+                for row, text in enumerate(sentences):
+                    writer.split(split).add(f"{split}{row}", ["x"], text)
+            writer.finish({"name": "tiny", "title": "Tiny", "fingerprint": "f"})
+        return open_dataset(tmp_path / "prepared")
+
+    return write
+
+
+def copied(saved: Path, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for file in saved.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def test_a_folder_gives_what_the_library_gives(saved: Path, write_texts: WriteTexts) -> None:
     """Dataset, tokens and encoder together equal the library's own tokeniser and model."""
     from transformers import AutoModel, AutoTokenizer
 
-    from data_prep.writer import DatasetWriter
-    from mlcl.data import open_dataset
-    from mlcl.encoders.catalog import HuggingFaceSettings
-
     sentences = ["w1 w2 w3", "", "w4", " ".join(f"w{number % 36}" for number in range(90))]
-    with DatasetWriter(tmp_path / "prepared", "text") as writer:
-        writer.labels(["x"])
-        for split in ("train", "val", "test"):
-            for row, text in enumerate(sentences):
-                writer.split(split).add(f"{split}{row}", ["x"], text)
-        writer.finish({"name": "tiny", "title": "Tiny", "fingerprint": "f"})
     settings = HuggingFaceSettings(model=str(saved), max_length=16)
-    tokens = open_dataset(tmp_path / "prepared")["test"].tokens(settings.tokens)
+    tokens = write_texts(sentences)["test"].tokens(settings.tokens)
     inputs = InputShape(vocab_size=tokens.vocab_size, pad_id=tokens.pad_id)
     net = create("huggingface", settings.model_dump(), inputs).eval()
     ids, present = tokens.padded(torch.arange(4).numpy(), settings.max_length)
@@ -273,6 +293,27 @@ def test_a_folder_gives_what_the_library_gives(saved: Path, tmp_path: Path) -> N
         input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"]
     )
     torch.testing.assert_close(ours, theirs.last_hidden_state[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_hub_id_in_the_cache(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_texts: WriteTexts
+) -> None:
+    """Model and tokeniser of a pinned hub id are found without a network, and are the folder's."""
+    copied(saved, tmp_path / "models--owner--net" / "snapshots" / COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    dataset = write_texts(["w1 w2 w3", "w4"])
+    settings = HuggingFaceSettings(model="owner/net", revision=COMMIT, max_length=16)
+    tokens = dataset["train"].tokens(settings.tokens)
+    assert (tokens.prefix_ids, tokens.suffix_ids, tokens.vocab_size, tokens.pad_id) == ((0,), (2,), 40, 1)
+    inputs = InputShape(vocab_size=40, pad_id=1)
+    ours = create("huggingface", settings.model_dump(), inputs).eval()
+    folders = create("huggingface", {"model": str(saved), "max_length": 16}, inputs).eval()
+    rows = batch([row % 36 + 4 for row in texts(5, 9)])
+    torch.testing.assert_close(ours(rows), folders(rows))
+    with pytest.raises(EncoderError, match=r"owner/other at .* is not in the local cache"):
+        create("huggingface", {"model": "owner/other", "revision": COMMIT}, inputs)
+    with pytest.raises(DataError, match="tokenizer 'owner/other' cannot be loaded"):
+        dataset["train"].tokens({"kind": "huggingface", "name": "owner/other", "revision": COMMIT})
 
 
 def test_a_folder_without_its_weights_is_its_configuration(saved: Path) -> None:
@@ -293,13 +334,6 @@ def test_a_folder_without_its_weights_is_its_configuration(saved: Path) -> None:
 def test_loading_prints_nothing(saved: Path, capfd: pytest.CaptureFixture) -> None:
     create("huggingface", {"model": str(saved), "max_length": 16}, InputShape(vocab_size=40, pad_id=1))
     assert "".join(capfd.readouterr()) == ""
-
-
-def copied(saved: Path, folder: Path) -> Path:
-    folder.mkdir()
-    for file in saved.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    return folder
 
 
 def test_pickled_weights_are_refused(saved: Path, tmp_path: Path) -> None:
