@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlcl.encoders import weights
 from mlcl.encoders.catalog import (
     BackboneSettings,
     EncoderInfo,
@@ -40,7 +41,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class _Published:
-    """Shape of a published transformer; kv: width of its keys and values; gated: three feed-forward matrices."""
+    """Shape of a published transformer.
+
+    kv: width of its keys and values; gated: three feed-forward matrices; further: matrices (dim, dim) in a layer
+    beyond the usual; window: how many tokens a token sees at most.
+    """
 
     parameters: int
     layers: int
@@ -48,23 +53,29 @@ class _Published:
     feedforward: int
     kv: int = 0
     gated: bool = False
+    further: int = 0
+    window: int = 0
 
     def cost(self, tokens: int) -> Cost:
-        attention = 2 * self.dim * self.dim + 2 * self.dim * (self.kv or self.dim)
+        attention = (2 + self.further) * self.dim * self.dim + 2 * self.dim * (self.kv or self.dim)
         matrices = attention + (3 if self.gated else 2) * self.dim * self.feedforward
-        each = 2 * tokens * matrices + 4 * tokens * tokens * self.dim
+        seen = min(tokens, self.window or tokens)
+        each = 2 * tokens * matrices + 4 * tokens * seen * self.dim
         return Cost(self.parameters, float(self.layers * each), self.dim)
 
 
 PUBLISHED: Mapping[str, _Published] = {
-    "bert-base-uncased": _Published(109_482_240, 12, 768, 3072),
-    "bert-large-uncased": _Published(335_141_888, 24, 1024, 4096),
-    "roberta-base": _Published(124_645_632, 12, 768, 3072),
-    "roberta-large": _Published(355_359_744, 24, 1024, 4096),
+    "bert-base-uncased": _Published(108_891_648, 12, 768, 3072),
+    "bert-large-uncased": _Published(334_092_288, 24, 1024, 4096),
+    "roberta-base": _Published(124_055_040, 12, 768, 3072),
+    "roberta-large": _Published(354_310_144, 24, 1024, 4096),
     "distilbert-base-uncased": _Published(66_362_880, 6, 768, 3072),
-    "distilroberta-base": _Published(82_118_400, 6, 768, 3072),
-    "all-MiniLM-L6-v2": _Published(22_713_216, 6, 384, 1536),
-    "all-mpnet-base-v2": _Published(109_486_464, 12, 768, 3072),
+    "distilroberta-base": _Published(81_527_808, 6, 768, 3072),
+    "all-MiniLM-L6-v2": _Published(22_565_376, 6, 384, 1536),
+    "all-mpnet-base-v2": _Published(108_895_872, 12, 768, 3072),
+    "ModernBERT-base": _Published(149_014_272, 22, 768, 1152, gated=True),  # counts all tokens in each layer
+    # Keys and values of the global tokens are computed for all; a window of 512 in overlapping blocks of 1,024.
+    "Clinical-Longformer": _Published(148_068_864, 12, 768, 3072, further=2, window=1024),
     "Llama-2-7b-hf": _Published(6_607_343_616, 32, 4096, 11008, gated=True),
     "Meta-Llama-3-8B": _Published(7_504_924_672, 32, 4096, 14336, kv=1024, gated=True),
     "Llama-3.1-8B": _Published(7_504_924_672, 32, 4096, 14336, kv=1024, gated=True),
@@ -72,7 +83,7 @@ PUBLISHED: Mapping[str, _Published] = {
     "Llama-3.2-3B": _Published(3_212_749_824, 28, 3072, 8192, kv=1024, gated=True),
 }
 """Hub ids without their owner: public facts of their config.json (layers, hidden_size, intermediate_size, key and
-value heads × head size); parameters of the model without a task's head, as its layers add up. For estimates where
+value heads × head size); parameters of the model without pooler and head, as its layers add up. For estimates where
 the configuration is not at hand."""
 
 
@@ -84,19 +95,19 @@ def cost(name: str, settings: Mapping[str, Any], inputs: InputShape, tokens: int
     info = describe(name)
     checked = info.settings.model_validate(settings)
     try:
-        encoder = _skeleton(info, checked, inputs)
+        with weights.no_downloads():
+            return _counted(_skeleton(info, checked, inputs), info, inputs, tokens)
     except EncoderError:
         published = PUBLISHED.get(str(getattr(checked, "model", "")).rsplit("/", 1)[-1])
         if info.modality == "text" and published:
             return published.cost(tokens)
         raise
-    return _counted(encoder, info, inputs, tokens)
 
 
 def _skeleton(info: EncoderInfo, settings: EncoderSettings, inputs: InputShape) -> Encoder:
     """The encoder without its weights, on the meta device where its code allows that.
 
-    Raises EncoderError where its form is to come from the hub, and cannot.
+    Raises EncoderError where its form is on the hub and not in the local cache.
     """
     import torch
 
@@ -121,8 +132,14 @@ def _counted(encoder: Encoder, info: EncoderInfo, inputs: InputShape, tokens: in
     counter = FlopCounterMode(display=False)
     encoder.eval()
     # With gradients on: torch's fused attention for inference is one operation that the counter does not know.
-    with counter:
-        encoder(_batch(info, inputs, tokens))
+    try:
+        with counter:
+            encoder(_batch(info, inputs, tokens))
+    except (RuntimeError, NotImplementedError) as error:  # Longformer's, for one, looks at its input's values
+        reason = str(error).strip().splitlines()[0]
+        raise EncoderError(
+            f"{info.name}: its operations cannot be counted without running it ({reason})"
+        ) from error
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
     return Cost(parameters, counter.get_total_flops() / _BATCH, encoder.feature_dim)
 

@@ -16,7 +16,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -75,8 +77,25 @@ def check_pinned(source: str | None, revision: str | None, default_from_hub: boo
         raise EncoderError(f"a revision pins what comes from the hub; '{source}' does not, leave it out")
 
 
+_downloads: ContextVar[bool] = ContextVar("downloads", default=True)
+
+
+@contextmanager
+def no_downloads() -> Iterator[None]:
+    """What runs inside makes do with what is on this machine, as planning does."""
+    before = _downloads.set(False)
+    try:
+        yield
+    finally:
+        _downloads.reset(before)
+
+
 def offline() -> bool:
-    """Whether nothing may be downloaded: MLCL_OFFLINE=1 or HF_HUB_OFFLINE=1."""
+    """Whether nothing may be downloaded: MLCL_OFFLINE=1 or HF_HUB_OFFLINE=1, or inside `no_downloads`."""
+    return not _downloads.get() or _switched_off()
+
+
+def _switched_off() -> bool:
     return any(
         os.environ.get(name, "").lower() not in ("", "0", "false")
         for name in ("MLCL_OFFLINE", "HF_HUB_OFFLINE")
@@ -109,8 +128,10 @@ def _snapshot(source: str, revision: str | None, files: Collection[str]) -> Path
             )
         )
     except LocalEntryNotFoundError as error:
-        if offline():
+        if _switched_off():
             why = "downloads are switched off (MLCL_OFFLINE or HF_HUB_OFFLINE)"
+        elif offline():
+            why = "nothing is downloaded for an estimate"
         else:
             why = f"the hub cannot be reached ({type(error.__cause__ or error).__name__})"
         raise EncoderError(
