@@ -91,7 +91,7 @@ class Split:
 
         Args:
             tokenizer: `{"kind": "bpe" or "word", "vocab_size": 8000}`, trained on the training split, or
-                `{"kind": "huggingface", "name": hub id or folder}`.
+                `{"kind": "huggingface", "name": folder}`, or a hub id and `"revision"`, a full commit hash.
         """
         self.dataset.require("text", "tokens")
         return open_tokens(self.dataset, self.name, tokenizer)
