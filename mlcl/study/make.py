@@ -26,10 +26,10 @@ from filelock import FileLock
 
 import data_prep
 from mlcl.errors import MlclError
-from mlcl.study import records
+from mlcl.study import gpus, records
 from mlcl.study.files import written_aside
 from mlcl.study.fingerprint import metrics_source
-from mlcl.study.paths import CellId, StudyPaths
+from mlcl.study.paths import BOOKKEEPING, CellId, StudyPaths
 from mlcl.study.plan import read_request
 from mlcl.study.progress import Running
 from mlcl.study.records import Record, Status
@@ -69,7 +69,8 @@ def make_cell(request_file: Path, log: TextIO) -> Record:
         found = records.read_if_there(paths.record(cell))
         if found and found.fingerprint == request["fingerprint"] and found.attempt >= request["attempt"]:
             return found
-        with Running(request_file.parent):
+        compute = CellSettings.model_validate(request["settings"]).compute
+        with Running(request_file.parent), gpus.taken(compute, BOOKKEEPING / "gpus"):
             return _Maker(request, paths.cell(cell), request_file.parent, log).make()
 
 

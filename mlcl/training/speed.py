@@ -41,9 +41,11 @@ def measured(context: Context, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
 def forward_flops(encoder: Encoder, batch: Batch) -> int:
-    """Floating-point operations of a forward pass (two for each multiplication and addition)."""
+    """Floating-point operations of a forward pass (two for each multiplication and addition).
+
+    Gradients stay on: the counter does not know the fused attention that torch uses without them.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     encoder.eval()

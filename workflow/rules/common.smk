@@ -12,6 +12,7 @@ shell.prefix(
 )
 
 from mlcl.errors import MlclError
+from mlcl.study import gpus
 from mlcl.study.plan import make_plan
 from mlcl.study.runlock import RunLock
 from mlcl.study.paths import BOOKKEEPING, PREPARED
@@ -95,6 +96,10 @@ def require_data():
 
 def cell_threads(wildcards):
     return planned_cell(wildcards).cell.settings.compute.threads
+
+
+def cell_gpus(wildcards):
+    return gpus.needed(planned_cell(wildcards).cell.settings.compute)
 
 
 def dataset_request(wildcards):

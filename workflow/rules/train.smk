@@ -12,5 +12,7 @@ rule train:
     conda:
         ENVIRONMENT
     threads: cell_threads
+    resources:
+        gpu=cell_gpus,
     shell:
         "python -m mlcl train {input.request} --log {log}"

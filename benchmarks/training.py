@@ -1,0 +1,193 @@
+"""Where a training step's time goes: the loss's share and the input pipeline's, for each family of encoders.
+
+`python benchmarks/training.py [--quick] [--device cuda] [--json PATH]` prints a table; `--json` writes a list of
+`{case, metric, value}`. Data are random numbers in the prepared form, memory-mapped from a temporary folder; the loop
+is the one that cells are trained with. The loss is timed on its own as well, forward and backward, since in a step
+its backward pass cannot be told from the encoder's. Targets: the loss under 3 % of a step for encoders of the size of
+ResNet-18 and up, the input pipeline under 5 %.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+from typing import Annotated, Any, cast
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor, nn
+
+from mlcl import encoders, losses
+from mlcl.data import Split
+from mlcl.data.augment import NAMED
+from mlcl.data.tokens import Tokens
+from mlcl.encoders import InputShape
+from mlcl.training.batches import Images, Inputs, Texts, TrainingSet, Vectors
+from mlcl.training.loop import Fitted, Loop, Randomness
+from mlcl.training.methods import Contrastive
+from mlcl.training.settings import ComputeSettings, TrainingSettings
+from mlcl.training.speed import BACKWARD_AND_FORWARD, forward_flops, matrix_product_rate
+
+LABELS, PROJECTION, VOCABULARY = 80, 256, 8000
+
+
+@dataclass(frozen=True)
+class Case:
+    """An encoder with inputs of a size at which it is used."""
+
+    name: str
+    encoder: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 0
+    """Side of an image in pixels, tokens of a text, or dimensions of a vector."""
+    batch: int = 64
+    augmentation: str = "basic"
+    large: bool = False
+    """Left out of --quick."""
+
+    @property
+    def modality(self) -> str:
+        return encoders.describe(self.encoder).modality
+
+
+BERT = {"model_type": "bert", "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12}
+MINILM = {
+    "config": BERT | {"intermediate_size": 1536},
+    "tokeniser": {"kind": "bpe", "vocab_size": VOCABULARY},
+    "max_length": 64,
+}
+CASES = (
+    Case("cnn, 32 px", "cnn", size=32),
+    Case("transformer, 32 tokens", "transformer", size=32),
+    Case("mlp, 500 dimensions", "mlp", size=500),
+    Case("resnet18, 64 px", "resnet18", size=64),
+    Case("resnet18, 64 px, RandAugment", "resnet18", size=64, augmentation="randaugment"),
+    Case("vit_b_16, 64 px", "vit_b_16", size=64, batch=16, large=True),
+    Case("resnet50, 224 px", "resnet50", size=224, batch=16, large=True),
+    Case("MiniLM-shaped BERT, 64 tokens", "huggingface", MINILM, size=64, large=True),
+)
+
+
+def main(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small encoders, few steps: under a minute.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    loss: Annotated[str, typer.Option(help="A loss on embeddings.")] = "reg",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there.")] = None,
+) -> None:
+    """Run all cases and print them."""
+    torch.set_num_threads(threads)
+    compute = ComputeSettings.model_validate(
+        {"device": device, "threads": threads, "precision": "mixed" if device == "cuda" else "fp32"}
+    )
+    rate = matrix_product_rate(torch.device(device), compute)
+    print(f"loss {loss}, {LABELS} labels; matrix product on {device}: {rate / 1e9:.0f} GFLOP/s")
+    print(f"{'encoder':<32}{'batch':>6}{'step':>10}{'examples/s':>12}{'loss':>8}{'data':>8}{'FLOP rate':>11}")
+    results = []
+    for case in CASES:
+        if quick and case.large:
+            continue
+        measured = measure(case, loss, compute, steps=5 if quick else 20)
+        measured["flop_rate_share"] = measured.pop("flops_per_second") / rate
+        results += [{"case": case.name, "metric": key, "value": value} for key, value in measured.items()]
+        print(
+            f"{case.name:<32}{case.batch:>6}{measured['step_seconds'] * 1000:>8.1f}ms"
+            f"{measured['examples_per_second']:>12.0f}{measured['loss_share']:>8.1%}{measured['data_share']:>8.1%}"
+            f"{measured['flop_rate_share']:>11.0%}"
+        )
+    if json_path is not None:
+        json_path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def measure(case: Case, loss_name: str, compute: ComputeSettings, steps: int) -> dict[str, float]:
+    """Seconds of a step and the shares of the loss and the data in it, after a warm-up of the same length."""
+    device = torch.device(compute.device)
+    rows = case.batch * steps
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, shape = random_inputs(case, rows, Path(folder))
+        labels = random_labels(rows).to(device)
+        torch.manual_seed(0)
+        encoder = encoders.create(case.encoder, case.settings, shape).to(device)
+        width = encoder.feature_dim
+        projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, PROJECTION)).to(
+            device
+        )
+        criterion = losses.create(loss_name, num_labels=LABELS, embedding_dim=PROJECTION).to(device)
+        method = Contrastive(encoder, projection, criterion)
+        augment = None if case.augmentation == "basic" else NAMED[case.augmentation]
+        data = TrainingSet(inputs, labels, np.arange(rows), augment=augment)
+        settings = TrainingSettings(epochs=1, batch_size=case.batch)
+        train(method, settings, compute, data)
+        fitted = train(method, settings, compute, data)
+        step = sum(fitted.step_seconds.values()) / steps
+        flops = forward_flops(encoder, inputs.take(np.arange(2), device)) / 2
+    alone = loss_alone(criterion, labels[: case.batch], device)
+    return {
+        "step_seconds": step,
+        "examples_per_second": case.batch / step,
+        "loss_share": alone / step,
+        "data_share": fitted.step_seconds["data"] / steps / step,
+        "flops_per_second": BACKWARD_AND_FORWARD * flops * case.batch / step,
+    }
+
+
+def train(
+    method: Contrastive, settings: TrainingSettings, compute: ComputeSettings, data: TrainingSet
+) -> Fitted:
+    random = Randomness(torch.Generator().manual_seed(0), torch.Generator().manual_seed(1))
+    return Loop(settings, compute, random).fit(method, data)
+
+
+def loss_alone(criterion: nn.Module, labels: Tensor, device: torch.device) -> float:
+    """Median seconds of the loss, forward and backward, on random embeddings."""
+    embeddings = torch.randn(len(labels), PROJECTION, device=device, requires_grad=True)
+    taken = []
+    for _ in range(20):
+        begun = time.perf_counter()
+        criterion(embeddings, labels).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - begun)
+    return median(taken)
+
+
+def random_labels(rows: int) -> Tensor:
+    """Long-tailed labels (N, L) bool, about three a row."""
+    frequency = 1 / torch.arange(1, LABELS + 1)
+    drawn = torch.rand(rows, LABELS, generator=torch.Generator().manual_seed(2))
+    return drawn < (3 * frequency / frequency.sum()).clamp(max=0.9)
+
+
+def random_inputs(case: Case, rows: int, folder: Path) -> tuple[Inputs, InputShape]:
+    """Inputs of the case's modality, memory-mapped as prepared datasets are."""
+    random, size = np.random.default_rng(0), case.size
+    if case.modality == "image":
+        images = stored(folder, random.integers(0, 256, (rows, size, size, 3), dtype=np.uint8))
+        return Images(images), InputShape(channels=3, height=size, width=size)
+    if case.modality == "vector":
+        return Vectors(stored(folder, random.normal(size=(rows, size)).astype(np.float32))), InputShape(
+            dimensions=size
+        )
+    ids = stored(folder, random.integers(4, VOCABULARY, rows * size, dtype=np.int32))
+    tokens = Tokens(ids, np.arange(rows + 1, dtype=np.int64) * size, VOCABULARY, pad_id=0)
+    split = cast(Split, SimpleNamespace(tokens=lambda spec: tokens))
+    return Texts(split, {}, max_length=size, max_chunks=1), InputShape(vocab_size=VOCABULARY)
+
+
+def stored(folder: Path, values: np.ndarray) -> np.ndarray:
+    np.save(folder / "values.npy", values)
+    mapped: np.ndarray = np.load(folder / "values.npy", mmap_mode="r")
+    return mapped
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,73 @@
+"""Which GPU a cell computes on, where several cells run at once on one machine.
+
+Snakemake counts GPUs (`--resources gpu=4`, one by default), but does not say which is whose. Each cell takes the
+first free slot, a file lock that the operating system frees with the process, and the GPU of that number; with more
+slots than GPUs (`--resources gpu=4` on a machine with two), cells share them. Where a cluster's scheduler has given
+a job its GPUs, nothing is done.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mlcl.training.settings import ComputeSettings
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+SCHEDULED = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "KUBERNETES_SERVICE_HOST")
+
+
+@cache
+def visible() -> tuple[str, ...]:
+    """The GPUs that this process may use, by number or name; found without torch."""
+    if VISIBLE in os.environ:
+        return tuple(part for part in os.environ[VISIBLE].split(",") if part.strip() not in ("", "-1"))
+    try:
+        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(str(i) for i, line in enumerate(found.stdout.splitlines()) if line.startswith("GPU"))
+
+
+def needed(compute: ComputeSettings) -> int:
+    """How many GPUs a cell asks for: none on the CPU, and none where `device: auto` finds none."""
+    on_gpu = compute.device == "cuda" or (compute.device == "auto" and bool(visible()))
+    return compute.processes if on_gpu else 0
+
+
+@contextmanager
+def taken(compute: ComputeSettings, folder: Path) -> Iterator[None]:
+    """Makes the cell's GPUs the only ones that its process sees. To be entered before torch looks for them."""
+    count, gpus = needed(compute), visible()
+    if count == 0 or not gpus or any(name in os.environ for name in SCHEDULED):
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        slots = _free_slots(stack, folder, count)
+        before = dict(os.environ)
+        os.environ[VISIBLE] = ",".join(gpus[slot % len(gpus)] for slot in slots)
+        try:
+            yield
+        finally:
+            os.environ.pop(VISIBLE)
+            os.environ |= {key: value for key, value in before.items() if key == VISIBLE}
+
+
+def _free_slots(stack: ExitStack, folder: Path, count: int) -> list[int]:
+    """The numbers of the first `count` free slots, ours until the stack is left."""
+    got: list[int] = []
+    for slot in itertools.count():
+        if len(got) == count:
+            break
+        with suppress(Timeout):
+            stack.enter_context(FileLock(folder / f"{slot}.lock", timeout=0))
+            got.append(slot)
+    return got

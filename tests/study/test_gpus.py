@@ -1,0 +1,75 @@
+"""Cells that run at once on one machine get GPUs of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlcl.study import gpus
+from mlcl.training.settings import ComputeSettings
+
+AUTO = ComputeSettings()
+
+
+@pytest.fixture(autouse=True)
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    for name in gpus.SCHEDULED:
+        monkeypatch.delenv(name, raising=False)
+    gpus.visible.cache_clear()
+    yield
+    gpus.visible.cache_clear()
+
+
+def seen() -> str | None:
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_each_cell_gets_another_gpu_and_more_cells_than_gpus_share(tmp_path: Path) -> None:
+    with gpus.taken(AUTO, tmp_path):
+        assert seen() == "3"
+        gpus.visible.cache_clear()
+        os.environ["CUDA_VISIBLE_DEVICES"] = "3,5"  # as another process would see it
+        with gpus.taken(AUTO, tmp_path):
+            assert seen() == "5"
+            with gpus.taken(AUTO, tmp_path):
+                assert seen() == "3"
+    assert seen() == "3,5"
+
+
+def test_a_freed_gpu_is_taken_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        with gpus.taken(AUTO, tmp_path):
+            assert seen() == "3"
+
+
+def test_several_processes_ask_for_several(tmp_path: Path) -> None:
+    compute = ComputeSettings(processes=2)
+    assert gpus.needed(compute) == 2
+    with gpus.taken(compute, tmp_path):
+        assert seen() == "3,5"
+
+
+def test_a_cell_on_the_cpu_asks_for_none(tmp_path: Path) -> None:
+    compute = ComputeSettings(device="cpu")
+    assert gpus.needed(compute) == 0
+    with gpus.taken(compute, tmp_path):
+        assert seen() == "3,5"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_machine_without_gpus_needs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    gpus.visible.cache_clear()
+    assert gpus.needed(AUTO) == 0
+    with gpus.taken(AUTO, tmp_path):
+        assert seen() == ""
+
+
+def test_what_a_scheduler_gave_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    with gpus.taken(AUTO, tmp_path):
+        assert seen() == "3,5"
