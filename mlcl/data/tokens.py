@@ -149,6 +149,22 @@ def open_tokens(dataset: PreparedDataset, split: str, spec: Mapping[str, Any]) -
     return Tokens(ids, offsets, stored["vocab_size"], stored["pad_id"], *specials)
 
 
+def save_tokeniser(dataset: PreparedDataset, spec: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Writes the tokeniser as a file of the tokenizers library, which reads it without this dataset or a hub.
+
+    Returns `vocab_size`, `pad_id`, `prefix_ids` and `suffix_ids`, which the file does not say (see `Tokens`).
+    """
+    spec = checked_spec(spec)
+    open_tokens(dataset, "train", spec)  # trained, where nobody did so before
+    folder = dataset.folder / form.TOKENS / _key(spec)
+    if spec["kind"] == "huggingface":
+        _HuggingFace(spec).save(file)
+    else:
+        shutil.copyfile(folder / TOKENIZER, file)
+    stored = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+    return {key: stored[key] for key in ("vocab_size", "pad_id", "prefix_ids", "suffix_ids")}
+
+
 def checked_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A tokeniser's specification with defaults; raises DataError naming what is wrong."""
     kind = spec.get("kind")
@@ -332,6 +348,15 @@ class _HuggingFace:
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         return self._ids(texts, specials=False)
+
+    def save(self, file: Path) -> None:
+        """Without the cutting and padding that some published files ask for: here it is done elsewhere."""
+        from tokenizers import Tokenizer
+
+        bare = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
+        bare.no_truncation()
+        bare.no_padding()
+        bare.save(str(file))
 
 
 @contextmanager

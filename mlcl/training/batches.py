@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlcl.data import PreparedDataset, Split
+from mlcl.data import PreparedDataset, Tokens
 from mlcl.encoders import InputShape
 from mlcl.encoders.base import Batch, TokenBatch
 
@@ -77,8 +77,8 @@ class Vectors(Inputs):
 class Texts(Inputs):
     """Token ids of all texts, cut at `max_length`, or into up to `max_chunks` pieces of it."""
 
-    def __init__(self, split: Split, tokeniser: dict[str, Any], max_length: int, max_chunks: int) -> None:
-        self._tokens = split.tokens(tokeniser)
+    def __init__(self, tokens: Tokens, max_length: int, max_chunks: int) -> None:
+        self._tokens = tokens
         self._max_length, self._max_chunks = max_length, max_chunks
 
     def __len__(self) -> int:
@@ -115,7 +115,8 @@ def open_inputs(dataset: PreparedDataset, split: str, encoder: Any, channels_las
         case "image":
             return Images(dataset[split].images, channels_last)
         case "text":
-            return Texts(dataset[split], encoder.tokens, encoder.max_length, encoder.max_chunks)
+            tokens = dataset[split].tokens(encoder.tokens)
+            return Texts(tokens, encoder.max_length, encoder.max_chunks)
         case _:
             return Vectors(dataset[split].vectors)
 
