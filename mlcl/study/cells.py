@@ -13,7 +13,7 @@ from mlcl import encoders, losses
 from mlcl.errors import ConfigError
 from mlcl.study.config import Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry, closest
 from mlcl.study.paths import CellId
-from mlcl.training import protocols
+from mlcl.training import protocols, relevance
 from mlcl.training.settings import (
     CellSettings,
     DatasetPart,
@@ -136,29 +136,39 @@ class _Grid:
         protocol = protocols.load(name)
         if foreign := _foreign(changes.training, protocol, study):
             return Skip(**coordinates, reason=f"{name} has no {', '.join(foreign)}")
-        training = (
+        if foreign := relevance.foreign(changes.training, modality):
+            return Skip(**coordinates, reason=f"{', '.join(foreign)}: not for the modality '{modality}'")
+        given = (
             _known(study.training, protocol)
             | _known(study.encoders[encoder].training, protocol)
             | entry.training
             | changes.training
         )
+        training = _checked(protocol.Settings, given, f"{where}.training").model_dump(mode="json")
+        encoder_part = _encoder_part(study, encoder, changes.encoder)
+        frozen = bool(encoder_part.settings["freeze"])
+        _check_together(study, protocol, info, encoder, frozen, training)
         settings = {
             "protocol": name,
             "dataset": self._dataset_part(dataset, changes.dataset),
-            "encoder": _encoder_part(study, encoder, changes.encoder),
+            "encoder": encoder_part,
             "loss": _loss_part(study, loss, entry, changes.loss),
-            "training": _checked(protocol.Settings, training, f"{where}.training").model_dump(mode="json"),
+            "training": relevance.used(training, modality, frozen),
             "compute": study.compute,
             "keep_embeddings": study.keep_embeddings,
             "keep_model": study.keep_models,
         }
-        if protocol.READS_FEATURES:
+        if protocols.reads_features(protocol, training):
             settings |= self._evaluation(changes.linear_evaluation, f"{where}.linear_evaluation")
+        elif changes.linear_evaluation:
+            return Skip(**coordinates, reason=f"{name} has no linear evaluation here")
         return _Row(**coordinates, settings=settings)
 
     def _evaluation(self, changes: dict[str, Any], where: str) -> dict[str, Any]:
         """How frozen features are evaluated."""
         if self.study.evaluation == "knn":
+            if changes:
+                raise ConfigError(f"{where}: the study's evaluation is knn; a variant cannot set this")
             return {"knn_evaluation": self.study.knn_evaluation}
         evaluation = self.study.linear_evaluation.model_dump() | changes
         return {"linear_evaluation": _checked(LinearEvaluationSettings, evaluation, where)}
@@ -210,6 +220,57 @@ def _check_training(study: Study) -> None:
         known = {key for protocol in used for key in protocol.Settings.model_fields}
         if used and (unknown := sorted(settings.keys() - known)):
             raise ConfigError(f"{study.file}: {where}.{unknown[0]}: unknown key{closest(unknown[0], known)}")
+    for loss, entry in study.losses.items():
+        where = f"{study.file}: losses.{loss}.training"
+        _checked(protocols.load(_protocol_of(study, loss)).Settings, entry.training, where)
+    _check_modalities(study)
+
+
+def _check_modalities(study: Study) -> None:
+    """What is asked for must be for somebody: for the encoder it is said to, or for one of the study's."""
+    all_of_them = {entry.modality for entry in study.encoders.values()}
+    given = [("training", study.training, all_of_them)]
+    given += [
+        (f"losses.{loss}.training", entry.training, all_of_them) for loss, entry in study.losses.items()
+    ]
+    given += [
+        (f"encoders.{entry.modality}.{name}.training", entry.training, {entry.modality})
+        for name, entry in study.encoders.items()
+    ]
+    for where, settings, served in given:
+        for key in relevance.asked_for(settings):
+            if (modality := relevance.MODALITY[key]) not in served:
+                raise ConfigError(
+                    f"{study.file}: {where}.{key}: is for the modality '{modality}' only, and the encoder here is "
+                    f"for {' and '.join(sorted(served))}; leave it out"
+                )
+
+
+def _check_together(
+    study: Study,
+    protocol: ModuleType,
+    loss: losses.LossInfo,
+    encoder: str,
+    frozen: bool,
+    training: Mapping[str, Any],
+) -> None:
+    """Raises ConfigError where protocol, loss and encoder are each right, and do not go together."""
+    name, modality = protocol.__name__.rpartition(".")[2], study.encoders[encoder].modality
+    where = f"{study.file}: encoders.{modality}.{encoder}.freeze"
+    if reason := protocols.refusal(protocol, loss, frozen=False):
+        raise ConfigError(
+            f"{study.file}: losses.{loss.name}: {name} cannot train it: {reason}; "
+            f"set losses.{loss.name}.protocol to another one"
+        )
+    if frozen and (reason := protocols.refusal(protocol, loss, frozen)):
+        raise ConfigError(f"{where}: {name} cannot train it: {reason}")
+    for key in relevance.asked_for(training) if frozen else ():
+        if relevance.MODALITY[key] == modality:
+            raise ConfigError(
+                f"{where}: its features are computed once, so {key} cannot be {training[key]!r} ({name}'s default "
+                f"or set in the study); set encoders.{modality}.{encoder}.training.{key}: "
+                f"{relevance.NEUTRAL[key]}"
+            )
 
 
 def _protocols_used(study: Study) -> list[ModuleType]:

@@ -43,7 +43,7 @@ class Inputs(ABC):
 class Images(Inputs):
     """uint8 (N, H, W, C), memory-mapped -> float (B, C, H, W) in [0, 1]."""
 
-    def __init__(self, images: np.ndarray, channels_last: bool = False) -> None:
+    def __init__(self, images: np.ndarray, channels_last: bool = True) -> None:
         self._images = images
         self._format = torch.channels_last if channels_last else torch.contiguous_format
 
@@ -109,7 +109,7 @@ def moved(tensors: Tensors, device: torch.device) -> Tensors:
     return tuple(tensor.to(device, non_blocking=True) for tensor in tensors)
 
 
-def open_inputs(dataset: PreparedDataset, split: str, encoder: Any, channels_last: bool = False) -> Inputs:
+def open_inputs(dataset: PreparedDataset, split: str, encoder: Any, channels_last: bool = True) -> Inputs:
     """The inputs of a split, as the encoder with these settings (`mlcl.encoders.EncoderSettings`) reads them."""
     match dataset.modality:
         case "image":
@@ -155,12 +155,15 @@ class TrainingSet:
         return self.inputs.form(gathered)
 
 
-def mask_features(probability: float) -> Augment:
-    """Sets each entry of a vector to 0 with this probability."""
+def mask_features(probability: float, means: torch.Tensor) -> Augment:
+    """Sets each entry of a vector to its column's mean, (F,), with this probability.
+
+    The mean is 0 where features are standardised first, as in MulSupCon's code.
+    """
 
     def augment(vectors: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         kept = torch.rand(vectors.shape, generator=generator) >= probability
-        return vectors * kept.to(vectors.device, non_blocking=True)
+        return torch.where(kept.to(vectors.device, non_blocking=True), vectors, means.to(vectors.device))
 
     return augment
 

@@ -126,7 +126,10 @@ class Context:
         part = self.encoder_part
         shape = batches.input_shape(self.dataset, self.encoder_settings)
         seed_globally(self.settings.seed, "encoder")
-        return encoders.create(part.name, part.settings, shape).to(self.device)
+        encoder = encoders.create(part.name, part.settings, shape).to(self.device)
+        if self.settings.compute.channels_last:
+            encoder.to(memory_format=torch.channels_last)
+        return encoder
 
     def for_all_processes(self, loss: nn.Module) -> nn.Module:
         """The loss, seeing the rows of all processes that train this cell."""
@@ -158,14 +161,28 @@ class Context:
         return drawn
 
     def _training_set(self, settings: TrainingSettings) -> TrainingSet:
-        inputs, augment = self.inputs("train"), None
-        if isinstance(inputs, batches.Images) and settings.augmentation != "basic":
-            from mlcl.data import augment as image
+        return TrainingSet(
+            self.inputs("train"),
+            self.labels("train"),
+            self.train_rows,
+            self.dataset["train"].ids,
+            self._augment(settings),
+        )
 
-            augment = image.build(settings.augmentation)
-        elif isinstance(inputs, batches.Vectors) and settings.feature_masking > 0:
-            augment = batches.mask_features(settings.feature_masking)
-        return TrainingSet(inputs, self.labels("train"), self.train_rows, self.dataset["train"].ids, augment)
+    def _augment(self, settings: TrainingSettings) -> batches.Augment | None:
+        """What makes views of training inputs; stored features of a frozen encoder stay as they are."""
+        if self.encoder_settings.freeze:
+            return None
+        if self.dataset.modality == "image" and settings.augmentation != "basic":
+            from mlcl.data import augment
+
+            return augment.build(settings.augmentation)
+        if self.dataset.modality == "vector" and settings.feature_masking > 0:
+            means = self.dataset["train"].vectors[self.train_rows].mean(axis=0, dtype=np.float64)
+            return batches.mask_features(
+                settings.feature_masking, torch.from_numpy(means).float().to(self.device)
+            )
+        return None
 
     def _validation(self, settings: TrainingSettings) -> Validation | None:
         if settings.selection == "last":

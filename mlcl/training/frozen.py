@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
+import mlcl
 from mlcl import encoders
 from mlcl.encoders.base import Encoder
 from mlcl.training.loop import encode
@@ -20,7 +23,11 @@ from mlcl.training.loop import encode
 if TYPE_CHECKING:
     from mlcl.training.context import Context
 
+PACKAGE = Path(mlcl.__file__).parent
 FOLDER = "features"
+SOURCES = ("encoders/*.py", "data/*.py", "training/batches.py")
+"""What makes a feature of a row, but for the libraries."""
+LIBRARIES = ("torch", "torchvision", "transformers")
 
 
 class Adapter(Encoder):
@@ -75,7 +82,17 @@ def _key(context: Context) -> str:
         "seed": None if settings.pretrained else context.settings.seed,
         "device": context.device.type,
         "threads": context.settings.compute.threads,
-        "torch": torch.__version__,
+        "channels_last": context.settings.compute.channels_last,
+        "libraries": [version(name) for name in LIBRARIES],
+        "sources": _sources(),
     }
     text = json.dumps(made_of, sort_keys=True, default=str)
-    return f"{part.name.replace('/', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return f"{part.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+@cache
+def _sources() -> str:
+    digest = hashlib.sha256()
+    for file in sorted(file for pattern in SOURCES for file in PACKAGE.glob(pattern)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from torch.nn import functional as F
 from mlcl.encoders.base import Batch, Encoder
 from mlcl.training.methods.base import Method, Views
 from mlcl.training.processes import gathered
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class MomentumQueue(Method):
@@ -30,9 +33,7 @@ class MomentumQueue(Method):
     ) -> None:
         super().__init__(encoder)
         self.projection, self.criterion, self.momentum = projection, loss, momentum
-        self.key_encoder, self.key_projection = deepcopy(encoder), deepcopy(projection)
-        for parameter in [*self.key_encoder.parameters(), *self.key_projection.parameters()]:
-            parameter.requires_grad_(False)
+        self.key_encoder, self.key_projection = _follower(encoder), _follower(projection)
         num_labels: int = loss.num_labels  # type: ignore[assignment]
         width = [m for m in projection.modules() if isinstance(m, nn.Linear)][-1].out_features
         self.register_buffer("keys", torch.zeros(queue_size, width))
@@ -60,9 +61,14 @@ class MomentumQueue(Method):
     def _follow(self) -> None:
         pairs = ((self.key_encoder, self.encoder), (self.key_projection, self.projection))
         for follower, leader in pairs:
-            own: list[Tensor] = list(follower.parameters())
-            others: list[Tensor] = list(leader.parameters())
-            torch._foreach_lerp_(own, others, 1 - self.momentum)
+            followed = [
+                (own, other)
+                for own, other in zip(follower.parameters(), leader.parameters(), strict=True)
+                if other.requires_grad
+            ]
+            torch._foreach_lerp_(
+                [own for own, _ in followed], [other for _, other in followed], 1 - self.momentum
+            )
             for buffer, other in zip(follower.buffers(), leader.buffers(), strict=True):
                 buffer.copy_(other)
 
@@ -87,3 +93,9 @@ class MomentumQueue(Method):
 
     def set_extra_state(self, state: dict[str, int]) -> None:
         self.filled, self.next = state["filled"], state["next"]
+
+
+def _follower(leader: Module) -> Module:
+    """A copy without gradients; weights that are never trained (below low-rank adapters) are shared with it."""
+    shared = {id(p): p for p in leader.parameters() if not p.requires_grad}
+    return deepcopy(leader, shared).requires_grad_(False)

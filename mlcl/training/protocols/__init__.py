@@ -6,6 +6,7 @@ A file holds
 - `Settings`: the training settings with the paper's values as defaults; None for what is not trained;
 - `TRAINS`: what the losses that it trains are called with ("embeddings", "logits", "features", "both");
 - `READS_FEATURES`: is the trained encoder evaluated by linear heads or nearest neighbours on its features?
+- `refuses(loss, frozen)`, if there is something that it cannot train: why, or None.
 
 Nothing here imports torch before `run` is called, since the planner reads the rest.
 """
@@ -15,8 +16,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from types import ModuleType
-from typing import get_args
+from typing import Any, get_args
 
+from mlcl.losses import LossInfo
 from mlcl.training.settings import Protocol
 
 DEFAULT: Mapping[str, Protocol] = {
@@ -37,3 +39,20 @@ def load(name: str) -> ModuleType:
     if name not in names():
         raise KeyError(name)
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def reads_features(protocol: ModuleType, training: Mapping[str, Any] | None) -> bool:
+    """Are linear heads or nearest neighbours used? Not after a stage of fine-tuning, which has a head of its own."""
+    return bool(protocol.READS_FEATURES) and not (training or {}).get("finetuning")
+
+
+def selection(training: Mapping[str, Any]) -> str:
+    """The rule that chose the weights that are evaluated: the last stage's."""
+    rule: str = (training.get("finetuning") or training)["selection"]
+    return rule
+
+
+def refusal(protocol: ModuleType, loss: LossInfo, frozen: bool) -> str | None:
+    """Why the protocol cannot train the loss with this encoder, frozen or not; None where it can."""
+    reason: str | None = protocol.refuses(loss, frozen) if hasattr(protocol, "refuses") else None
+    return reason

@@ -1,9 +1,10 @@
 """Contrastive training of the encoder, then linear evaluation of its frozen features.
 
 Protocol of the comprehensive study (Audibert, Gauffre, Amini, arXiv 2412.00101): the loss sees a projection of the
-feature, the evaluation the feature itself. One view per example, no queue. The number of epochs, the batch size
-within 32 to 256 and the augmentation that the paper used are open: the defaults are those of later
-configurations of its code.
+feature, the evaluation the feature itself. One view per example, no queue; the last epoch's weights are evaluated. The
+number of epochs, the batch size within 32 to 256 and the augmentation that the paper used (`basic`, `randaugment` or
+`randaugment_strong`) are open: 80 epochs are those of later configurations of its code, which trains in mixed
+precision (`compute: {precision: mixed}`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """End-to-end training with a classification loss: dropout and a linear head on the feature.
 
-The classification baselines of the comprehensive study (arXiv 2412.00101); the same optimiser as for the
-contrastive losses, scores by the sigmoid.
+The classification baselines of the comprehensive study (arXiv 2412.00101): the same optimiser as for the
+contrastive losses, and the same points open (`contrastive_linear`); scores by the sigmoid, the last epoch's weights.
 """
 
 from __future__ import annotations

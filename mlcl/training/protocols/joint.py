@@ -1,13 +1,15 @@
 """A classification loss on the logits and a contrastive one on the projection, trained together, end to end.
 
-The weighted sum of CL-MTC (Lin et al., arXiv 2212.00552); scores by the sigmoid of the logits.
+The weighted sum of CL-MTC (Lin et al., arXiv 2212.00552), with the values of its code; scores by the sigmoid of the
+logits. There the contrast is on the feature itself, not on a projection, the head has a rate of its own (1e-3), and
+training ends early when the macro-F1 on validation has not risen for 10 epochs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from mlcl.training.settings import Share, TrainingSettings
 
@@ -19,6 +21,12 @@ READS_FEATURES = False
 
 
 class Settings(TrainingSettings):
+    epochs: PositiveInt = 20
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    learning_rate: PositiveFloat = 2e-5
+    weight_decay: NonNegativeFloat = 0.0
+    schedule: Literal["constant", "cosine", "linear", "one_cycle"] = "linear"
+    warmup: Share = 0.1
     projection_dim: PositiveInt = 256
     """The contrastive loss sees Linear(h, h)-ReLU-Linear(h, projection_dim) of the feature."""
     head_dropout: Share = 0.1
