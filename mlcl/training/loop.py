@@ -153,8 +153,6 @@ class _Run:
             self.average = AveragedModel(
                 method, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema_decay), use_buffers=True
             )
-        if loop.compute.channels_last:
-            method.encoder.to(memory_format=torch.channels_last)
         if loop.compute.compile:
             method.encoder.compile()
         self.wrapped: nn.Module = method
