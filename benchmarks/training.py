@@ -16,8 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -25,7 +24,6 @@ import typer
 from torch import Tensor, nn
 
 from mlcl import encoders, losses
-from mlcl.data import Split
 from mlcl.data.augment import NAMED
 from mlcl.data.tokens import Tokens
 from mlcl.encoders import InputShape
@@ -116,7 +114,7 @@ def measure(case: Case, loss_name: str, compute: ComputeSettings, steps: int) ->
         inputs, shape = random_inputs(case, rows, Path(folder))
         labels = random_labels(rows).to(device)
         torch.manual_seed(0)
-        encoder = encoders.create(case.encoder, case.settings, shape).to(device)
+        encoder = encoders.create(case.encoder, case.settings, shape).to(device, memory_format=torch.channels_last)
         width = encoder.feature_dim
         projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, PROJECTION)).to(
             device
@@ -179,8 +177,7 @@ def random_inputs(case: Case, rows: int, folder: Path) -> tuple[Inputs, InputSha
         )
     ids = stored(folder, random.integers(4, VOCABULARY, rows * size, dtype=np.int32))
     tokens = Tokens(ids, np.arange(rows + 1, dtype=np.int64) * size, VOCABULARY, pad_id=0)
-    split = cast(Split, SimpleNamespace(tokens=lambda spec: tokens))
-    return Texts(split, {}, max_length=size, max_chunks=1), InputShape(vocab_size=VOCABULARY)
+    return Texts(tokens, max_length=size, max_chunks=1), InputShape(vocab_size=VOCABULARY)
 
 
 def stored(folder: Path, values: np.ndarray) -> np.ndarray:
