@@ -6,17 +6,21 @@ takes, for every label, the combination with the best validation F1 (threshold 0
 heads are averaged. Unlike the released code, which averages in two heads that it never trains, only trained
 heads count, and a training set smaller than a batch is one batch rather than none.
 
-The heads share their batches and differ in their initial weights, so that all of them are one matrix product.
+The three heads of a combination differ in their initial weights and in the order of their rows, as they would one
+at a time: heads that share their batches share the noise of large learning rates, which averaging then cannot
+remove. The combinations, of which only one is taken for each label, share both. So a step is one batched matrix
+product forward and one back.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
+
+from mlcl.evaluation.metrics import MetricsError
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,17 @@ class LinearHeads:
         logits = torch.einsum("nd,hdl->hnl", features, self.weights) + self.biases[:, None, :]
         return torch.sigmoid(logits).mean(dim=0)
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything there is to store, as tensors."""
+        return {"weights": self.weights, "biases": self.biases, "chosen": self.chosen}
+
+    @classmethod
+    def from_state(cls, state: dict[str, torch.Tensor]) -> LinearHeads:
+        """The inverse of `state`; raises MetricsError where a tensor is missing."""
+        if missing := {"weights", "biases", "chosen"} - set(state):
+            raise MetricsError(f"not the state of linear heads: {', '.join(sorted(missing))} missing")
+        return cls(state["weights"], state["biases"], state["chosen"])
+
 
 def fit(
     features: torch.Tensor,
@@ -58,111 +73,109 @@ def fit(
 ) -> LinearHeads:
     """Trains the grid on features (N, D) and labels (N, L), and chooses on the validation rows.
 
-    `generator` (on the CPU) draws the initial weights and the order of the batches. Denormal numbers are flushed
+    `generator` (on the CPU) draws the initial weights and the orders of the rows. Denormal numbers are flushed
     to zero in the process from here on: saturated heads produce them, and they make a CPU ten times slower.
     """
     torch.set_flush_denormal(True)
-    stack = _HeadStack.initial(features, labels.shape[1], grid, generator)
-    batches = list(_batches(len(features), grid, generator))
+    start = _initial(features, labels.shape[1], grid.heads, generator)
+    stack = _HeadStack(start, grid, min(grid.batch_size, len(features)))
     # All orders go to the device in one copy: nothing waits for the host within the loop.
-    rows = torch.cat(batches).to(features.device)
-    for step, batch in enumerate(rows.split([len(batch) for batch in batches])):
-        stack.step(features, labels, batch, decay_to_zero=1 - step / len(batches))
+    batches = torch.cat([_epoch(len(features), grid, generator) for _ in range(grid.epochs)], dim=1)
+    sizes = _batch_sizes(len(features), grid.batch_size) * grid.epochs
+    for step, rows in enumerate(batches.to(features.device).split(sizes, dim=1)):
+        stack.step(features, labels, rows, decay_to_zero=1 - step / len(sizes))
     return _choose(stack, val_features, val_labels, grid)
 
 
-def _batches(rows: int, grid: Grid, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    for _ in range(grid.epochs):
-        yield from torch.randperm(rows, generator=generator).split(grid.batch_size)
+def _initial(features: torch.Tensor, labels: int, heads: int, generator: torch.Generator) -> torch.Tensor:
+    """(H, D + 1, L) weights and, in the last row, biases, uniform within 1 / sqrt(D)."""
+    start = torch.rand(heads, features.shape[1] + 1, labels, generator=generator) * 2 - 1
+    return (start / math.sqrt(features.shape[1])).to(features)
 
 
-@dataclass
+def _epoch(rows: int, grid: Grid, generator: torch.Generator) -> torch.Tensor:
+    """(H, N) an order of the rows for each head."""
+    return torch.stack([torch.randperm(rows, generator=generator) for _ in range(grid.heads)])
+
+
+def _batch_sizes(rows: int, batch_size: int) -> list[int]:
+    return [min(batch_size, rows - start) for start in range(0, rows, batch_size)]
+
+
 class _HeadStack:
-    """All heads side by side: parameters (D + 1, C H L), the last row being the biases, under AdamW.
+    """All heads side by side under AdamW: parameters (H, D + 1, C L), the last row being the biases.
 
-    AdamW is written out because each column has a learning rate and a weight decay of its own. A step writes to
-    arrays that are there already: fresh ones of this size come as unmapped pages, which cost a CPU nearly as
-    much as the products.
+    Adam's step is its learning rate times a term that does not depend on it. So the stack holds the parameters
+    divided by the learning rate of their column: what is left of it, the decay to zero, is one number for all
+    columns, and one fused Adam updates them. Logits are multiplied by the learning rates; weight decay, which
+    differs between columns, too, is applied here.
+
+    A step writes to arrays that are there already: fresh ones of this size come as unmapped pages, which cost a
+    CPU half as much as the products.
     """
 
-    parameters: torch.Tensor
-    learning_rate: torch.Tensor
-    weight_decay: torch.Tensor
-    labels: int
-    batch_size: int
-    steps: int = 0
-    first_moment: torch.Tensor = field(init=False)
-    second_moment: torch.Tensor = field(init=False)
-    _inputs: torch.Tensor = field(init=False)
-    _errors: torch.Tensor = field(init=False)
-    _gradient: torch.Tensor = field(init=False)
-    _denominator: torch.Tensor = field(init=False)
+    def __init__(self, start: torch.Tensor, grid: Grid, batch_size: int) -> None:
+        """start (H, D + 1, L): initial weights and biases; those of different combinations are the same."""
+        heads, rows, self.labels = start.shape
+        combinations = torch.tensor(grid.combinations, dtype=torch.float64, device=start.device)
+        rate, decay = combinations.to(start.dtype).T.repeat_interleave(self.labels, dim=1)
+        self.learning_rate = rate
+        self.rate_times_decay = rate * decay
+        self.scaled = start.repeat(1, 1, len(combinations)) / rate
+        self.gradient = torch.zeros_like(self.scaled)
+        self.scaled.grad = self.gradient
+        self.adam = torch.optim.Adam([self.scaled], fused=True)
+        self._gathered = start.new_empty(heads * batch_size, rows - 1)
+        self._inputs = start.new_ones(heads, batch_size, rows)
+        self._errors = start.new_empty(heads, batch_size, len(rate))
 
-    BETAS = (0.9, 0.999)
-    EPS = 1e-8
+    @property
+    def parameters(self) -> torch.Tensor:
+        return self.scaled * self.learning_rate
 
-    def __post_init__(self) -> None:
-        rows, columns = self.parameters.shape
-        self.first_moment = torch.zeros_like(self.parameters)
-        self.second_moment = torch.zeros_like(self.parameters)
-        self._inputs = self.parameters.new_ones(self.batch_size, rows)
-        self._errors = self.parameters.new_empty(self.batch_size, columns)
-        self._gradient = torch.empty_like(self.parameters)
-        self._denominator = torch.empty_like(self.parameters)
-
-    @classmethod
-    def initial(
-        cls, features: torch.Tensor, labels: int, grid: Grid, generator: torch.Generator
-    ) -> _HeadStack:
-        combinations = len(grid.combinations)
-        bound = 1 / math.sqrt(features.shape[1])
-        # The heads of different combinations start from the same weights: only the combination differs.
-        start = torch.rand(features.shape[1] + 1, 1, grid.heads, labels, generator=generator) * 2 - 1
-        start = (start * bound).expand(-1, combinations, -1, -1).reshape(features.shape[1] + 1, -1)
-        per_column = torch.tensor(grid.combinations).repeat_interleave(grid.heads * labels, dim=0)
-        rate, decay = per_column.to(features).T.contiguous()
-        return cls(start.to(features), rate, decay, labels, min(grid.batch_size, len(features)))
-
+    @torch.no_grad()
     def step(
         self, features: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor, decay_to_zero: float
     ) -> None:
-        """One step of AdamW on the mean binary cross-entropy of each head on these rows."""
-        inputs, errors = self._inputs[: len(rows)], self._errors[: len(rows)]
-        inputs[:, :-1] = features[rows]
+        """One step of AdamW on the mean binary cross-entropy of each head, on its own rows: rows (H, B)."""
+        batch = rows.shape[1]
+        inputs, errors = self._inputs[:, :batch], self._errors[:, :batch]
+        gathered = self._gathered[: rows.numel()]
+        torch.index_select(features, 0, rows.reshape(-1), out=gathered)
+        inputs[..., :-1] = gathered.view(*rows.shape, -1)
         truth = labels[rows].to(errors.dtype)
-        torch.mm(inputs, self.parameters, out=errors).sigmoid_()
-        errors.view(len(rows), -1, self.labels).sub_(truth[:, None, :]).div_(truth.numel())
-        torch.mm(inputs.T, errors, out=self._gradient)
-        self._adamw(self.learning_rate * decay_to_zero)
-
-    def _adamw(self, rate: torch.Tensor) -> None:
-        self.steps += 1
-        momentum, decay = self.BETAS
-        self.first_moment.lerp_(self._gradient, 1 - momentum)
-        self.second_moment.mul_(decay).addcmul_(self._gradient, self._gradient, value=1 - decay)
-        scale = math.sqrt(1 - decay**self.steps) / (1 - momentum**self.steps)
-        torch.sqrt(self.second_moment, out=self._denominator)
-        self._denominator.add_(self.EPS * math.sqrt(1 - decay**self.steps))
-        self.parameters[:-1].mul_(1 - rate * self.weight_decay)
-        change = torch.mul(self.first_moment, rate * scale, out=self._gradient)
-        self.parameters.addcdiv_(change, self._denominator, value=-1)
+        _batched_product(inputs, self.scaled, errors)
+        errors.mul_(self.learning_rate).sigmoid_()
+        errors.unflatten(2, (-1, self.labels)).sub_(truth[:, :, None, :]).div_(batch * self.labels)
+        _batched_product(inputs.transpose(1, 2), errors, self.gradient)
+        self.scaled[:, :-1].mul_(1 - decay_to_zero * self.rate_times_decay)
+        self.adam.param_groups[0]["lr"] = decay_to_zero
+        self.adam.step()
 
 
-def _with_one(features: torch.Tensor) -> torch.Tensor:
-    return F.pad(features, (0, 1), value=1.0)
+def _batched_product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:
+    if left.is_cuda:
+        torch.bmm(left, right, out=out)
+        return
+    for a, b, result in zip(left, right, out, strict=True):  # on a CPU each has all threads
+        torch.mm(a, b, out=result)
 
 
 def _choose(
     stack: _HeadStack, val_features: torch.Tensor, val_labels: torch.Tensor, grid: Grid
 ) -> LinearHeads:
     """For each head and label the combination with the best F1 on the validation rows; the first one of equals."""
-    predicted = (_with_one(val_features) @ stack.parameters) > 0
-    predicted = predicted.view(len(val_features), len(grid.combinations), grid.heads, -1)
-    truth = val_labels.bool()[:, None, None, :]
-    hits = (predicted & truth).sum(dim=0)
-    f1 = 2 * hits / (predicted.sum(dim=0) + truth.sum(dim=0)).clamp(min=1)
-    chosen = f1.argmax(dim=0)
-    by_combination = stack.parameters.view(-1, len(grid.combinations), grid.heads, stack.labels)
-    index = chosen[None, None].expand(len(by_combination), 1, -1, -1)
-    final = by_combination.gather(1, index).squeeze(1)
-    return LinearHeads(final[:-1].transpose(0, 1).contiguous(), final[-1], chosen)
+    truth = val_labels.bool()[:, None, :]
+    weights, biases, choices = [], [], []
+    for head in stack.parameters:
+        predicted = torch.addmm(head[-1], val_features, head[:-1]) > 0
+        predicted = predicted.unflatten(1, (len(grid.combinations), stack.labels))
+        hits = (predicted & truth).sum(dim=0)
+        f1 = 2 * hits / (predicted.sum(dim=0) + truth.sum(dim=0)).clamp(min=1)
+        chosen = f1.argmax(dim=0)
+        by_combination = head.unflatten(1, (len(grid.combinations), stack.labels))
+        final = by_combination.gather(1, chosen.expand(len(head), 1, -1)).squeeze(1)
+        weights.append(final[:-1])
+        biases.append(final[-1])
+        choices.append(chosen)
+    return LinearHeads(torch.stack(weights), torch.stack(biases), torch.stack(choices))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from mlcl.evaluation import linear
+from mlcl.evaluation.metrics import MetricsError
 
 
 def data(rows: int = 300, dim: int = 12, labels: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -22,17 +25,18 @@ def one_at_a_time(features: torch.Tensor, labels: torch.Tensor, grid: linear.Gri
     """(combinations, heads, D + 1, L): each head alone, same start and same batches, by torch.optim."""
     generator = torch.Generator().manual_seed(seed)
     dim, num_labels = features.shape[1], labels.shape[1]
-    start = torch.rand(dim + 1, 1, grid.heads, num_labels, generator=generator) * 2 - 1
-    start = (start[:, 0] / math.sqrt(dim)).to(features)
-    orders = [
-        torch.randperm(len(features), generator=generator).split(grid.batch_size) for _ in range(grid.epochs)
+    start = torch.rand(grid.heads, dim + 1, num_labels, generator=generator) * 2 - 1
+    start = (start / math.sqrt(dim)).to(features)
+    epochs = [
+        [torch.randperm(len(features), generator=generator) for _ in range(grid.heads)]
+        for _ in range(grid.epochs)
     ]
-    batches = [rows for order in orders for rows in order]
     trained = []
     for rate, decay in grid.combinations:
         for head in range(grid.heads):
-            weight = start[:-1, head].clone().requires_grad_()
-            bias = start[-1, head].clone().requires_grad_()
+            batches = [rows for epoch in epochs for rows in epoch[head].split(grid.batch_size)]
+            weight = start[head, :-1].clone().requires_grad_()
+            bias = start[head, -1].clone().requires_grad_()
             groups = [{"params": [weight], "weight_decay": decay}, {"params": [bias], "weight_decay": 0.0}]
             optimiser = torch.optim.AdamW(groups, lr=rate)
             for step, rows in enumerate(batches):
@@ -92,3 +96,88 @@ def test_labels_that_can_be_learned_are_learned() -> None:
         features, labels, val_features, val_labels, linear.Grid(heads=1), torch.Generator().manual_seed(0)
     )
     assert f1(heads.probabilities(val_features) > 0.5, val_labels.bool()).min() > 0.9
+
+
+def test_a_head_in_single_precision_equals_torchs_adamw() -> None:
+    features, labels = data(500, dim=64, labels=9)
+    grid = linear.Grid((0.1,), (0.01,), heads=1, epochs=10, batch_size=64)
+    heads = linear.fit(features, labels, features, labels, grid, torch.Generator().manual_seed(3))
+    single = one_at_a_time(features, labels, grid, seed=3)[0, 0]
+    torch.testing.assert_close(heads.weights[0], single[:-1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(heads.biases[0], single[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_heads_differ_in_the_order_of_their_rows() -> None:
+    features, labels = data()
+    orders = []
+
+    class Recorded(linear._HeadStack):
+        def step(self, features, labels, rows, decay_to_zero):  # type: ignore[no-untyped-def]
+            orders.append(rows)
+            super().step(features, labels, rows, decay_to_zero)
+
+    grid = linear.Grid((0.1,), (0.01,), heads=2, epochs=2, batch_size=128)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear, "_HeadStack", Recorded)
+        linear.fit(features, labels, features, labels, grid, torch.Generator().manual_seed(0))
+    assert [rows.shape[1] for rows in orders] == [128, 128, 44] * 2
+    epochs = [torch.cat(orders[:3], dim=1), torch.cat(orders[3:], dim=1)]
+    seen = [order for epoch in epochs for order in epoch]
+    for order in seen:
+        assert torch.equal(order.sort().values, torch.arange(300))
+    assert len({tuple(order.tolist()) for order in seen}) == 4
+
+
+def test_a_label_without_positives_is_not_predicted() -> None:
+    features, labels = data(400)
+    labels[:, 2] = 0
+    heads = linear.fit(
+        features,
+        labels,
+        features,
+        labels,
+        linear.Grid(heads=2, epochs=10),
+        torch.Generator().manual_seed(0),
+    )
+    probabilities = heads.probabilities(features)
+    assert probabilities.isfinite().all()
+    assert probabilities[:, 2].max() < 0.5
+    assert torch.equal(heads.chosen[:, 2], torch.zeros(2, dtype=torch.int64))  # all are equal: the first
+
+
+def test_constant_features_give_the_frequencies() -> None:
+    labels = (torch.arange(400)[:, None] % 4 < torch.tensor([1, 2, 3])).to(torch.uint8)
+    features = torch.ones(400, 8)
+    grid = linear.Grid((0.1,), (1e-4,), heads=2)
+    heads = linear.fit(features, labels, features, labels, grid, torch.Generator().manual_seed(0))
+    expected = torch.tensor([0.25, 0.5, 0.75]).expand(400, -1)
+    torch.testing.assert_close(heads.probabilities(features), expected, rtol=0, atol=0.05)
+
+
+def test_one_validation_row_is_enough() -> None:
+    features, labels = data(50)
+    row = int(labels.sum(1).argmax())
+    heads = linear.fit(
+        features,
+        labels,
+        features[row : row + 1],
+        labels[row : row + 1],
+        linear.Grid(epochs=5),
+        torch.Generator().manual_seed(0),
+    )
+    assert heads.weights.shape == (3, 12, 5)
+    assert heads.probabilities(features).isfinite().all()
+    assert (heads.chosen[:, labels[row] == 0] == 0).all()  # F1 is 0 for all combinations: the first
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_a_state_can_be_stored_and_read(heads: int, tmp_path: Path) -> None:
+    features, labels = data()
+    grid = linear.Grid((0.1,), (0.01, 1e-4), heads=heads, epochs=2)
+    fitted = linear.fit(features, labels, features, labels, grid, torch.Generator().manual_seed(0))
+    save_file(fitted.state(), tmp_path / "heads.safetensors")
+    again = linear.LinearHeads.from_state(load_file(tmp_path / "heads.safetensors"))
+    assert torch.equal(again.probabilities(features), fitted.probabilities(features))
+    assert torch.equal(again.chosen, fitted.chosen)
+    with pytest.raises(MetricsError, match="biases, chosen missing"):
+        linear.LinearHeads.from_state({"weights": fitted.weights})
