@@ -114,7 +114,8 @@ def measure(case: Case, loss_name: str, compute: ComputeSettings, steps: int) ->
         inputs, shape = random_inputs(case, rows, Path(folder))
         labels = random_labels(rows).to(device)
         torch.manual_seed(0)
-        encoder = encoders.create(case.encoder, case.settings, shape).to(device, memory_format=torch.channels_last)
+        encoder = encoders.create(case.encoder, case.settings, shape).to(device)
+        encoder.to(memory_format=torch.channels_last)
         width = encoder.feature_dim
         projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, PROJECTION)).to(
             device
