@@ -27,13 +27,14 @@ from filelock import FileLock
 import data_prep
 from mlcl.errors import MlclError
 from mlcl.study import gpus, records
-from mlcl.study.files import written_aside
+from mlcl.study.files import folder_written_aside, written_aside
 from mlcl.study.fingerprint import metrics_source
 from mlcl.study.paths import BOOKKEEPING, CellId, StudyPaths
 from mlcl.study.plan import read_request
 from mlcl.study.progress import Running
 from mlcl.study.records import Record, Status
 from mlcl.study.rescore import metrics_of
+from mlcl.training import protocols
 from mlcl.training.settings import CellSettings
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class _Maker:
             },
             "status": status,
             "reason": reason,
-            "selection": settings.training["selection"] if settings.training else None,
+            "selection": protocols.selection(settings.training) if settings.training else None,
             "metrics": metrics,
             "metrics_source": metrics_source(),
         }
@@ -136,6 +137,8 @@ class _Maker:
         """Takes away what an earlier attempt left, the record first: without it the rest counts for nothing."""
         for name in ("metrics.json", records.SCORES, records.HISTORY, records.EMBEDDINGS):
             (self.folder / name).unlink(missing_ok=True)
+        for folder in (self.folder / records.MODEL, *self.folder.glob(f".{records.MODEL}.*")):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _open_dataset(self) -> PreparedDataset:
         from mlcl.data import open_dataset
@@ -203,6 +206,8 @@ class _Maker:
             features = {split: values.astype(np.float16) for split, values in outcome.features.items()}
             with written_aside(self.folder / records.EMBEDDINGS) as aside, aside.open("wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **features)
+        if settings.keep_model and outcome.fitted is not None:
+            self._keep_model(dataset, outcome, settings)
         curve = outcome.fitted.curve if outcome.fitted else []
         if curve:
             with written_aside(self.folder / records.HISTORY) as aside, aside.open("w", newline="") as file:
@@ -210,6 +215,13 @@ class _Maker:
                 writer.writerow(field.name for field in fields(curve[0]))
                 writer.writerows(astuple(line) for line in curve)
         return metrics_of(self.folder)
+
+    def _keep_model(self, dataset: PreparedDataset, outcome: Outcome, settings: CellSettings) -> None:
+        from mlcl.model.keeping import keep
+
+        made_by = {key: self.request[key] for key in ("study", "cell", "fingerprint")}
+        with folder_written_aside(self.folder / records.MODEL) as aside:
+            keep(settings, dataset, outcome, aside, made_by)
 
 
 def limit_threads(threads: int) -> None:
