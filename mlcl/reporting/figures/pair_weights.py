@@ -55,8 +55,8 @@ def draw(results: Results) -> Iterator[Figure]:
         caption=(
             f"What each pairwise loss, with the study's settings, weighs on one made-up batch: the darker, the more "
             f"the anchor (row) is drawn to the reference (column); shades by the square root. Rows and columns are "
-            f"named by their label sets: to the first, the others are equal, a subset, a superset, overlapping, disjoint "
-            f"and empty. c1 to c{len(labels[0])} are the prototypes of labels."
+            f"named by their label sets: to the first, the others are equal, a subset, a superset, overlapping, "
+            f"disjoint and empty. c1 to c{len(labels[0])} are the prototypes of labels."
             + (f" With the same weights: {alike}." if alike else "")
         ),
         alt="Matrices of pair weights. " + _in_words(found, sets),
