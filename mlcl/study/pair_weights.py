@@ -30,8 +30,8 @@ def write_pair_weights(study: str) -> None:
     paths = StudyPaths(study)
     outline = json.loads(paths.outline.read_text(encoding="utf-8"))
     wanted = {name: made_of for name, own in outline["losses"].items() if (made_of := _made_of(own))}
-    before = _read(paths.pair_weights)
-    found = {name: own for name, own in before.items() if wanted.get(name) == own["made_of"]}
+    kept = _read(paths.pair_weights)
+    found = {name: own for name, own in kept.items() if wanted.get(name) == own["made_of"]}
     missing = [name for name in wanted if name not in found]
     if missing and find_spec("torch") is None:
         log.warning("%s: torch is not installed, so there are no weights of %s", study, ", ".join(missing))
@@ -41,8 +41,7 @@ def write_pair_weights(study: str) -> None:
             if weights := example(own["loss"], own["file"], own["hyperparameters"]):
                 found[name] = {"made_of": wanted[name], **weights}
     ordered = {name: found[name] for name in wanted if name in found}
-    if list(ordered.items()) != list(before.items()):
-        write_json(paths.pair_weights, {"labels": LABELS, "losses": ordered})
+    write_json(paths.pair_weights, {"labels": LABELS, "losses": ordered})
 
 
 def example(

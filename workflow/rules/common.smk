@@ -1,5 +1,7 @@
 """The study that was asked for, planned; what the rules look up in the plan."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -39,7 +41,9 @@ if unknown := set(config) - {"study", "data_root"}:
     )
 
 if workflow.is_main_process:
-    RUN_LOCK.try_take(stale_locks=Path(".snakemake/locks"))
+    if RUN_LOCK.try_take(stale_locks=Path(".snakemake/locks")):
+        # What a killed run was updating; Snakemake would not start the update again.
+        shutil.rmtree(".snakemake/backups", ignore_errors=True)
 
 try:
     PLAN = make_plan(STUDY_FILE, DATA_ROOT)
@@ -110,3 +114,32 @@ def complete_after_retry(wildcards):
     """Asks for the failed cells once more, and for all that follows from them."""
     PLAN.write(retry_failed=True)
     return str(PATHS.complete)
+
+
+class TableCaptions:
+    """table -> caption, looked up when Snakemake's report is made: no rule knows which tables there will be."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __getitem__(self, table):
+        return (self.folder / f"{table}.md").read_text("utf-8").partition("\n")[0]
+
+    def __repr__(self):
+        return f"in {self.folder}"
+
+
+class FigureCaptions(TableCaptions):
+    """figure -> caption"""
+
+    def __getitem__(self, figure):
+        return self.entry(figure)["caption"]
+
+    def entry(self, figure):
+        index = json.loads((self.folder / "index.json").read_text("utf-8"))
+        return next(entry for entry in index if entry["name"] == figure)
+
+
+def figure_labels(wildcards):
+    entry = FigureCaptions(PATHS.figures).entry(wildcards.figure)
+    return {"Figure": entry["title"], "Kind": entry["kind"]}

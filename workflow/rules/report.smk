@@ -33,12 +33,20 @@ rule tables:
         rules.aggregate.output,
     output:
         expand(str(PATHS.tables / "main.{kind}"), kind=["tex", "md", "csv"]),
+        report(
+            update(directory(str(PATHS.tables))),
+            patterns=["{table}.{form,csv|pdf}"],
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"Table": "{table}", "Form": "{form}"},
+        ),
     log:
         str(PATHS.logs / "tables.log"),
     conda:
         ENVIRONMENT
     params:
         study=STUDY,
+        captions=TableCaptions(PATHS.tables),
     shell:
         "python -m mlcl tables {params.study} --log {log}"
 
@@ -47,13 +55,20 @@ rule figures:
     input:
         rules.aggregate.output,
     output:
-        touch(str(PATHS.figures / ".drawn")),
+        report(
+            update(directory(str(PATHS.figures))),
+            patterns=["{figure}.png"],
+            caption="../report/figure.rst",
+            category="Figures",
+            labels=figure_labels,
+        ),
     log:
         str(PATHS.logs / "figures.log"),
     conda:
         ENVIRONMENT
     params:
         study=STUDY,
+        captions=FigureCaptions(PATHS.figures),
     shell:
         "python -m mlcl figures {params.study} --log {log}"
 
@@ -64,7 +79,12 @@ rule report:
         rules.tables.output,
         rules.figures.output,
     output:
-        str(PATHS.report),
+        report(
+            str(PATHS.report),
+            caption="../report/study.rst",
+            category="Report",
+            labels={"Page": "report"},
+        ),
     log:
         str(PATHS.logs / "report.log"),
     conda:
