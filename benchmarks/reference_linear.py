@@ -8,6 +8,7 @@ through a DataLoader with its default collation, as the comprehensive study's re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ def _train(
 ) -> nn.Linear:
     head = nn.Linear(features.shape[1], labels.shape[1], device=features.device)
     criterion = nn.BCEWithLogitsLoss()
-    groups = [{"params": [head.weight]}, {"params": [head.bias], "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": [head.weight]}, {"params": [head.bias], "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
     steps = grid.epochs * -(-len(features) // grid.batch_size)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
