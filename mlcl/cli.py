@@ -240,6 +240,55 @@ def cards(study: StudyFile, data_root: DataRoot = None) -> None:
             _say(f"{name}: is not prepared yet ('mlcl prepare {study}')")
 
 
+@app.command()
+def export(
+    study: StudyArgument,
+    cell: Annotated[str, typer.Argument(help="<dataset>/<encoder>/<loss>/<variant>/seed<k>")],
+    to: Annotated[Path | None, typer.Option(help="The folder. Default: models/<study>/<cell>.")] = None,
+) -> None:
+    """Pack the model of a cell, made with keep_models: true: encoder, head, labels, thresholds, model card."""
+    from mlcl.study import export as exporting
+
+    name = _planned_name(study)
+    _say(f"{name}: {cell}: exported to {exporting.export(name, cell, to)}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A folder that 'mlcl export' wrote.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Texts (.txt, .csv, .jsonl), vectors (.npy, .csv), an image or a folder of them."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The CSV file to write.")] = Path("predictions.csv"),
+    threshold: Annotated[
+        str, typer.Option(help="tuned (on validation, one a label), or a number.")
+    ] = "tuned",
+    batch_size: Annotated[int, typer.Option(min=1, help="Inputs that are scored at once.")] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    column: Annotated[str, typer.Option(help="The column of a table that holds the text.")] = "text",
+) -> None:
+    """Score new texts, images or vectors with an exported model."""
+    from mlcl.errors import MlclError
+    from mlcl.model import load_model
+    from mlcl.model.predictions import parse_threshold, write_predictions
+    from mlcl.model.rows import open_rows
+    from mlcl.study.files import written_aside
+
+    limit = parse_threshold(threshold)
+    loaded = load_model(model, device)
+    source = open_rows(file, loaded.modality, column)
+    if out.exists() and out.samefile(file):
+        raise MlclError(f"{out}: is the file that is read; name another with --out")
+    if source.left_out:
+        _say(f"{file}: {source.left_out} files are no images and are left out")
+    with written_aside(out) as aside:
+        count = write_predictions(loaded, source, aside, limit, batch_size)
+    _say(f"{out}: {count} rows scored")
+
+
 def main() -> NoReturn:
     """Runs the command line; what the user can mend is one message and exit code 2, without a traceback."""
     from data_prep import DataError

@@ -19,11 +19,17 @@ MAY_IMPORT = {
     "mlcl.data": {"data_prep"},
     "mlcl.evaluation": {"mlcl.errors"},
     "mlcl.training": {"mlcl.errors", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses"},
+    "mlcl.model": {
+        "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.training",
+    },
     "mlcl.study": {
         "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses", "mlcl.training",
+        "mlcl.model",
     },
     "mlcl.reporting": {"mlcl.errors", "mlcl.study", "mlcl.evaluation"},
-    "mlcl.cli": {"mlcl.errors", "data_prep", "mlcl.losses", "mlcl.study", "mlcl.reporting", "mlcl.data"},
+    "mlcl.cli": {
+        "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.study", "mlcl.reporting", "mlcl.data", "mlcl.model",
+    },
     "mlcl.__main__": {"mlcl.cli"},
 }  # fmt: skip
 
@@ -78,6 +84,8 @@ def test_every_module_lies_on_a_floor() -> None:
         "mlcl.reporting",
         "data_prep",
         "mlcl.data",
+        "mlcl.model",
+        "mlcl.study.export",
     ],
 )
 def test_importing_is_light(module: str) -> None:

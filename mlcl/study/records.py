@@ -1,7 +1,7 @@
 """The record of a cell: `metrics.json` with a `result` block (compared bit for bit) and a `run` block (never).
 
-Beside it lie `scores.npz`, `history.csv` and, where the study keeps them, `embeddings.npz`. `metrics.json` is
-written last: where it stands, the record is whole.
+Beside it lie `scores.npz`, `history.csv` and, where the study keeps them, `embeddings.npz` and the folder `model`.
+`metrics.json` is written last: where it stands, the record is whole.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ Status = Literal["ok", "diverged", "oom", "error"]
 SCORES = "scores.npz"
 HISTORY = "history.csv"
 EMBEDDINGS = "embeddings.npz"
+MODEL = "model"
+"""A folder (`mlcl.model`)."""
 
 Metrics = dict[str, dict[str, float]]
 """split -> metric -> value"""

@@ -1,0 +1,29 @@
+"""A trained model on its own: kept by a cell, exported as a folder, loaded to score new texts, images or vectors.
+
+from mlcl.model import load_model
+
+model = load_model("models/goemotions")
+scores = model.predict(["What a day!"])
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlcl.model.config import ModelConfig, ModelError
+
+if TYPE_CHECKING:
+    from mlcl.model.model import Model
+
+__all__ = ["ModelConfig", "ModelError", "load_model"]
+
+
+def load_model(folder: str | Path, device: str = "auto") -> Model:
+    """The model in a folder that `mlcl export` wrote. `device`: `auto` (a GPU where there is one), `cpu`, `cuda`.
+
+    Raises ModelError naming the file that is missing, broken, or does not fit the others.
+    """
+    from mlcl.model.loading import load  # torch; not for those who export
+
+    return load(Path(folder), device)

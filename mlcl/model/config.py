@@ -1,0 +1,110 @@
+"""What lies in a model's folder, and what its `config.json` says. No torch here.
+
+model.safetensors      tensors `encoder.*`, `adapter.*` (frozen encoders), `heads.*`
+config.json            `ModelConfig`
+tokeniser.json         texts: the tokeniser in the form of the tokenizers library
+encoder/config.json    models of the transformers library: the library's own configuration
+README.md              the model card; `mlcl export` adds it
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from data_prep.readers.text import Cleaning
+from mlcl.encoders.catalog import Modality
+from mlcl.errors import MlclError
+
+FORMAT: Final = 1
+WEIGHTS, CONFIG, TOKENISER, CARD = "model.safetensors", "config.json", "tokeniser.json", "README.md"
+ENCODER = "encoder"
+"""A folder in the hub's layout, without weights."""
+THRESHOLD = 0.5
+
+
+class ModelError(MlclError):
+    """A model cannot be loaded, or does not take what it was given."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EncoderPart(_Part):
+    """The encoder without its stored weights: all of them are in `model.safetensors`."""
+
+    name: str
+    settings: dict[str, Any]
+    inputs: dict[str, int]
+    """The fields of `mlcl.encoders.InputShape`."""
+
+
+class TokeniserPart(_Part):
+    """What `tokeniser.json` does not say (see `mlcl.data.Tokens`)."""
+
+    vocab_size: int
+    pad_id: int
+    prefix_ids: list[int]
+    suffix_ids: list[int]
+
+
+class ModelConfig(_Part):
+    """All that is needed to score raw inputs as training did, and where the model comes from."""
+
+    format: Literal[1] = FORMAT
+    modality: Modality
+    labels: list[str]
+    """In the order of the scores."""
+    encoder: EncoderPart
+    adapter: bool | None = None
+    """For a frozen encoder: is there a trained layer on its features? None for an encoder that was trained."""
+    reader: Literal["linear", "knn"]
+    """What makes scores of features."""
+    cleaning: Cleaning | None = None
+    """What preparation did to the dataset's texts; None where it took them as they were, or in a way of its own."""
+    tokeniser: TokeniserPart | None = None
+    thresholds: list[float] | None = None
+    """For each label the one with the best F1 on validation; added by the export."""
+    trained: dict[str, Any] = {}
+    """Study, cell, fingerprint, loss and settings, for the reader: nothing here is needed to predict."""
+    metrics: dict[str, dict[str, float]] = {}
+    """split -> metric -> value, of the record; added by the export."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelConfig:
+        if (self.modality == "text") != (self.tokeniser is not None):
+            raise ValueError("tokeniser: texts need one, and nothing else does")
+        if self.thresholds is not None and len(self.thresholds) != len(self.labels):
+            raise ValueError(f"thresholds: {len(self.thresholds)} for {len(self.labels)} labels")
+        return self
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Raises ModelError naming the file where there is no model, or one of another format."""
+    file = folder / CONFIG
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(
+            f"{folder}: is no folder of a model ({CONFIG} is not there); 'mlcl export' writes one"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: cannot be read ({error}); export the model again") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise ModelError(f"{file}: is no model of format {FORMAT} (found: {found}); export it again")
+    try:
+        return ModelConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "config"
+        raise ModelError(f"{file}: {place}: {first['msg']}; export the model again") from None
+
+
+def write_config(folder: Path, config: ModelConfig) -> None:
+    text = json.dumps(config.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,84 @@
+"""A finished cell's model as a folder of its own: encoder, heads, labels, thresholds, and a card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from mlcl.errors import MlclError
+from mlcl.evaluation.metrics import best_thresholds
+from mlcl.study import records
+from mlcl.study.config import closest
+from mlcl.study.files import folder_written_aside
+from mlcl.study.paths import CellId, StudyPaths
+from mlcl.study.rescore import read_scores
+
+EXPORTS = Path("models")
+
+
+def default_folder(study: str, cell: CellId) -> Path:
+    return EXPORTS / study / str(cell).replace("/", "-")
+
+
+def export(study: str, cell: str, to: Path | None = None) -> Path:
+    """Packs the model that the cell of a planned study kept; returns the folder, which is replaced as a whole.
+
+    Raises MlclError for a cell that is not there, failed, or kept no model, and for a folder that holds something
+    else.
+    """
+    from mlcl.model.card import render
+    from mlcl.model.config import CARD, read_config, write_config
+
+    paths, cell_id = StudyPaths(study), _known(study, cell)
+    kept, record = _kept(paths, cell_id)
+    config = read_config(kept)
+    scores = read_scores(paths.cell(cell_id) / records.SCORES)
+    thresholds = best_thresholds(scores["val_labels"], scores["val_scores"])
+    config = config.model_copy(
+        update={"thresholds": [float(value) for value in thresholds], "metrics": record.metrics}
+    )
+    card = json.loads(paths.card(cell_id.dataset).read_text(encoding="utf-8"))
+    folder = to or default_folder(study, cell_id)
+    _refuse_foreign(folder)
+    with folder_written_aside(folder) as aside:
+        shutil.copytree(kept, aside, dirs_exist_ok=True)
+        write_config(aside, config)
+        (aside / CARD).write_text(render(config, card, record.result["selection"]), encoding="utf-8")
+    return folder
+
+
+def _known(study: str, cell: str) -> CellId:
+    outline = json.loads(StudyPaths(study).outline.read_text(encoding="utf-8"))
+    names = [entry["id"] for entry in outline["cells"]]
+    if cell not in names:
+        raise MlclError(f"study {study}: has no cell '{cell}'{closest(cell, names)}")
+    return CellId.parse(cell)
+
+
+def _kept(paths: StudyPaths, cell: CellId) -> tuple[Path, records.Record]:
+    """The folder that the cell kept, and its record."""
+    again = f"'mlcl train STUDY.yaml {cell}' makes it"
+    record = records.read_if_there(paths.record(cell))
+    if record is None:
+        raise MlclError(f"{cell}: has no record yet; set keep_models: true in the study, and {again}")
+    if record.status != "ok":
+        raise MlclError(f"{cell}: has no model: {record.status}: {record.reason}")
+    folder = paths.cell(cell) / records.MODEL
+    if not folder.is_dir():
+        if record.result.get("settings", {}).get("encoder") is None:
+            raise MlclError(f"{cell}: has no encoder, so there is no model to export")
+        raise MlclError(
+            f"{cell}: was made without keeping its model; set keep_models: true in the study, and {again} anew"
+        )
+    return folder, record
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Only an earlier export is replaced."""
+    from mlcl.model.config import CONFIG, WEIGHTS
+
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not ((folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()):
+        raise MlclError(f"{folder}: holds something that is no exported model; name another folder with --to")
