@@ -14,14 +14,14 @@ from data_prep import syntax
 from mlcl import encoders, losses
 from mlcl.study.cells import Cell
 from mlcl.study.files import canonical_json
-from mlcl.training.settings import LossPart
+from mlcl.training.settings import EncoderPart, LossPart
 
 PACKAGE = Path(mlcl.__file__).parent
 
 CORE = (
     "losses/__init__.py",
     "losses/_*.py",
-    "encoders/*.py",
+    "encoders/[!f]*.py",  # not the count of operations
     "data/[!c]*.py",  # not the cards
     "training/**/*.py",
     "evaluation/__init__.py",
@@ -60,15 +60,26 @@ def metrics_source() -> str:
 def payload(cell: Cell, dataset_fingerprint: str) -> dict[str, Any]:
     """All that the cell's result depends on, as one JSON-able mapping: its hash is the fingerprint."""
     settings = cell.settings
+    dumped = settings.model_dump(mode="json", exclude={"loss": {"file"}})
+    weights = None
+    if settings.encoder is not None:
+        weights = encoders.weights_digest(settings.encoder.name, settings.encoder.settings)
+        if weights is not None:  # what lies in the folder counts, not where it lies
+            dumped["encoder"]["settings"] = _without_place(settings.encoder)
     return {
-        "settings": settings.model_dump(mode="json", exclude={"loss": {"file"}}),
+        "settings": dumped,
         "dataset_fingerprint": dataset_fingerprint,
-        "weights": encoders.weights_digest(settings.encoder.name, settings.encoder.settings)
-        if settings.encoder
-        else None,
+        "weights": weights,
         "loss_source": _loss_source(settings.loss) if settings.loss else None,
         "core_sources": dict(core_sources()),
     }
+
+
+def _without_place(encoder: EncoderPart) -> dict[str, Any]:
+    """The settings of an encoder with stored weights, but for the place where these lie."""
+    checked = encoders.describe(encoder.name).settings.model_validate(encoder.settings)
+    place = checked.weights_source
+    return {key: None if value == place else value for key, value in encoder.settings.items()}
 
 
 def _loss_source(loss: LossPart) -> str:

@@ -126,3 +126,17 @@ def test_renaming_the_study_leaves_the_fingerprints(tmp_path: Path) -> None:
 def test_what_is_no_cell(text: str) -> None:
     with pytest.raises(ValueError, match="is no cell"):
         CellId.parse(text)
+
+
+def test_weights_count_by_their_content_not_by_their_place(tmp_path: Path) -> None:
+    def fingerprint(folder: str, content: bytes) -> str | None:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.safetensors").write_bytes(content)
+        encoders = {
+            "image": {"resnet18": {"weights": str(tmp_path / folder)}}, "text": {"transformer": None}
+        }  # fmt: skip
+        return plan(tmp_path, encoders=encoders).by_id["digit_scenes/resnet18/jaccard/base/seed1"].fingerprint
+
+    first = fingerprint("here", b"one")
+    assert fingerprint("there", b"one") == first
+    assert fingerprint("elsewhere", b"two") != first
