@@ -292,12 +292,13 @@ def predict(
 def main() -> NoReturn:
     """Runs the command line; what the user can mend is one message and exit code 2, without a traceback."""
     from data_prep import DataError
+    from mlcl.encoders import EncoderError
     from mlcl.errors import MlclError
     from mlcl.losses import LossError
 
     try:
         app()
-    except (MlclError, DataError, LossError) as error:
+    except (MlclError, DataError, LossError, EncoderError) as error:
         _fail(str(error), code=2)
     except Exception as error:
         if type(error).__name__ != "Interrupted":  # not imported: its module needs torch
