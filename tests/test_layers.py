@@ -28,7 +28,8 @@ MAY_IMPORT = {
     },
     "mlcl.reporting": {"mlcl.errors", "mlcl.study", "mlcl.evaluation"},
     "mlcl.cli": {
-        "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.study", "mlcl.reporting", "mlcl.data", "mlcl.model",
+        "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.encoders", "mlcl.study", "mlcl.reporting", "mlcl.data",
+        "mlcl.model",
     },
     "mlcl.__main__": {"mlcl.cli"},
 }  # fmt: skip
