@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from mlcl.evaluation import knn
-from mlcl.training import processes
 from mlcl.training.batches import in_order
 from mlcl.training.loop import Validation, encode
 from mlcl.training.settings import TrainingSettings
@@ -31,19 +30,13 @@ def validation(context: Context, settings: TrainingSettings) -> Validation:
     def measure(method: Method) -> dict[str, float]:
         features = encode(method.encoder, inputs, rows, context.device)
         parts = [torch.from_numpy(part) for part in in_order(rows, settings.batch_size)]
-        losses = [len(part) * _loss(method, features[part], labels[part]) for part in parts]
+        losses = [method.validation_loss(features[part], labels[part]) * len(part) for part in parts]
         return {
             "val_loss": float(torch.stack(losses).sum() / len(rows)),
             "val_micro_f1": _micro_f1(_predicted(context, method, features), labels),
         }
 
     return measure
-
-
-def _loss(method: Method, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The loss of a batch; of several processes each brings its part, and the loss sees the whole of it."""
-    own = slice(processes.rank(), None, processes.count())
-    return method.validation_loss(features[own], labels[own])
 
 
 def _predicted(context: Context, method: Method, features: torch.Tensor) -> torch.Tensor:

@@ -60,17 +60,16 @@ class MomentumQueue(Method):
     @torch.no_grad()
     def _follow(self) -> None:
         pairs = ((self.key_encoder, self.encoder), (self.key_projection, self.projection))
+        own: list[Tensor] = []
+        others: list[Tensor] = []
         for follower, leader in pairs:
-            followed = [
-                (own, other)
-                for own, other in zip(follower.parameters(), leader.parameters(), strict=True)
-                if other.requires_grad
-            ]
-            torch._foreach_lerp_(
-                [own for own, _ in followed], [other for _, other in followed], 1 - self.momentum
-            )
-            for buffer, other in zip(follower.buffers(), leader.buffers(), strict=True):
-                buffer.copy_(other)
+            for parameter, other in zip(follower.parameters(), leader.parameters(), strict=True):
+                if other.requires_grad:
+                    own.append(parameter)
+                    others.append(other)
+            for buffer, source in zip(follower.buffers(), leader.buffers(), strict=True):
+                buffer.copy_(source)
+        torch._foreach_lerp_(own, others, 1 - self.momentum)
 
     @torch.no_grad()
     def _keys(self, view: Batch) -> Tensor:

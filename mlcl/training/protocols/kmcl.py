@@ -2,7 +2,7 @@
 
 Values of Sajedi et al. (arXiv 2307.03967) and their code. A loss on features brings its own heads; a loss on logits
 gets a plain linear head, so that the paper's baselines are trained by the same recipe. The moving average is meant
-for many thousand steps: with a few hundred, 0.9997 still holds mostly the weights of the first step.
+for many thousand steps: with a few hundred, 0.9997 still holds mostly the initial weights.
 
 These are the values for 224 pixels (448: 80 epochs, batch 128). The code trains in mixed precision
 (`compute: {precision: mixed}`) and fills Cutout's hole with a random colour, here it is black. How many operations
