@@ -29,6 +29,7 @@ from mlcl.errors import MlclError
 from mlcl.study import gpus, records
 from mlcl.study.files import folder_written_aside, written_aside
 from mlcl.study.fingerprint import metrics_source
+from mlcl.study.live import Live
 from mlcl.study.paths import BOOKKEEPING, CellId, StudyPaths
 from mlcl.study.plan import read_request
 from mlcl.study.progress import Running
@@ -40,7 +41,6 @@ from mlcl.training.settings import CellSettings
 if TYPE_CHECKING:
     from mlcl.data import PreparedDataset
     from mlcl.training.context import Outcome
-    from mlcl.training.loop import EpochReport
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 VERSIONS_OF = ("torch", "numpy", "scikit-learn", "transformers", "mlcl")
@@ -124,6 +124,8 @@ class _Maker:
         for folder in self.bookkeeping.glob("checkpoints-*"):
             if folder != mine:
                 shutil.rmtree(folder)
+        for aside in mine.glob(".*"):  # left by a kill while it was written
+            aside.unlink()
         return mine
 
     def _put_card(self, dataset: PreparedDataset) -> None:
@@ -160,7 +162,8 @@ class _Maker:
         from mlcl.training.run import train
 
         try:
-            outcome = train(settings, dataset, self._report, checkpoints)
+            with Live(self.log) as live:
+                outcome = train(settings, dataset, live.tell, checkpoints)
             if not all(np.isfinite(scores).all() for scores in outcome.scores.values()):
                 raise Diverged("the scores are not finite")
         except Interrupted:
@@ -177,15 +180,6 @@ class _Maker:
             traceback.print_exc(file=self.log)
             return "error", _one_line(error), None
         return "ok", None, outcome
-
-    def _report(self, line: EpochReport) -> None:
-        validated = f"  val loss {line.val_loss:.4f}" if line.val_loss is not None else ""
-        print(
-            f"epoch {line.epoch:3d}  step {line.step:6d}  loss {line.loss:.4f}{validated}  {line.seconds:.1f} s  "
-            f"{line.examples_per_second:.0f} examples/s  {line.seconds_left:.0f} s left",
-            file=self.log,
-            flush=True,
-        )
 
     def _write_outcome(
         self, dataset: PreparedDataset, outcome: Outcome, settings: CellSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -13,7 +13,7 @@ Made = TypeVar("Made")
 
 def made_ahead(
     items: Iterable[Item], make: Callable[[Item], Made], depth: int
-) -> Iterator[tuple[Item, Made]]:
+) -> Generator[tuple[Item, Made]]:
     """Each item with what `make` makes of it, in order; up to `depth` are made by a thread beforehand.
 
     With depth 0, all happens here. An exception in `make` is raised where its item would have come.

@@ -50,18 +50,9 @@ def backward_in_parts(
             again = method.encoder(piece)
         again.backward(gradient)
     _set_random_state(after)
-    _average_over_processes(method)
+    processes.average_gradients(method)
     clock.mark("backward")
     return loss
-
-
-def _average_over_processes(method: Method) -> None:
-    if processes.count() == 1:
-        return
-    for parameter in method.parameters():
-        if parameter.grad is not None:
-            torch.distributed.all_reduce(parameter.grad)
-            parameter.grad /= processes.count()
 
 
 def _random_state() -> tuple[Tensor, Tensor | None]:

@@ -34,20 +34,19 @@ class Checkpoint:
         finally:
             aside.unlink(missing_ok=True)
 
-    def load(self, device: torch.device) -> dict[str, Any]:
-        """What was saved last; empty if there is nothing, or nothing that can be read."""
+    def load(self) -> dict[str, Any]:
+        """What was saved last, on the host; empty if there is nothing, or nothing that can be read."""
         if self.file is None or not self.file.exists():
             return {}
         try:
-            state: dict[str, Any] = torch.load(self.file, map_location=device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError):
-            self.file.unlink()  # of another version of torch, say; training starts over
+            state: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
+        except Exception:
+            # Cut off, damaged, of another version of torch: each has its own kind of error. Training starts over.
+            self.file.unlink(missing_ok=True)
             return {}
         return state
-
-    def remove(self) -> None:
-        if self.file is not None:
-            self.file.unlink(missing_ok=True)
 
 
 class StopSignal:

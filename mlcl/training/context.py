@@ -18,7 +18,7 @@ from mlcl.encoders.base import Encoder
 from mlcl.training import batches, processes
 from mlcl.training.batches import Inputs, TrainingSet
 from mlcl.training.checkpoint import Checkpoint
-from mlcl.training.loop import EpochReport, Fitted, Loop, Randomness, Validation, encode
+from mlcl.training.loop import Fitted, Loop, News, Randomness, Validation, encode
 from mlcl.training.seeding import Purpose, generator, seed_globally, seed_of
 from mlcl.training.settings import CellSettings, EncoderPart, LossPart, TrainingSettings
 
@@ -55,7 +55,7 @@ class Context:
     settings: CellSettings
     dataset: PreparedDataset
     device: torch.device
-    report: Callable[[EpochReport], None]
+    report: Callable[[News], None]
     checkpoints: Path | None = None
     """A folder for the state of unfinished training; None keeps none."""
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import pickle
+import resource
 import signal
-import socket
-from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import replace
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from multiprocessing import connection
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -15,55 +22,59 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-import torch.multiprocessing.spawn as spawning
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from mlcl import losses
 from mlcl.training.checkpoint import Interrupted
 from mlcl.training.settings import CellSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from multiprocessing.queues import Queue
-
     from mlcl.training.context import Outcome
-    from mlcl.training.loop import EpochReport
+    from mlcl.training.loop import News
+
+LONGEST_WAIT = timedelta(days=1)
+"""How long a process waits for the others, as while the first one validates. Those that die are noticed at once."""
+PATIENCE = 20.0
+"""Seconds that processes are given to end by themselves."""
+OTHERS_WORD = 2.0
+"""Seconds in which, after a first failure, others are heard: it may be the consequence of theirs."""
 
 
 def train_together(
     settings: CellSettings,
     folder: Path,
-    report: Callable[[EpochReport], None],
+    report: Callable[[News], None],
     checkpoints: Path | None,
 ) -> Outcome:
     """As `run.train`, in `settings.compute.processes` processes; on GPUs each has one of its own.
 
-    Raises ValueError if the batches cannot be shared out evenly or there are too few GPUs.
+    What one of them raises is raised here. Raises ValueError if the batches cannot be shared out evenly or there
+    are too few GPUs, and RuntimeError if a process is killed.
     """
     from mlcl.training import processes
 
     count, on_gpu = settings.compute.processes, processes.select_device(settings.compute).type == "cuda"
     if settings.training is None:
-        return _alone(settings, folder, report, checkpoints)
+        return _by_one(settings, folder, report, checkpoints)
     if settings.training["batch_size"] % count:
         raise ValueError(
             f"batch_size {settings.training['batch_size']} cannot be shared by {count} processes"
         )
     if on_gpu and torch.cuda.device_count() < count:
         raise ValueError(f"compute.processes is {count}, and there are {torch.cuda.device_count()} GPUs")
-    told: Queue[tuple[str, Any]] = mp.get_context("spawn").Queue()
-    arguments = (count, _free_port(), settings.model_dump_json(), folder, checkpoints, on_gpu, told)
-    workers = spawning.start_processes(_work, arguments, nprocs=count, join=False, start_method="spawn")
-    assert workers is not None
-    with _passing_on_sigterm(workers.pids()):
-        outcome = _listen(told, report, workers)
-        while not workers.join():
-            pass
-    if isinstance(outcome, BaseException):
-        raise outcome
+    with tempfile.TemporaryDirectory() as scratch:
+        share = _Share(
+            settings.model_dump_json(), folder, checkpoints, on_gpu, count, Path(scratch) / "outcome"
+        )
+        with _Company(share) as company:
+            company.listen(report)
+        _know_the_loss(settings)
+        outcome: Outcome = torch.load(share.outcome, map_location="cpu", weights_only=False)
     return outcome
 
 
-def _alone(
-    settings: CellSettings, folder: Path, report: Callable[[EpochReport], None], checkpoints: Path | None
+def _by_one(
+    settings: CellSettings, folder: Path, report: Callable[[News], None], checkpoints: Path | None
 ) -> Outcome:
     """What is not trained needs no company."""
     from mlcl.data import open_dataset
@@ -73,86 +84,187 @@ def _alone(
     return train(one, open_dataset(folder), report, checkpoints)
 
 
-def _listen(
-    told: Queue[tuple[str, Any]], report: Callable[[EpochReport], None], workers: Any
-) -> Outcome | BaseException:
-    from queue import Empty
+def _know_the_loss(settings: CellSettings) -> None:
+    """Imports the file of a user's loss, so that what was trained with it can be unpickled."""
+    part = settings.loss
+    if part is not None and part.file is not None:
+        losses.create(part.name, num_labels=2, embedding_dim=2, file=part.file, **part.hyperparameters)
 
-    while True:
-        try:
-            kind, what = told.get(timeout=1)
-        except Empty:
-            workers.join(timeout=0)  # raises what a worker died of
-            continue
-        if kind == "epoch":
-            report(what)
+
+@dataclass(frozen=True)
+class _Share:
+    """What each process is told."""
+
+    settings_json: str
+    folder: Path
+    checkpoints: Path | None
+    on_gpu: bool
+    count: int
+    outcome: Path
+    """Where the first process leaves what came out."""
+
+
+class _Company:
+    """The processes from their start to their end; they are gone when the block is left."""
+
+    def __init__(self, share: _Share) -> None:
+        self._share = share
+        self._stopped = False
+        self._failures: list[tuple[float, Exception]] = []
+
+    def __enter__(self) -> _Company:
+        with ExitStack() as stack:
+            stack.enter_context(_on_sigterm(self._pass_on))
+            self._workers: Any = None
+            # Here, so that no port has to be guessed; it goes with this process.
+            self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+            pipes = [mp.get_context("spawn").Pipe(duplex=False) for _ in range(self._share.count)]
+            self._readers = {reader: rank for rank, (reader, _) in enumerate(pipes)}
+            writers = [writer for _, writer in pipes]
+            self._workers = mp.start_processes(
+                _work, (self._share, self._store.port, writers), self._share.count, join=False
+            )
+            stack.callback(self._end)
+            for writer in writers:
+                writer.close()  # so that the end of a process is the end of its pipe
+            if self._stopped:
+                self._pass_on()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def listen(self, report: Callable[[News], None]) -> None:
+        """Passes on what is told until all have ended; raises what went wrong first."""
+        until: float | None = None
+        while self._readers and (until is None or time.monotonic() < until):
+            for reader in connection.wait(list(self._readers), timeout=0.2):
+                assert isinstance(reader, connection.Connection)
+                try:
+                    kind, what = reader.recv()
+                except (EOFError, OSError):
+                    self._left(self._readers.pop(reader))
+                    continue
+                if kind == "news":
+                    report(what)
+                else:
+                    self._failures.append(what)
+            if self._failures and until is None:
+                until = time.monotonic() + OTHERS_WORD
+        if self._failures:
+            raise min(self._failures, key=lambda failure: failure[0])[1]
+
+    def _left(self, rank: int) -> None:
+        process = self._workers.processes[rank]
+        process.join(PATIENCE)
+        code = process.exitcode or 0
+        if -code == signal.SIGTERM:
+            error: Exception = Interrupted("stopped; training goes on from what was saved last, if anything")
+        elif code:
+            how = (
+                f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            )
+            error = RuntimeError(f"process {rank + 1} of {self._share.count} {how}")
         else:
-            result: Outcome | BaseException = what
-            return result
+            return
+        # What the others say is of lost connections: before all of it.
+        self._failures.append((float("-inf"), error))
+
+    def _pass_on(self) -> None:
+        self._stopped = True
+        for process in self._workers.processes if self._workers else ():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
+
+    def _end(self) -> None:
+        failed = any(not isinstance(error, Interrupted) for _, error in self._failures)
+        until = time.monotonic() + (0 if failed else PATIENCE)
+        for process in self._workers.processes:
+            process.join(max(0.0, until - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
 
 
-def _work(
-    rank: int,
-    count: int,
-    port: int,
-    settings_json: str,
-    folder: Path,
-    checkpoints: Path | None,
-    on_gpu: bool,
-    told: Queue[tuple[str, Any]],
-) -> None:
-    """One of the processes; the first one reports and hands the outcome back, without the modules."""
+def _work(rank: int, share: _Share, port: int, writers: list[Any]) -> None:
+    """One of the processes; the first one reports and leaves the outcome behind."""
+    for other, writer in enumerate(writers):
+        if other != rank:
+            writer.close()
+    told = writers[rank]
     os.environ |= {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(share.count),
+        "LOCAL_WORLD_SIZE": str(share.count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
+    from mlcl.training import processes
+
+    def report(news: News) -> None:
+        if rank == 0:
+            told.send(("news", news))
+
+    try:
+        outcome = _outcome(rank, share, port, report)
+        if rank == 0:
+            method = outcome.fitted.method if outcome.fitted else None
+            with processes.alone(method) if method is not None else nullcontext():
+                torch.save(replace(outcome, speed=outcome.speed | _memory(share)), share.outcome)
+    except Exception as error:
+        # All stop together; the first one's word comes after it has saved the state.
+        if rank == 0 or not isinstance(error, Interrupted):
+            told.send(("failure", (time.monotonic(), _portable(error))))
+    else:
+        dist.destroy_process_group()
+    finally:
+        told.close()
+
+
+def _outcome(rank: int, share: _Share, port: int, report: Callable[[News], None]) -> Outcome:
     from mlcl.data import open_dataset
-    from mlcl.training.loop import Diverged
     from mlcl.training.run import train
 
-    if on_gpu:
+    if share.on_gpu:
         torch.cuda.set_device(rank)
-    dist.init_process_group("nccl" if on_gpu else "gloo", rank=rank, world_size=count)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if share.on_gpu else "gloo",
+        store=TCPStore("127.0.0.1", port),
+        rank=rank,
+        world_size=share.count,
+        timeout=LONGEST_WAIT,
+    )
+    settings = CellSettings.model_validate_json(share.settings_json)
+    return train(settings, open_dataset(share.folder), report, share.checkpoints)
 
-    def report(line: EpochReport) -> None:
-        if rank == 0:
-            told.put(("epoch", line))
 
-    outcome: Outcome | BaseException
+def _memory(share: _Share) -> dict[str, float]:
+    """The first process's peak, in place of that of the process which waits for it."""
+    peaks = {"peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    if share.on_gpu:
+        peaks["peak_device_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    return {name: round(value, 1) for name, value in peaks.items()}
+
+
+def _portable(error: Exception) -> Exception:
+    """The error with its traceback as a note; one of the same words if it cannot be sent."""
+    error.add_note("".join(traceback.format_exception(error)))
     try:
-        outcome = train(
-            CellSettings.model_validate_json(settings_json), open_dataset(folder), report, checkpoints
-        )
-    except (Diverged, Interrupted, torch.OutOfMemoryError) as error:
-        outcome = type(error)(str(error))
-    if rank == 0:
-        told.put(("outcome", _portable(outcome)))
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def _portable(outcome: Outcome | BaseException) -> Outcome | BaseException:
-    if isinstance(outcome, BaseException):
-        return outcome
-    fitted = replace(outcome.fitted, method=outcome.fitted.method.cpu()) if outcome.fitted else None
-    return replace(outcome, fitted=fitted)
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 @contextmanager
-def _passing_on_sigterm(pids: list[int]) -> Iterator[None]:
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        for pid in pids:
-            os.kill(pid, signal.SIGTERM)
+def _on_sigterm(do: Callable[[], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+        yield
+        return
 
-    before = signal.signal(signal.SIGTERM, pass_on)
+    def handle(number: int, frame: FrameType | None) -> None:
+        do()
+
+    before = signal.signal(signal.SIGTERM, handle)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

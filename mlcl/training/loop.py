@@ -2,8 +2,8 @@
 
 One step: the views of a batch go through the encoder, the loss sees all features at once, the gradient is clipped,
 the optimiser steps. Nothing in a step makes the host wait for the device; whether losses and gradients are finite is
-looked at every hundred steps. At the end of each epoch, and on SIGTERM, all state is saved: a training that goes on
-from there ends with the same bits as one that was never stopped.
+looked at now and then. At the end of each epoch, and on SIGTERM, all state is saved: a training that goes on from
+there ends with the same bits as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mlcl.encoders.base import Batch
 from mlcl.training import optimisers, order, processes
 from mlcl.training.ahead import made_ahead
+from mlcl.training.average import MovingAverage
 from mlcl.training.batches import Inputs, Tensors, TrainingSet, in_order, moved
 from mlcl.training.cached_gradients import backward_in_parts
 from mlcl.training.checkpoint import Checkpoint, Interrupted, StopSignal
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 LOOK_EVERY = 100
-"""Steps after which it is looked at whether all is finite: a look makes the host wait."""
+LOOK_SECONDS = 5.0
+"""After so many steps or seconds it is looked at whether all is finite: a look makes the host wait."""
+SMALLEST_SCALE = 2.0**-20
+"""A float16 loss scaled down to this has had infinite gradients for dozens of steps in a row, and no step was taken."""
 EVALUATION_BATCH = 512
 
 
@@ -57,6 +61,36 @@ class EpochReport:
 
 
 @dataclass(frozen=True)
+class Underway:
+    """How an epoch that is not over goes."""
+
+    epoch: int
+    batches: int
+    """Batches of this epoch that are over."""
+    steps_per_epoch: int
+    epochs: int
+    loss: float
+    """Mean since the last look."""
+    examples_per_second: float
+    epoch_seconds_left: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A checkpoint was found; training goes on in this epoch (counted from 1), after so many batches of it."""
+
+    epoch: int
+    batches: int
+    epochs: int
+    """All of them: one less than `epoch` if training was over."""
+
+
+News = EpochReport | Underway | Resumed
+"""What a training tells while it runs."""
+
+
+@dataclass(frozen=True)
 class Fitted:
     """A trained method, how it went, and what it took."""
 
@@ -73,7 +107,14 @@ class Randomness:
     order: torch.Generator
     augmentation: torch.Generator
 
+    def apart(self, rank: int) -> None:
+        """Other draws in each process; the order of batches is the same for all."""
+        if rank > 0:
+            self.augmentation.manual_seed(self.augmentation.initial_seed() + rank)
+            torch.manual_seed(torch.initial_seed() + rank)
+
     def state(self) -> dict[str, Any]:
+        """All but the order's, of which `Progress` takes note."""
         device = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
         return {
             "augmentation": self.augmentation.get_state(),
@@ -82,22 +123,22 @@ class Randomness:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.augmentation.set_state(state["augmentation"].cpu())
-        torch.set_rng_state(state["host"].cpu())
+        self.augmentation.set_state(state["augmentation"])
+        torch.set_rng_state(state["host"])
         for device in state["device"]:
-            torch.cuda.set_rng_state(device.cpu())
+            torch.cuda.set_rng_state(device)
 
 
 @dataclass
 class Progress:
     """How far the training is; with the weights and `Randomness`, all that a resumed one has to know."""
 
+    order: torch.Tensor
+    """The state of the order's generator at the beginning of the current epoch."""
     epoch: int = 0
     """Epochs that are over."""
     batches: int = 0
     """Batches of the current epoch that are over."""
-    order: torch.Tensor | None = None
-    """The state of the order's generator at the beginning of the current epoch."""
     losses: list[torch.Tensor] = field(default_factory=list)
     norms: list[torch.Tensor] = field(default_factory=list)
     """Of the steps of the current epoch."""
@@ -118,7 +159,7 @@ class Loop:
     settings: TrainingSettings
     compute: ComputeSettings
     random: Randomness
-    report: Callable[[EpochReport], None] = field(default=lambda _: None)
+    report: Callable[[News], None] = field(default=lambda _: None)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     validate: Validation | None = None
 
@@ -141,70 +182,74 @@ class _Run:
 
     def __init__(self, loop: Loop, method: Method, data: TrainingSet) -> None:
         self.loop, self.settings, self.method, self.data = loop, loop.settings, method, data
+        self.batch_size = min(self.settings.batch_size, len(data.rows))
+        self.own_size = self.batch_size // processes.count()
+        if self.own_size == 0:
+            raise ValueError(
+                f"{len(data.rows)} training rows cannot be shared by {processes.count()} processes"
+            )
         self.accelerator: Accelerator = processes.accelerator(loop.compute)
         self.device = self.accelerator.device
         self.steps_per_epoch = order.steps_per_epoch(len(data.rows), self.settings)
+        if loop.compute.channels_last:
+            method.encoder.to(memory_format=torch.channels_last)
+        self.average = None
+        if self.settings.ema_decay is not None:
+            with processes.alone(method):  # what links the processes cannot be copied
+                self.average = MovingAverage(method, self.settings.ema_decay)
+        self.wrapped = processes.together(method, self.device)
         total = self.settings.epochs * self.steps_per_epoch
         optimiser, self.schedule = optimisers.create(method, self.settings, total)
         self.optimiser = self.accelerator.prepare_optimizer(optimiser)
         self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        self.average = None
-        if self.settings.ema_decay is not None:
-            self.average = AveragedModel(
-                method, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema_decay), use_buffers=True
-            )
         if loop.compute.compile:
             method.encoder.compile()
-        self.wrapped: nn.Module = method
-        if processes.count() > 1:
-            self.wrapped = self.accelerator.prepare_model(method)
+        loop.random.apart(processes.rank())
         self.clock = StepClock(self.device)
-        self.progress = Progress()
-        self.begun = time.perf_counter()
+        self.progress = Progress(loop.random.order.get_state())
+        self.looked = self.told = 0
+        self.looked_at = self.begun = time.perf_counter()
         method.train()
 
     @property
     def evaluated(self) -> Method:
         """The weights that count."""
-        if self.average is None:
-            return self.method
-        averaged = self.average.module
-        assert isinstance(averaged, Method)
-        return averaged
+        return self.method if self.average is None else self.average.method
 
     def epoch(self, stop: StopSignal) -> None:
         """One epoch, or what is left of it."""
         progress, rate = self.progress, float(self.schedule.get_last_lr()[0])
-        if progress.batches == 0:
-            progress.order = self.loop.random.order.get_state()
         lengths = self.data.inputs.lengths if self.settings.length_bucketing else None
         batches = order.epoch(self.data.rows, self.settings, self.loop.random.order, lengths)
-        looked = progress.batches
+        self.looked = self.told = progress.batches
+        self.looked_at = time.perf_counter()
+        ahead = made_ahead(batches[progress.batches :], self.gather, depth=2 if self._on_gpu else 0)
         self.clock.start()
-        for rows, gathered in made_ahead(batches[looked:], self.gather, depth=2 if self._on_gpu else 0):
-            self.step(rows, gathered)
-            progress.batches += 1
-            if progress.batches - looked >= LOOK_EVERY:
-                self._look(batches, looked)
-                looked = progress.batches
-            if stop.requested:
-                self.save()
-                raise Interrupted(f"stopped in epoch {progress.epoch + 1}; the state is saved")
-        self._look(batches, looked)
-        self.clock.collect()
+        with closing(ahead):
+            for _, gathered in ahead:
+                self.step(gathered)
+                progress.batches += 1
+                if processes.any_of(stop.requested):
+                    self._look(batches)
+                    self.save()
+                    raise Interrupted(f"stopped in epoch {progress.epoch + 1}; the state is saved")
+                if self._is_time_to_look():
+                    self._look(batches)
+                    self._tell()
+        self._look(batches)
         self._end_epoch(rate)
         self.save()
 
     def gather(self, rows: np.ndarray) -> list[Tensors]:
         """This process's part of the batch on the host, in as many pieces as go through the encoder."""
-        own = rows[processes.rank() :: processes.count()]
+        own = rows[processes.rank() :: processes.count()][: self.own_size]
         pieces = in_order(own, self.settings.micro_batch_size or len(own))
         found = [(torch.from_numpy(piece), *self.data.inputs.gather(piece)) for piece in pieces]
         if self._on_gpu:
             found = [tuple(tensor.pin_memory() for tensor in tensors) for tensors in found]
         return found
 
-    def step(self, rows: np.ndarray, gathered: list[Tensors]) -> None:
+    def step(self, gathered: list[Tensors]) -> None:
         pieces = [moved(tensors, self.device) for tensors in gathered]
         labels = self.data.labels[torch.cat([tensors[0] for tensors in pieces])]
         views = [
@@ -218,7 +263,7 @@ class _Run:
         self.optimiser.step()
         self.schedule.step()
         if self.average is not None:
-            self.average.update_parameters(self.method)
+            self.average.update(self.method)
         self.clock.mark("optimiser")
         self.progress.losses.append(loss.detach())
         self.progress.norms.append(norm)
@@ -232,23 +277,57 @@ class _Run:
         self.clock.mark("backward")
         return loss
 
-    def _look(self, batches: list[np.ndarray], first: int) -> None:
-        """Raises Diverged if a loss or a gradient since batch `first` of this epoch was not finite."""
-        losses, norms = torch.stack(self.progress.losses[first:]), torch.stack(self.progress.norms[first:])
-        finite = torch.isfinite(losses)
+    def _is_time_to_look(self) -> bool:
+        late = time.perf_counter() - self.looked_at >= LOOK_SECONDS
+        return late or self.progress.batches - self.looked >= LOOK_EVERY
+
+    def _look(self, batches: list[np.ndarray]) -> None:
+        """Raises Diverged if a loss or a gradient since the last look was not finite."""
+        progress, first = self.progress, self.looked
+        self.looked, self.looked_at = progress.batches, time.perf_counter()
+        if first == progress.batches:
+            return
+        finite = torch.isfinite(torch.stack(progress.losses[first:]))
         if self.accelerator.scaler is None:  # which meets infinite gradients by leaving out the step
-            finite &= torch.isfinite(norms)
+            finite &= torch.isfinite(torch.stack(progress.norms[first:]))
+        elif self.accelerator.scaler.get_scale() < SMALLEST_SCALE:
+            finite[-1] = False
+        self.clock.collect()
         if finite.all():
             return
         batch = first + int((~finite).nonzero()[0])
-        step = self.progress.epoch * self.steps_per_epoch + batch + 1
+        step = progress.epoch * self.steps_per_epoch + batch + 1
         rows = batches[batch]
         named = ", ".join(str(self.data.ids[row]) if len(self.data.ids) else str(row) for row in rows[:5])
         raise Diverged(
-            f"epoch {self.progress.epoch + 1}, step {step}: the loss was {self.progress.losses[batch].item()}, "
-            f"its gradient's norm {self.progress.norms[batch].item()}; the batch has {len(rows)} rows: "
+            f"epoch {progress.epoch + 1}, step {step}: the loss was {progress.losses[batch].item()}, "
+            f"its gradient's norm {progress.norms[batch].item()}; the batch has {len(rows)} rows: "
             f"{named}{', ...' if len(rows) > 5 else ''}"
         )
+
+    def _tell(self) -> None:
+        """How it goes, right after a look: the device has nothing left to do."""
+        progress, now = self.progress, time.perf_counter()
+        seconds = (progress.seconds + now - self.begun) / self._steps_done
+        left = self.steps_per_epoch - progress.batches
+        epochs_left = self.settings.epochs - progress.epoch - 1
+        self.loop.report(
+            Underway(
+                progress.epoch + 1,
+                progress.batches,
+                self.steps_per_epoch,
+                self.settings.epochs,
+                torch.stack(progress.losses[self.told :]).mean().item(),
+                self.batch_size / seconds,
+                left * seconds,
+                (left + epochs_left * self.steps_per_epoch) * seconds,
+            )
+        )
+        self.told = progress.batches
+
+    @property
+    def _steps_done(self) -> int:
+        return self.progress.epoch * self.steps_per_epoch + self.progress.batches
 
     def _end_epoch(self, rate: float) -> None:
         progress = self.progress
@@ -257,36 +336,38 @@ class _Run:
         progress.seconds += now - self.begun
         self.begun = now
         progress.epoch += 1
+        progress.batches, progress.losses, progress.norms = 0, [], []
+        progress.order = self.loop.random.order.get_state()
         validated = self._validate()
-        step = progress.epoch * self.steps_per_epoch
-        examples = step * min(self.settings.batch_size, len(self.data.rows))
-        left = progress.seconds / progress.epoch * (self.settings.epochs - progress.epoch)
         progress.curve.append(
             EpochReport(
                 progress.epoch,
-                step,
+                self._steps_done,
                 mean,
                 rate,
                 progress.seconds,
-                examples / progress.seconds,
-                left,
+                self._steps_done * self.batch_size / progress.seconds,
+                progress.seconds / progress.epoch * (self.settings.epochs - progress.epoch),
                 **validated,
             )
         )
-        progress.batches, progress.losses, progress.norms = 0, [], []
 
     def _validate(self) -> dict[str, float]:
-        """Where the rule of selection asks for it: the validation's values, and the best weights so far."""
-        if self.settings.selection == "last" or self.loop.validate is None:
+        """Where the rule of selection asks for it: the validation's values, and the best weights so far.
+
+        In the first process; the others wait for it in the next step.
+        """
+        if self.settings.selection == "last" or self.loop.validate is None or processes.rank() > 0:
             return {}
         method = self.evaluated
         method.eval()
         state = self.loop.random.state()
-        values = self.loop.validate(method)
+        with processes.alone(method):
+            values = self.loop.validate(method)
         self.loop.random.restore(state)
         method.train()
         value = -values["val_loss"] if self.settings.selection == "best_val_loss" else values["val_micro_f1"]
-        if self.progress.best is None or value > self.progress.best:
+        if math.isfinite(value) and (self.progress.best is None or value > self.progress.best):
             self.progress.best = value
             self.progress.best_weights = _copied(method.state_dict())
         return values
@@ -299,6 +380,8 @@ class _Run:
         return Fitted(method, self.progress.curve, dict(self.clock.seconds))
 
     def save(self) -> None:
+        self.clock.collect()
+        random = processes.all_of(self.loop.random.state())
         if processes.rank() > 0:
             return
         progress, scaler = self.progress, self.accelerator.scaler
@@ -309,10 +392,12 @@ class _Run:
                 "schedule": self.schedule.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "average": self.average.state_dict() if self.average is not None else None,
-                "random": self.loop.random.state(),
+                "random": random,
                 "step_seconds": self.clock.seconds,
                 "progress": {
                     **vars(progress),
+                    "losses": torch.stack(progress.losses) if progress.losses else torch.zeros(0),
+                    "norms": torch.stack(progress.norms) if progress.norms else torch.zeros(0),
                     "curve": [astuple(line) for line in progress.curve],
                     "seconds": progress.seconds + time.perf_counter() - self.begun,
                 },
@@ -321,8 +406,8 @@ class _Run:
 
     def resume(self) -> None:
         """Goes on where a checkpoint was written, if there is one."""
-        state = self.loop.checkpoint.load(self.device)
-        if not state:
+        state = self.loop.checkpoint.load()
+        if not all(processes.all_of(bool(state))):
             return
         self.method.load_state_dict(state["method"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -332,13 +417,15 @@ class _Run:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.clock.seconds = state["step_seconds"]
-        curve = [EpochReport(*line) for line in state["progress"].pop("curve")]
-        self.progress = Progress(**state["progress"], curve=curve)
-        self.loop.random.restore(state["random"])
-        if self.progress.batches > 0:
-            assert self.progress.order is not None
-            self.loop.random.order.set_state(self.progress.order.cpu())
+        self.loop.random.restore(state["random"][processes.rank()])
+        saved = state["progress"]
+        saved["losses"] = list(saved["losses"].to(self.device))
+        saved["norms"] = list(saved["norms"].to(self.device))
+        saved["curve"] = [EpochReport(*line) for line in saved["curve"]]
+        self.progress = Progress(**saved)
+        self.loop.random.order.set_state(self.progress.order)
         self.begun = time.perf_counter()
+        self.loop.report(Resumed(self.progress.epoch + 1, self.progress.batches, self.settings.epochs))
 
     @property
     def _on_gpu(self) -> bool:

@@ -24,13 +24,16 @@ def create(modules: nn.Module, settings: TrainingSettings, steps: int) -> tuple[
     """Optimiser and schedule for `steps` steps; the schedule is to be stepped after each of them."""
     kind, extra = _OPTIMISERS[settings.optimiser]
     groups = list(_parameter_groups(modules, settings.weight_decay))
-    optimiser = kind(groups, lr=settings.learning_rate, **extra)  # type: ignore[call-arg]
+    # One kernel for all weights, and float16's check for infinity stays on the device.
+    fused = True if all(p.is_cuda for group in groups for p in group["params"]) else None
+    optimiser = kind(groups, lr=settings.learning_rate, fused=fused, **extra)  # type: ignore[call-arg]
     if settings.schedule == "one_cycle":
-        rising = min(max(settings.warmup, 1 / steps), 1 - 1 / steps) if steps > 1 else 0.5
-        cycle = OneCycleLR(
-            optimiser, max_lr=settings.learning_rate, total_steps=max(steps, 2), pct_start=rising
+        # torch divides by the lengths of both slopes: neither may be empty.
+        total = max(steps, 4)
+        rising = min(max(settings.warmup, 2 / total), 1 - 1 / total)
+        return optimiser, OneCycleLR(
+            optimiser, max_lr=settings.learning_rate, total_steps=total, pct_start=rising
         )
-        return optimiser, cycle
     return optimiser, LambdaLR(optimiser, _factor(settings.schedule, steps, settings.warmup))
 
 
@@ -43,7 +46,7 @@ def _parameter_groups(modules: nn.Module, weight_decay: float) -> Iterator[dict[
 
 def _factor(schedule: str, steps: int, warmup: float) -> Callable[[int], float]:
     """The share of the learning rate at a step: a linear rise, then the schedule's fall to 0."""
-    rising = math.ceil(warmup * steps)
+    rising = math.ceil(warmup * steps - 1e-9)  # 0.07 * 100 is a little more than 7
 
     def factor(step: int) -> float:
         if step < rising:

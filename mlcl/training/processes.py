@@ -1,36 +1,99 @@
 """Several processes that train one cell together; one process is the simplest case.
 
-Each takes its part of every batch; losses and the momentum queue see the whole of it.
+Each takes its part of every batch; losses and the momentum queue see the whole of it. What comes between and after
+training (validation, evaluation, checkpoints) is the first process's work alone.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 from mlcl.training.settings import ComputeSettings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+_alone = False
+
 
 def count() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if not _alone and dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     return dist.get_rank() if count() > 1 else 0
 
 
-def gathered(rows: torch.Tensor) -> torch.Tensor:
+@contextmanager
+def alone(module: nn.Module) -> Iterator[None]:
+    """Within, this process is the only one: the losses in `module` see its rows and wait for nobody."""
+    global _alone
+    linked = [(part, part.process_group) for part in module.modules() if hasattr(part, "process_group")]
+    before, _alone = _alone, True
+    for part, _ in linked:
+        part.process_group = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        _alone = before
+        for part, group in linked:
+            part.process_group = group
+
+
+def gathered(rows: Tensor) -> Tensor:
     """The rows of all processes in their order, without a graph; all hold equally many."""
     if count() == 1:
         return rows
     received = [torch.empty_like(rows) for _ in range(count())]
     dist.all_gather(received, rows.contiguous())
     return torch.cat(received)
+
+
+def all_of(value: Any) -> list[Any]:
+    """The values of all processes in their order, exchanged between hosts."""
+    if count() == 1:
+        return [value]
+    found: list[Any] = [None] * count()
+    dist.all_gather_object(found, value)
+    return found
+
+
+def any_of(flag: bool) -> bool:
+    """Is it so in any process? Exchanged between hosts: no device is waited for."""
+    if count() == 1:
+        return flag
+    raised = torch.tensor(int(flag))
+    dist.all_reduce(raised, dist.ReduceOp.MAX)
+    return bool(raised)
+
+
+def together(method: nn.Module, device: torch.device) -> nn.Module:
+    """The method as the processes train it: all begin with the first one's weights, gradients are averaged."""
+    if count() == 1:
+        return method
+    # Each keeps its own statistics of batch normalisation; those of the first one count.
+    return nn.parallel.DistributedDataParallel(
+        method, device_ids=[device] if device.type == "cuda" else None, forward_sync_buffers=False
+    )
+
+
+@torch.no_grad()
+def average_gradients(module: nn.Module) -> None:
+    """Averages gradients that did not come from a pass through `together`."""
+    if count() == 1:
+        return
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= count()
+    for gradient, averaged in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(averaged.view_as(gradient))
 
 
 def accelerator(compute: ComputeSettings) -> Accelerator:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mlcl.evaluation import linear
+from mlcl.training import processes
 from mlcl.training.context import EVALUATED, Context, Outcome
 from mlcl.training.loop import Diverged, Fitted
 from mlcl.training.parts import on_host
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 def read_features(context: Context, fitted: Fitted) -> Outcome:
     """Fits on the features of the training rows, not augmented; chooses on val; scores val and test."""
+    if processes.rank() > 0:
+        return Outcome({}, fitted=fitted)  # the first process evaluates
     features = {split: context.encode(fitted.method.encoder, split) for split in ("train", *EVALUATED)}
     if not all(values.isfinite().all() for values in features.values()):
         raise Diverged("the trained encoder's features are not finite")
@@ -34,10 +37,10 @@ def read_features(context: Context, fitted: Fitted) -> Outcome:
 def _reader(context: Context, features: dict[str, torch.Tensor]) -> linear.LinearHeads | Neighbours:
     train_labels = context.labels("train")[torch.from_numpy(context.train_rows)]
     train, val = (features["train"], train_labels), (features["val"], context.labels("val"))
-    if context.settings.knn_evaluation is not None:
+    if (by_neighbours := context.settings.knn_evaluation) is not None:
         from mlcl.evaluation import knn
 
-        return knn.fit(*train, *val, **context.settings.knn_evaluation.model_dump())
+        return knn.fit(*train, *val, by_neighbours.neighbours, by_neighbours.temperature)
     if context.settings.linear_evaluation is None:
         raise ValueError(f"the protocol {context.settings.protocol} needs settings of linear evaluation")
     grid = linear.Grid(**context.settings.linear_evaluation.model_dump())

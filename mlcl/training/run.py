@@ -11,14 +11,14 @@ import torch
 from mlcl.data import PreparedDataset
 from mlcl.training import launch, processes, protocols, speed
 from mlcl.training.context import EVALUATED, Context, Outcome
-from mlcl.training.loop import EpochReport
+from mlcl.training.loop import News
 from mlcl.training.settings import CellSettings
 
 
 def train(
     settings: CellSettings,
     dataset: PreparedDataset,
-    report: Callable[[EpochReport], None],
+    report: Callable[[News], None],
     checkpoints: Path | None = None,
 ) -> Outcome:
     """Follows the cell's protocol, in as many processes as its settings say.
@@ -32,5 +32,7 @@ def train(
     device = processes.select_device(settings.compute)
     context = Context(settings, dataset, device, report, checkpoints)
     outcome: Outcome = protocols.load(settings.protocol).run(context)
+    if processes.rank() > 0:
+        return outcome  # the first process's counts
     examples = {split: len(context.rows(split)) for split in ("train", *EVALUATED)}
     return replace(outcome, examples=examples, speed=speed.measured(context, outcome))
