@@ -30,8 +30,8 @@ def export(study: str, cell: str, to: Path | None = None) -> Path:
     from mlcl.model.card import render
     from mlcl.model.config import CARD, read_config, write_config
 
-    paths, cell_id = StudyPaths(study), _known(study, cell)
-    kept, record = _kept(paths, cell_id)
+    paths, cell_id, again = StudyPaths(study), *_known(study, cell)
+    kept, record = _kept(paths, cell_id, again)
     config = read_config(kept)
     scores = read_scores(paths.cell(cell_id) / records.SCORES)
     thresholds = best_thresholds(scores["val_labels"], scores["val_scores"])
@@ -48,20 +48,20 @@ def export(study: str, cell: str, to: Path | None = None) -> Path:
     return folder
 
 
-def _known(study: str, cell: str) -> CellId:
+def _known(study: str, cell: str) -> tuple[CellId, str]:
+    """The cell, and the command that makes it."""
     outline = json.loads(StudyPaths(study).outline.read_text(encoding="utf-8"))
     names = [entry["id"] for entry in outline["cells"]]
     if cell not in names:
         raise MlclError(f"study {study}: has no cell '{cell}'{closest(cell, names)}")
-    return CellId.parse(cell)
+    return CellId.parse(cell), f"mlcl train {outline['file']} {cell}"
 
 
-def _kept(paths: StudyPaths, cell: CellId) -> tuple[Path, records.Record]:
+def _kept(paths: StudyPaths, cell: CellId, again: str) -> tuple[Path, records.Record]:
     """The folder that the cell kept, and its record."""
-    again = f"'mlcl train STUDY.yaml {cell}' makes it"
     record = records.read_if_there(paths.record(cell))
     if record is None:
-        raise MlclError(f"{cell}: has no record yet; set keep_models: true in the study, and {again}")
+        raise MlclError(f"{cell}: has no record yet; set keep_models: true in the study, and run '{again}'")
     if record.status != "ok":
         raise MlclError(f"{cell}: has no model: {record.status}: {record.reason}")
     folder = paths.cell(cell) / records.MODEL
@@ -69,7 +69,7 @@ def _kept(paths: StudyPaths, cell: CellId) -> tuple[Path, records.Record]:
         if record.result.get("settings", {}).get("encoder") is None:
             raise MlclError(f"{cell}: has no encoder, so there is no model to export")
         raise MlclError(
-            f"{cell}: was made without keeping its model; set keep_models: true in the study, and {again} anew"
+            f"{cell}: was made without keeping its model; set keep_models: true in the study, and run '{again}'"
         )
     return folder, record
 
@@ -78,6 +78,8 @@ def _refuse_foreign(folder: Path) -> None:
     """Only an earlier export is replaced."""
     from mlcl.model.config import CONFIG, WEIGHTS
 
+    if not folder.name:
+        raise MlclError(f"{folder}: name a new folder with --to")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not ((folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()):
