@@ -64,6 +64,7 @@ def cell(
     dataset: PreparedDataset,
     loss: str | None,
     protocol: str | None = None,
+    /,
     *,
     encoder: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
