@@ -121,7 +121,7 @@ class _Company:
             pipes = [mp.get_context("spawn").Pipe(duplex=False) for _ in range(self._share.count)]
             self._readers = {reader: rank for rank, (reader, _) in enumerate(pipes)}
             writers = [writer for _, writer in pipes]
-            self._workers = mp.start_processes(
+            self._workers = mp.start_processes(  # type: ignore[attr-defined]
                 _work, (self._share, self._store.port, writers), self._share.count, join=False
             )
             stack.callback(self._end)

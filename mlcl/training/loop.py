@@ -139,6 +139,8 @@ class Progress:
     """Epochs that are over."""
     batches: int = 0
     """Batches of the current epoch that are over."""
+    learning_rate: float = 0.0
+    """At the beginning of the current epoch."""
     losses: list[torch.Tensor] = field(default_factory=list)
     norms: list[torch.Tensor] = field(default_factory=list)
     """Of the steps of the current epoch."""
@@ -218,7 +220,9 @@ class _Run:
 
     def epoch(self, stop: StopSignal) -> None:
         """One epoch, or what is left of it."""
-        progress, rate = self.progress, float(self.schedule.get_last_lr()[0])
+        progress = self.progress
+        if progress.batches == 0:
+            progress.learning_rate = float(self.schedule.get_last_lr()[0])
         lengths = self.data.inputs.lengths if self.settings.length_bucketing else None
         batches = order.epoch(self.data.rows, self.settings, self.loop.random.order, lengths)
         self.looked = self.told = progress.batches
@@ -237,13 +241,13 @@ class _Run:
                     self._look(batches)
                     self._tell()
         self._look(batches)
-        self._end_epoch(rate)
+        self._end_epoch()
         self.save()
 
     def gather(self, rows: np.ndarray) -> list[Tensors]:
-        """This process's part of the batch on the host, in as many pieces as go through the encoder."""
+        """This process's part of the batch on the host, in as few pieces of about one size as are small enough."""
         own = rows[processes.rank() :: processes.count()][: self.own_size]
-        pieces = in_order(own, self.settings.micro_batch_size or len(own))
+        pieces = np.array_split(own, math.ceil(len(own) / (self.settings.micro_batch_size or len(own))))
         found = [(torch.from_numpy(piece), *self.data.inputs.gather(piece)) for piece in pieces]
         if self._on_gpu:
             found = [tuple(tensor.pin_memory() for tensor in tensors) for tensors in found]
@@ -329,7 +333,7 @@ class _Run:
     def _steps_done(self) -> int:
         return self.progress.epoch * self.steps_per_epoch + self.progress.batches
 
-    def _end_epoch(self, rate: float) -> None:
+    def _end_epoch(self) -> None:
         progress = self.progress
         mean = torch.stack(progress.losses).mean().item()
         now = time.perf_counter()
@@ -344,7 +348,7 @@ class _Run:
                 progress.epoch,
                 self._steps_done,
                 mean,
-                rate,
+                progress.learning_rate,
                 progress.seconds,
                 self._steps_done * self.batch_size / progress.seconds,
                 progress.seconds / progress.epoch * (self.settings.epochs - progress.epoch),
