@@ -18,7 +18,17 @@ COORDINATES = ("dataset", "encoder", "loss", "variant", "seed")
 METRICS_COLUMNS = (*COORDINATES, "split", "metric", "value")
 COSTS_COLUMNS = (*COORDINATES, "cost", "value")
 CELLS_COLUMNS = (*COORDINATES, "state", "stale", "reason")
-COSTS = ("wall_seconds", "cpu_seconds", "peak_memory_mb", "examples_per_second")
+COSTS = (
+    "wall_seconds",
+    "cpu_seconds",
+    "examples_per_second",
+    "peak_memory_mb",
+    "peak_device_memory_mb",
+    "flops_per_second",
+    "device_flops_per_second",
+)
+STEP = "step_seconds_"
+"""Before the name of a part of a training step, and its mean time: `step_seconds` of a record, by part."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +79,10 @@ def _metric_rows(found: FoundCell) -> Iterable[tuple[Any, ...]]:
 
 def _cost_rows(found: FoundCell) -> Iterable[tuple[Any, ...]]:
     run = found.record.run if found.record is not None else {}
-    for cost in COSTS:
-        if run.get(cost) is not None:
-            yield (*_coordinates(found.cell.id), cost, run[cost])
+    parts = {STEP + part: seconds for part, seconds in (run.get("step_seconds") or {}).items()}
+    for cost, value in ({cost: run.get(cost) for cost in COSTS} | parts).items():
+        if value is not None:
+            yield (*_coordinates(found.cell.id), cost, value)
 
 
 def _cell_row(found: FoundCell) -> tuple[Any, ...]:

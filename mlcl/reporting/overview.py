@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from mlcl.reporting.comparing import compare_losses, complete_means, primary_metric, runs_of
-from mlcl.reporting.figures.costs import mean_costs
+from mlcl.reporting.costs import mean_costs
 from mlcl.reporting.figures.panels import column_title
 from mlcl.reporting.figures.ranks import FEWEST_DATASETS
 from mlcl.reporting.metric_info import MetricInfo, metric_info

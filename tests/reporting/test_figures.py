@@ -10,6 +10,7 @@ from scipy import stats
 
 from mlcl.errors import MlclError, RecordError
 from mlcl.reporting import aggregate, write_figures
+from mlcl.reporting.costs import costs_by_encoder, mean_costs
 from mlcl.reporting.figures import (
     comparison,
     costs,
@@ -18,6 +19,7 @@ from mlcl.reporting.figures import (
     pair_weights,
     ranks,
     sensitivity,
+    step_parts,
     style,
 )
 from mlcl.reporting.figures.learning_curves import read_history
@@ -29,6 +31,7 @@ from mlcl.study.rescore import rescore
 EXPECTED = {
     "comparison-scenes-cnn", "comparison-docs-transformer", "learning-scenes-cnn", "learning-docs-transformer",
     "labels-scenes", "labels-docs", "heat-map", "costs-time", "costs-memory", "sensitivity-fraction",
+    "step-parts",
 }  # fmt: skip
 
 
@@ -111,7 +114,7 @@ def test_the_pareto_front_is_what_nothing_beats_in_both():
 
 
 def test_costs_are_means_over_seeds(finished):
-    found = costs.mean_costs(load_results("tiny"), "wall_seconds")
+    found = mean_costs(load_results("tiny"), "wall_seconds")
     assert found["scenes", "cnn", "bce", "base"] == pytest.approx(10 + 1 + 3)
 
 
@@ -169,3 +172,31 @@ def test_pair_weights_are_drawn_from_their_file_and_equal_ones_once(grid):
     grid.paths.pair_weights.write_text("{}")
     with pytest.raises(MlclError, match="holds no pair weights; aggregate"):
         list(pair_weights.draw(results))
+
+
+def test_costs_of_encoders_are_over_datasets_that_all_losses_share(grid):
+    grid.datasets = {"scenes": "image", "more": "image", "docs": "text"}
+    grid.plan().make_all()
+    for seed in grid.seeds:
+        grid.fail(CellId("more", "cnn", "reg", "base", seed), "oom", "too large")
+    aggregate("tiny")
+    results = load_results("tiny")
+    costs = results.costs
+    costs.loc[(costs["dataset"] == "more") & (costs["cost"] == "wall_seconds"), "value"] = 1e6
+    found = costs_by_encoder(results, "wall_seconds")
+    assert found["cnn"] == {"bce": 14.0, "jaccard": 18.0, "reg": 14.0}
+    assert set(found) == {"cnn", "transformer"}
+
+
+def test_the_parts_of_a_step_are_stacked_to_its_whole_for_losses_that_are_complete(finished):
+    (figure,) = step_parts.draw(load_results("tiny"))
+    ax = figure.canvas.axes[0]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["bce", "jaccard"]
+    ends = [
+        max(bar.get_x() + bar.get_width() for bar in ax.patches if round(bar.get_y() + 0.36) == i)
+        for i in range(2)
+    ]
+    assert ends == pytest.approx([16, 20])
+    assert (
+        "cnn: the longest step is that of jaccard, 20.0 ms (data 5 %, forward 20 %, loss 35 %" in figure.alt
+    )

@@ -19,7 +19,9 @@ from sklearn import metrics as sk
 
 from mlcl.errors import MlclError
 from mlcl.reporting import aggregate, tables, write_tables
+from mlcl.reporting.results import load_results
 from mlcl.reporting.tables import latex, pdf
+from mlcl.reporting.tables.costs import costs_table
 from mlcl.reporting.tables.model import Column, Number, Row, Table, Text, letter
 from mlcl.reporting.tables.ranking import with_marks
 from mlcl.study.paths import CellId
@@ -124,7 +126,7 @@ def test_a_pdf_is_made_again_only_if_its_source_changed(grid, monkeypatch):
     grid.fail(CellId("scenes", "cnn", "bce", "base", 0), "oom", "too large")
     aggregate("tiny")
     write_tables("tiny")
-    assert {source.name for source in made} == {"main.tex", "differences.tex"}
+    assert {source.name for source in made} == {"main.tex", "differences.tex", "costs.tex"}
 
 
 @needs_latex
@@ -225,3 +227,13 @@ def test_every_special_character_of_a_reason_compiles(tmp_path):
 
 def test_notes_are_lettered_beyond_z():
     assert [letter(i) for i in (0, 1, 25, 26, 27, 52)] == ["a", "b", "z", "aa", "ab", "ba"]
+
+
+def test_costs_are_told_where_records_have_them(finished):
+    table = costs_table(load_results("tiny"))
+    headers = [column.headers for column in table.columns if column.key[0] == "cnn"]
+    assert [header for _, header in headers] == [
+        "cell in s", "examples/s", "step in ms", "loss in % of step", "FLOP rate in % of device's", "memory in MB",
+    ]  # fmt: skip
+    rows = {row.key[0]: [cell.text for cell in row.cells[:6]] for row in table.rows}
+    assert rows["jaccard"] == ["18", "800", "20.0", "35.0", "40.0", "568"]

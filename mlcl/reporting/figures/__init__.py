@@ -15,6 +15,7 @@ from mlcl.reporting.figures import (
     pair_weights,
     ranks,
     sensitivity,
+    step_parts,
     style,
 )
 from mlcl.reporting.figures.model import Figure
@@ -29,6 +30,7 @@ KINDS: dict[str, Callable[[Results], Iterator[Figure]]] = {
     "Label frequency": frequency.draw,
     "Sensitivity": sensitivity.draw,
     "Costs": costs.draw,
+    "Training steps": step_parts.draw,
     "Pair weights": pair_weights.draw,
     "Embeddings": embeddings.draw,
     "Learning curves": learning_curves.draw,

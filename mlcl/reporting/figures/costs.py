@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from statistics import fmean
 
 from matplotlib.axes import Axes
 
 from mlcl.reporting.comparing import complete_means, primary_metric
+from mlcl.reporting.costs import mean_costs
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.model import Figure
 from mlcl.reporting.figures.panels import column_title, shared_legend, small_multiples
 from mlcl.reporting.metric_info import MetricInfo, metric_info
-from mlcl.reporting.results import ROW, Results
+from mlcl.reporting.results import Results
 
 COSTS = {"wall_seconds": ("time", "seconds a cell"), "peak_memory_mb": ("memory", "peak memory in MB")}
 Point = tuple[float, float]
@@ -38,15 +38,6 @@ def draw(results: Results) -> Iterator[Figure]:
         }
         if points:
             yield _one(results, metric, points, short, label)
-
-
-def mean_costs(results: Results, cost: str) -> dict[tuple[str, ...], float]:
-    """row -> mean over seeds."""
-    own = results.costs[results.costs["cost"] == cost]
-    found: dict[tuple[str, ...], list[float]] = {}
-    for *row, value in zip(*(own[column].tolist() for column in [*ROW, "value"]), strict=True):
-        found.setdefault(tuple(row), []).append(value)
-    return {row: fmean(values) for row, values in found.items()}
 
 
 def pareto_front(points: Mapping[str, Point], higher_is_better: bool) -> list[str]:

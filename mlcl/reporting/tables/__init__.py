@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlcl.reporting.claims import write_claims
 from mlcl.reporting.results import Results, load_results
 from mlcl.reporting.tables import latex, markdown, numbers, plain
+from mlcl.reporting.tables.costs import costs_table
 from mlcl.reporting.tables.differences import differences_table
 from mlcl.reporting.tables.grid import main_table, variants_table
 from mlcl.reporting.tables.model import Table
@@ -19,7 +20,8 @@ def write_tables(study: str) -> None:
     """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
 
     Tables: `main`; `variants` where the study has some; `differences` to the best loss where the scores are here;
-    `pairs` where there are three datasets or more; `paper-*` for each paper that shares a dataset with the study.
+    `pairs` where there are three datasets or more; `paper-*` for each paper that shares a dataset with the study;
+    `costs`.
     """
     results = load_results(study)
     for table in study_tables(results):
@@ -30,8 +32,9 @@ def write_tables(study: str) -> None:
 
 def study_tables(results: Results) -> list[Table]:
     """All tables of a study, in the order in which they are shown."""
-    own = (main_table(results), variants_table(results), differences_table(results), pairs_table(results))
-    return [*(table for table in own if table is not None), *paper_tables(results)]
+    own = (main_table, variants_table, differences_table, pairs_table)
+    tables = [*(table(results) for table in own), *paper_tables(results), costs_table(results)]
+    return [table for table in tables if table is not None]
 
 
 def write_table(table: Table, paths: StudyPaths) -> None:
