@@ -117,8 +117,9 @@ class Context:
         if self.encoder_settings.freeze:
             from mlcl.training.frozen import Adapter, stored_features
 
+            width = stored_features(self, "train").shape[1]  # which draws numbers where it computes them
             seed_globally(self.settings.seed, "encoder")
-            return Adapter(stored_features(self, "train").shape[1], adapter).to(self.device)
+            return Adapter(width, adapter).to(self.device)
         return self.raw_encoder()
 
     def raw_encoder(self) -> Encoder:
