@@ -131,6 +131,27 @@ def test_networks_of_the_libraries(
     assert not np.allclose(before, after.predict([workshop.folder / "photos/test-71.png"]), atol=1e-6)
 
 
+@pytest.mark.slow
+def test_stored_weights_are_not_needed_again(workshop: Workshop) -> None:
+    """A frozen network with weights from a local file that is gone by the time of prediction."""
+    from torchvision.models import resnet18
+
+    file = workshop.folder / "resnet18.safetensors"
+    torch.manual_seed(3)
+    safetensors.torch.save_file(resnet18().state_dict(), file)
+    encoders = {"image": {"net": {"name": "resnet18", "weights": str(file), "freeze": True}}}
+    study = workshop.study("stored", encoders=encoders)
+    cell = "photos/net/jaccard/base/seed0"
+    model = check(workshop, cell, study)
+    assert str(file) not in (model / "config.json").read_text()
+    file.unlink()
+    tests = sorted((workshop.folder / "photos").glob("test-*"))
+    stored = workshop.scores(cell, "stored")
+    assert [path.name for path in tests] == sorted(stored["test_ids"])
+    scores = stored["test_scores"][np.argsort(stored["test_ids"])]
+    np.testing.assert_allclose(load_model(model).predict(tests), scores, atol=1e-5)
+
+
 @pytest.mark.parametrize("tokeniser", ["published", "trained"])
 @pytest.mark.slow
 def test_text_models_of_the_library(workshop: Workshop, tokeniser: str) -> None:
@@ -244,3 +265,27 @@ def test_labels_are_those_above_the_threshold(workshop: Workshop, threshold: str
         above = {name for name, value, limit in zip(columns, values, limits, strict=True) if value > limit}
         assert above == chosen[row_id]
     assert threshold != "0" or all(len(found) == len(columns) for found in chosen.values())
+
+
+QUEUE = {"protocols": {"embeddings": "momentum_queue"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "training", "changes"),
+    [
+        ("kmcl", "kmcl", {}, {}),
+        ("queue", "reg", {"projection_dim": 4, "steps_per_epoch": 3}, QUEUE),
+        ("tuned", "jaccard", {"steps_per_epoch": 3, "finetuning": {"epochs": 1}}, QUEUE),
+        ("together", "jaccard", {"projection_dim": 4}, {"compute": {"processes": 2, "device": "cpu"}}),
+    ],
+)
+@pytest.mark.slow
+def test_every_protocol_leaves_a_model(
+    workshop: Workshop, name: str, loss: str, training: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    basic = {"epochs": 2, "batch_size": 16, "learning_rate": 0.01}
+    encoders = {"vector": {"mlp": {"hidden": [8]}}}
+    study = workshop.study(
+        name, losses=[loss], baselines=[], encoders=encoders, training=basic | training, **changes
+    )
+    check(workshop, f"points/mlp/{loss}/base/seed0", study)
