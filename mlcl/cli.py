@@ -34,18 +34,32 @@ Log = Annotated[Path | None, typer.Option(help="Also write what happens, and any
 
 
 @app.command()
-def plan(study: StudyFile, data_root: DataRoot = None) -> None:
-    """Say what a study has and what it still needs; write nothing."""
+def plan(
+    study: StudyFile,
+    data_root: DataRoot = None,
+    cells: Annotated[bool, typer.Option(help="Also list each cell that is to be made, and why.")] = False,
+    device_tflops: Annotated[
+        float | None,
+        typer.Option(
+            help="10^12 operations a second of a large matrix product, for computed times.", min=1e-6
+        ),
+    ] = None,
+) -> None:
+    """Say what a study has, what it still needs, and what that takes; write nothing."""
+    from mlcl.study.estimate import DEVICE_TFLOPS, Device, estimate
     from mlcl.study.plan import make_plan
 
     planned = make_plan(study, data_root)
     print(planned.summary())
-    for cell in planned.cells:
+    print()
+    print(estimate(planned, Device(device_tflops or DEVICE_TFLOPS)).render())
+    for cell in planned.cells if cells else ():
         if reasons := cell.why():
             print(f"  {cell.cell.id}: {'; '.join(reasons)}")
-    for skip in planned.skips:
+    for skip in planned.skips if cells else ():
         print(f"  {skip.dataset}/{skip.encoder}/{skip.loss}/{skip.variant}: skipped: {skip.reason}")
-    planned.require_data()
+    for defect in planned.defects():
+        print(f"missing here: {defect}")
 
 
 @app.command()

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import data_prep
 from data_prep.checking import check as check_dataset
 from mlcl import losses
+from mlcl.encoders import EncoderError
 from mlcl.errors import ConfigError, MlclError
 from mlcl.study import records
 from mlcl.study.cells import Cell, DatasetFacts, Skip, expand
@@ -35,7 +36,7 @@ DATA_ROOT_VARIABLE = "MLCL_DATA_ROOT"
 
 State = Literal["current", "stale", "missing", "unknown"]
 """`current`: a record with the planned fingerprint (whatever its status); `stale`: with another; `missing`: none;
-`unknown`: the dataset's raw files are not there, so no fingerprint can be made."""
+`unknown`: the dataset's raw files, or the encoder's local weights, are not there, so no fingerprint can be made."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class PlannedCell:
     payload: Mapping[str, Any] | None
     fingerprint: str | None
     record: records.Record | None
+    defect: str | None = None
+    """What keeps the cell from being made, other than its dataset."""
 
     @cached_property
     def state(self) -> State:
@@ -101,11 +104,15 @@ class Plan:
         return {str(planned.cell.id): planned for planned in self.cells}
 
     def require_data(self) -> None:
-        """Raises ConfigError for the datasets whose raw files are not there."""
-        if defects := [
-            f"{self.study.file}: datasets.{d.name}: {d.defect}" for d in self.datasets.values() if d.defect
-        ]:
-            raise ConfigError("\n".join(defects))
+        """Raises ConfigError for raw files and local weights that are not there."""
+        if defects := self.defects():
+            raise ConfigError("\n".join(f"{self.study.file}: {defect}" for defect in defects))
+
+    def defects(self) -> list[str]:
+        """What is missing on this machine, by dataset and encoder."""
+        data = [f"datasets.{d.name}: {d.defect}" for d in self.datasets.values() if d.defect]
+        weights = {f"encoders: {p.cell.id.encoder}: {p.defect}": None for p in self.cells if p.defect}
+        return [*data, *weights]
 
     def write_outline(self) -> None:
         """Writes what reporting reads, if it changed."""
@@ -256,7 +263,7 @@ class Plan:
         if self.skips:
             parts.append(f"{len(self.skips)} rows skipped")
         if states["unknown"]:
-            parts.append(f"{states['unknown']} wait for raw data")
+            parts.append(f"{states['unknown']} wait for raw data or weights")
         return f"study {self.study.name}: {'; '.join(parts)}"
 
 
@@ -293,7 +300,10 @@ def _plan_cell(cell: Cell, dataset: PlannedDataset, paths: StudyPaths) -> Planne
     record = records.read_if_there(paths.record(cell.id))
     if dataset.recipe is None:
         return PlannedCell(cell, None, None, record)
-    made_of = payload(cell, dataset.recipe.fingerprint)
+    try:
+        made_of = payload(cell, dataset.recipe.fingerprint)
+    except EncoderError as error:
+        return PlannedCell(cell, None, None, record, str(error))
     return PlannedCell(cell, made_of, fingerprint(made_of), record)
 
 

@@ -53,7 +53,7 @@ class Progress:
             shown = ", ".join(str(cell) for cell in self.running[:3])
             parts.append(f"running: {shown}{', ...' if len(self.running) > 3 else ''}")
         if self.done < self.total and self.seconds_left is not None:
-            parts.append(f"about {_duration(self.seconds_left)} left")
+            parts.append(f"about {duration(self.seconds_left)} left")
         return " | ".join(parts)
 
 
@@ -115,7 +115,7 @@ def _time_left(
     return left / max(1, len(running))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

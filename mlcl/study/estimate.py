@@ -1,0 +1,381 @@
+"""What a study will cost: cells, examples, time and disk, each with what the figure rests on. Reads, never writes.
+
+Time of a cell, best basis first:
+
+    measured    records of the same dataset, encoder and protocol in this study's results (of a cell's own row where
+                there are any): their wall time, scaled by the examples that training goes through
+    computed    operations / (device_tflops x UTILISATION), but at least STEP_SECONDS for each step
+    none        nothing is trained or encoded
+    unknown     how many examples there are is known only when the dataset is prepared
+
+Operations: each trained example costs three forward passes of the encoder (the backward pass is about two), a second
+view or a micro batch one more; then every row is encoded once, and linear heads are trained. Texts count as long as
+the encoder's `max_length` allows, so that their figure is an upper bound. Left out: augmentation, reading, the loss
+(small for all encoders that need a GPU), frozen features (computed once per dataset).
+
+How many examples there are stands in `mlcl.study.sizes`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlcl import encoders
+from mlcl.study.paths import CellId
+from mlcl.study.progress import duration
+from mlcl.study.sizes import FLOAT, Size, prepared_bytes, size_of
+from mlcl.training import protocols
+from mlcl.training.settings import CellSettings
+
+if TYPE_CHECKING:
+    from mlcl.study.plan import Plan, PlannedCell
+
+DEVICE_TFLOPS = 100.0
+"""10^12 operations a second of a large matrix product: modest for one data-centre GPU at mixed precision. A record's
+`device_flops_per_second` says it of the machine that made it."""
+UTILISATION = 0.3
+"""Share of that rate that training reaches: a cautious value for convolutional networks and transformers of the
+papers' sizes. A record's `flops_per_second` / `device_flops_per_second` is the measured one."""
+STEP_SECONDS = 0.003
+"""What a step takes however small its network: launching some hundred kernels."""
+FORWARD_AND_BACKWARD = 3
+HALF = 2
+"""Bytes of a kept feature."""
+
+HEADER = ("dataset", "encoder", "cells", "left", "training rows", "epochs", "a cell", "in all", "basis")
+
+Basis = Literal["measured", "computed", "none", "unknown"]
+
+
+@dataclass(frozen=True)
+class CellEstimate:
+    """Seconds of one device (of all of them together, where a cell uses several), and bytes that are kept."""
+
+    seconds: float | None
+    basis: Basis
+    record_bytes: int | None
+    checkpoint_bytes: int
+    """Only while the cell is being made."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """The cells of one dataset and encoder."""
+
+    dataset: str
+    encoder: str
+    size: Size | None
+    cells: tuple[tuple[PlannedCell, CellEstimate], ...]
+
+    @property
+    def to_make(self) -> tuple[CellEstimate, ...]:
+        return tuple(estimate for planned, estimate in self.cells if planned.state != "current")
+
+    @property
+    def estimates(self) -> tuple[CellEstimate, ...]:
+        return tuple(estimate for _, estimate in self.cells)
+
+    @property
+    def epochs(self) -> list[int]:
+        trained = [cell.cell.settings.training for cell, _ in self.cells]
+        return sorted({training["epochs"] for training in trained if training is not None})
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """All lines of a study; what its prepared datasets take on disk (None: not known)."""
+
+    lines: tuple[Line, ...]
+    prepared_bytes: Mapping[str, int | None]
+    device: Device
+
+    def render(self) -> str:
+        """The table and the totals, as text."""
+        rows = [_row(line) for line in self.lines]
+        everything = [estimate for line in self.lines for estimate in line.estimates]
+        to_make = [estimate for line in self.lines for estimate in line.to_make]
+        rows.append(("all", "", str(len(everything)), str(len(to_make)), "", "", "", _sum(everything), ""))
+        told = [
+            *_aligned([HEADER, *rows]),
+            "",
+            f"left to do: {len(to_make)} cells, {_sum(to_make)} of one device",
+            "disk: " + ", ".join(self._disk(everything)),
+        ]
+        if any(estimate.basis == "computed" for estimate in everything):
+            told.append(
+                f"computed: operations at {self.device.tflops:g} TFLOP/s (--device-tflops: a large matrix product) "
+                f"x {self.device.utilisation:g} utilisation, texts of full length; divide by the number of devices"
+            )
+        if any("?" in line for line in told):
+            told.append("unknown (?): until the dataset is prepared; sums are without it")
+        return "\n".join(told)
+
+    def _disk(self, everything: list[CellEstimate]) -> list[str]:
+        known = [size for size in self.prepared_bytes.values() if size is not None]
+        open_sizes = len(self.prepared_bytes) - len(known)
+        prepared = f"prepared data {_bytes(sum(known))}" + (
+            f" + {open_sizes} not known" if open_sizes else ""
+        )
+        records = sum(estimate.record_bytes or 0 for estimate in everything)
+        unknown = " + ?" if any(estimate.record_bytes is None for estimate in everything) else ""
+        checkpoint = max((estimate.checkpoint_bytes for estimate in everything), default=0)
+        return [
+            prepared,
+            f"records at most {_bytes(records)}{unknown}",
+            f"a checkpoint of up to {_bytes(checkpoint)} while a cell runs",
+        ]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What computed times are based on."""
+
+    tflops: float = DEVICE_TFLOPS
+    utilisation: float = UTILISATION
+
+    def seconds(self, flops: float, steps: int = 0) -> float:
+        return max(flops / (self.tflops * 1e12 * self.utilisation), steps * STEP_SECONDS)
+
+
+def estimate(plan: Plan, device: Device | None = None) -> Estimate:
+    """Reads cards and records, and asks encoders for their cost (which imports torch)."""
+    device = device or Device()
+    sizes = {name: size_of(dataset, plan) for name, dataset in plan.datasets.items()}
+    made = _Measured(plan)
+    groups: dict[tuple[str, str], list[PlannedCell]] = {}
+    for planned in plan.cells:
+        groups.setdefault((planned.cell.id.dataset, planned.cell.id.encoder), []).append(planned)
+    costs = _Costs(plan, sizes)
+    lines = tuple(
+        Line(
+            dataset,
+            encoder,
+            sizes[dataset],
+            tuple((planned, _cell(planned, sizes[dataset], costs, made, device)) for planned in group),
+        )
+        for (dataset, encoder), group in groups.items()
+    )
+    prepared = {name: prepared_bytes(dataset, sizes[name]) for name, dataset in plan.datasets.items()}
+    return Estimate(lines, prepared, device)
+
+
+class _Costs:
+    """What the encoders of a study cost, each looked up once."""
+
+    def __init__(self, plan: Plan, sizes: Mapping[str, Size | None]) -> None:
+        self._plan, self._sizes = plan, sizes
+        self._found: dict[str, encoders.Cost | None] = {}
+
+    def of(self, cell: CellId, settings: CellSettings) -> encoders.Cost | None:
+        """None where an encoder's form is not known on this machine."""
+        part = settings.encoder
+        assert part is not None
+        size = self._sizes[cell.dataset]
+        width = (size.width if size else None) or 224
+        key = json.dumps([part.name, part.settings, width], sort_keys=True, default=str)
+        if key not in self._found:
+            self._found[key] = self._look_up(part.name, part.settings, width)
+        return self._found[key]
+
+    def _look_up(self, name: str, settings: Mapping[str, Any], width: int) -> encoders.Cost | None:
+        checked = encoders.describe(name).settings.model_validate(settings)
+        tokens = getattr(checked, "max_length", 1) * getattr(checked, "max_chunks", 1)
+        vocabulary = getattr(getattr(checked, "tokeniser", None), "vocab_size", 30_000)
+        shape = encoders.InputShape(
+            channels=3, height=width, width=width, dimensions=width, vocab_size=vocabulary
+        )
+        try:
+            return encoders.cost(name, settings, shape, tokens)
+        except encoders.EncoderError:
+            return None
+
+
+def rows_of(settings: CellSettings, size: Size) -> int:
+    """Training rows of a cell's subset."""
+    return max(1, round(size.train * settings.dataset.subset.fraction))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What training consists of: examples that go through the encoder, and steps."""
+
+    examples: int = 0
+    steps: int = 0
+    passes: int = 0
+    """Forward passes, or what costs as much, of one example each."""
+
+
+def work(settings: CellSettings, train_rows: int) -> _Work:
+    """Of all stages of a cell whose subset has so many rows."""
+    if settings.training is None:
+        return _Work()
+    views = 1 if settings.protocol == "momentum_queue" else 0
+    stages = [(settings.training, FORWARD_AND_BACKWARD + views)]
+    if settings.training.get("finetuning"):
+        stages.append((settings.training["finetuning"], FORWARD_AND_BACKWARD))
+    examples = steps = passes = 0
+    for training, each in stages:
+        batch = min(training["batch_size"], train_rows)
+        count = training["epochs"] * (training["steps_per_epoch"] or max(1, train_rows // max(batch, 1)))
+        micro = training["micro_batch_size"]
+        steps += count
+        examples += count * batch
+        passes += count * batch * (each + bool(micro and micro < batch))
+    return _Work(examples, steps, passes)
+
+
+class _Measured:
+    """The records of a study that tell how long such cells take."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._seconds: dict[str, list[tuple[int, float]]] = {}
+        """What a cell is -> (examples trained on, device seconds) of its records."""
+        for planned in plan.cells:
+            record = planned.record
+            if record is None or record.status != "ok":
+                continue
+            try:
+                settings = CellSettings.model_validate(record.result["settings"] | {"loss": None})
+                examples = work(settings, record.result["dataset"]["examples"]["train"]).examples
+            except (ValueError, KeyError, TypeError):
+                continue  # of another version of the suite
+            spent = record.run["wall_seconds"] * settings.compute.processes
+            self._seconds.setdefault(_kind(planned.cell.id, settings), []).append((examples, spent))
+
+    def seconds(self, cell: CellId, settings: CellSettings, examples: int | None) -> float | None:
+        """None where there are no such records, or they were of another size and this one's is not known."""
+        known = self._seconds.get(_kind(cell, settings), [])
+        if alike := [spent for trained, spent in known if trained == examples]:
+            return median(alike)
+        rates = [spent / trained for trained, spent in known if trained > 0]
+        if not rates or not examples:
+            return None
+        return median(rates) * examples
+
+
+def _kind(cell: CellId, settings: CellSettings) -> str:
+    """Cells that differ in no more than their loss, their seed and how many examples they train on."""
+    kind = [
+        cell.dataset,
+        cell.encoder,
+        settings.protocol,
+        settings.encoder.model_dump() if settings.encoder else None,
+        settings.compute.model_dump(),
+    ]
+    return json.dumps(kind, sort_keys=True, default=str)
+
+
+def _cell(
+    planned: PlannedCell, size: Size | None, costs: _Costs, made: _Measured, device: Device
+) -> CellEstimate:
+    settings = planned.cell.settings
+    if settings.encoder is None:
+        return CellEstimate(0.0, "none", _record_bytes(settings, size, None), 0)
+    cost = costs.of(planned.cell.id, settings)
+    kept = _record_bytes(settings, size, cost)
+    checkpoint = _copies(settings) * cost.parameters * FLOAT if cost else 0
+    rows = rows_of(settings, size) if size else None
+    examples = work(settings, rows).examples if rows else None
+    if (seconds := made.seconds(planned.cell.id, settings, examples)) is not None:
+        return CellEstimate(seconds, "measured", kept, checkpoint)
+    if size is None or rows is None or cost is None:
+        return CellEstimate(None, "unknown", kept, checkpoint)
+    return CellEstimate(_computed(settings, size, rows, cost, device), "computed", kept, checkpoint)
+
+
+def _computed(settings: CellSettings, size: Size, rows: int, cost: encoders.Cost, device: Device) -> float:
+    """Training, encoding of all rows, linear evaluation."""
+    assert settings.encoder is not None
+    forward = cost.forward_flops_per_example
+    if settings.encoder.settings["freeze"]:
+        forward = 2.0 * cost.feature_dim**2  # the layer that is trained on stored features
+    todo = work(settings, rows)
+    reads = protocols.reads_features(protocols.load(settings.protocol), settings.training)
+    seconds = device.seconds(todo.passes * forward, todo.steps)
+    seconds += device.seconds((size.evaluated + (rows if reads else 0)) * forward)
+    grid = settings.linear_evaluation
+    if grid is not None:
+        heads = len(grid.learning_rates) * len(grid.weight_decays) * grid.heads
+        flops = (
+            FORWARD_AND_BACKWARD * 2.0 * cost.feature_dim * (size.labels or 0) * heads * rows * grid.epochs
+        )
+        seconds += device.seconds(flops, grid.epochs * max(1, rows // grid.batch_size))
+    return seconds
+
+
+def _copies(settings: CellSettings) -> int:
+    """How often a checkpoint holds the weights: they, the optimiser's means, averages, keys, the best so far."""
+    training = settings.training
+    if training is None:
+        return 0
+    optimiser = 1 if training["optimiser"] == "sgd" else 2
+    others = (training["ema_decay"] is not None, training["selection"] != "last", "momentum" in training)
+    return 1 + optimiser + sum(others)
+
+
+def _record_bytes(settings: CellSettings, size: Size | None, cost: encoders.Cost | None) -> int | None:
+    """Before compression: scores and labels of each evaluated row; features and weights where these are kept."""
+    if size is None or size.labels is None:
+        return None
+    row = size.labels * (FLOAT + 1)
+    weights = 0
+    if cost is not None:
+        row += cost.feature_dim * HALF if settings.keep_embeddings else 0
+        weights = cost.parameters * FLOAT if settings.keep_model else 0
+    return size.evaluated * row + weights
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    known = [each.seconds for each in line.estimates if each.seconds is not None]
+    bases = dict.fromkeys(each.basis for each in line.estimates)
+    rows = "unknown"
+    if line.size is not None:
+        used = {rows_of(cell.cell.settings, line.size) for cell, _ in line.cells}
+        rows = f"{_range([f'{count:,}' for count in sorted(used)])} {line.size.basis}"
+    return (
+        line.dataset,
+        line.encoder,
+        str(len(line.cells)),
+        str(len(line.to_make)),
+        rows,
+        _range([str(epochs) for epochs in line.epochs]),
+        _range([duration(seconds) for seconds in (sorted(known) if any(known) else [])]),
+        _sum(line.estimates),
+        ", ".join(bases),
+    )
+
+
+def _range(values: list[str]) -> str:
+    if not values:
+        return ""
+    return values[0] if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
+
+
+def _sum(estimates: Iterable[CellEstimate]) -> str:
+    """`+ ?`: of some of them nothing is known."""
+    each = [estimate.seconds for estimate in estimates]
+    known = [seconds for seconds in each if seconds is not None]
+    if each and not known:
+        return "?"
+    return duration(sum(known)) + (" + ?" if len(known) < len(each) else "")
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Columns of text; the last line is set apart as the sum of the others."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    return [*lines[:-1], "-" * max(map(len, lines)), lines[-1]]

@@ -1,0 +1,262 @@
+"""What a study will cost: arithmetic done by hand, and on what each figure rests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from mlcl import encoders
+from mlcl.study import records
+from mlcl.study.estimate import STEP_SECONDS, Device, Estimate, estimate, work
+from mlcl.study.paths import StudyPaths
+from mlcl.study.plan import Plan, make_plan
+from mlcl.study.sizes import published_rows
+
+COST = encoders.Cost(parameters=1000, forward_flops_per_example=1e6, feature_dim=8)
+SLOW = Device(tflops=1e-3, utilisation=0.5)
+"""5e8 operations a second: so slow that no step is too small to count."""
+STUDY = {
+    "title": "A study",
+    "seeds": [0, 1],
+    "datasets": {"digit_scenes": {"train": 100, "val": 20, "test": 30}},
+    "encoders": {"image": {"cnn": None}},
+    "losses": {"bce": None, "jaccard": None},
+    "baselines": ["label_prior"],
+    "training": {"epochs": 2, "batch_size": 10},
+    "linear_evaluation": {
+        "learning_rates": [0.1],
+        "weight_decays": [0.01],
+        "heads": 2,
+        "epochs": 5,
+        "batch_size": 50,
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Encoders of a known cost; results in a folder of their own."""
+    monkeypatch.setattr(encoders, "cost", lambda *arguments: COST)
+    monkeypatch.chdir(tmp_path)
+
+
+def plan(**changes: object) -> Plan:
+    Path("mine.yaml").write_text(yaml.safe_dump(STUDY | changes, sort_keys=False))
+    return make_plan(Path("mine.yaml"), Path("raw"))
+
+
+def of(found: Estimate, cell: str) -> tuple[float | None, str]:
+    """Seconds and basis of a cell."""
+    return next(
+        (each.seconds, each.basis)
+        for line in found.lines
+        for planned, each in line.cells
+        if str(planned.cell.id) == cell
+    )
+
+
+def test_end_to_end_training_by_hand() -> None:
+    seconds, basis = of(estimate(plan(), SLOW), "digit_scenes/cnn/bce/base/seed0")
+    trained, evaluated = 2 * 10 * 10 * 3 * 1e6, 50 * 1e6
+    assert basis == "computed"
+    assert seconds == pytest.approx((trained + evaluated) / 5e8)
+
+
+def test_contrastive_training_adds_features_and_heads() -> None:
+    seconds, _ = of(estimate(plan(), SLOW), "digit_scenes/cnn/jaccard/base/seed0")
+    trained, encoded = 2 * 10 * 10 * 3 * 1e6, 150 * 1e6
+    steps_of_heads = 5 * 2
+    assert seconds == pytest.approx((trained + encoded) / 5e8 + steps_of_heads * STEP_SECONDS)
+
+
+def test_a_step_takes_its_time_on_the_fastest_device() -> None:
+    seconds, _ = of(estimate(plan(), Device(tflops=1e9)), "digit_scenes/cnn/bce/base/seed0")
+    assert seconds == pytest.approx(20 * STEP_SECONDS)
+
+
+def test_what_has_no_encoder_takes_no_time() -> None:
+    assert of(estimate(plan(), SLOW), "digit_scenes/none/label_prior/base/seed0") == (0.0, "none")
+
+
+def test_a_tenth_of_the_rows_is_a_tenth_of_the_training() -> None:
+    made = plan(variants={"tenth": {"dataset": {"fraction": 0.1}}})
+    settings = {
+        name: made.by_id[f"digit_scenes/cnn/bce/{name}/seed0"].cell.settings for name in ("base", "tenth")
+    }
+    assert work(settings["base"], 100).examples == 200
+    assert work(settings["tenth"], 10).examples == 20
+    assert "10 to 100" in estimate(made, SLOW).render()
+
+
+def test_a_second_view_micro_batches_and_a_second_stage_cost_passes() -> None:
+    finetuning = {"epochs": 3, "batch_size": 10, "steps_per_epoch": 4}
+    made = plan(
+        protocols={"embeddings": "momentum_queue"},
+        training={"epochs": 2, "batch_size": 10, "steps_per_epoch": 7, "micro_batch_size": 5},
+        variants={"tuned": {"training": {"finetuning": finetuning}}},
+    )
+
+    def passes(name: str) -> tuple[int, int]:
+        found = work(made.by_id[f"digit_scenes/cnn/{name}/seed0"].cell.settings, 100)
+        return found.steps, found.passes
+
+    assert passes("bce/base") == (14, 140 * (3 + 1))  # micro batches: one forward pass more
+    assert passes("jaccard/base") == (14, 140 * (3 + 1 + 1))  # and the keys' one
+    assert passes("jaccard/tuned") == (14 + 12, 140 * 5 + 120 * 3)
+
+
+@pytest.mark.parametrize(
+    ("source", "settings", "expected"),
+    [
+        ("voc2007", {"split": "official", "val": 0.1}, (2501, 2510 + 4952)),
+        ("voc2007", {"split": "trainval", "val": 0.1}, (4510, 9963 - 4510)),
+        ("voc2007", {"split": "r1", "val": 0.1}, (5011, 4952)),
+        ("coco2014", {"split": "official", "val": 0.1}, (74505, 123287 - 74505)),
+        ("coco2014", {"split": "r1", "val": 0.1}, (82783, 40504)),
+        ("rcv1", {"val": 0.1}, (20834, 804414 - 20834)),
+        ("aapd", {}, (53840, 2000)),
+        ("miml_scene", {"val": 0.1, "test": 0.3}, (1200, 800)),
+        ("goemotions", {}, (43410, 5426 + 5427)),
+        ("digit_scenes", {"train": 7, "val": 2, "test": 3}, (7, 5)),
+    ],
+)
+def test_rows_that_follow_from_published_counts(
+    source: str, settings: dict, expected: tuple[int, int]
+) -> None:
+    from data_prep import registry
+
+    about = registry.find(source).source.about
+    assert not callable(about)
+    assert published_rows(about.published, settings) == expected
+
+
+def test_no_counts_no_rows() -> None:
+    assert published_rows({"labels": 5}, {"val": 0.1}) is None
+
+
+def test_missing_raw_data_prevent_no_estimate() -> None:
+    """VOC2007's counts are published; MIMIC-IV's are not known until it is prepared."""
+    made = plan(
+        datasets={"chestxray14": {"size": 64}, "mimic4": None},
+        encoders={"image": {"cnn": None}, "text": {"transformer": None}},
+    )
+    found = estimate(made, SLOW)
+    assert of(found, "chestxray14/cnn/bce/base/seed0")[1] == "computed"
+    assert of(found, "mimic4/transformer/bce/base/seed0") == (None, "unknown")
+    told = found.render()
+    assert "77,872 published" in told
+    assert "unknown" in told
+    assert "+ ?" in told
+
+
+def test_raw_files_of_ones_own_are_not_counted_before_they_are_prepared(data_root: Path) -> None:
+    if not (data_root / "coco2017" / "train2017.zip").exists():
+        pytest.skip("needs the subset of coco2017")
+    Path("mine.yaml").write_text(yaml.safe_dump(STUDY | {"datasets": {"coco2017": {"accept_local": True}}}))
+    assert estimate(make_plan(Path("mine.yaml"), data_root), SLOW).lines[-1].size is None
+
+
+def write_record(made: Plan, cell: str, seconds: float, rows: int, **changes: object) -> None:
+    planned = made.by_id[cell]
+    assert planned.payload is not None
+    result = {
+        **planned.payload,
+        "fingerprint": planned.fingerprint,
+        "status": "ok",
+        "reason": None,
+        "metrics": {},
+        "dataset": {"examples": {"train": rows}},
+    }
+    file = StudyPaths("mine").record(planned.cell.id)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    records.write(file, records.Record(result | changes, {"attempt": 1, "wall_seconds": seconds}))
+
+
+def test_records_win_over_operations() -> None:
+    tenth = {"variants": {"tenth": {"dataset": {"fraction": 0.1}}}}
+    made = plan(**tenth)
+    write_record(made, "digit_scenes/cnn/jaccard/base/seed0", 40.0, 100)
+    write_record(made, "digit_scenes/cnn/jaccard/base/seed1", 60.0, 100)
+    found = estimate(plan(**tenth), SLOW)
+    assert of(found, "digit_scenes/cnn/jaccard/base/seed1") == (50.0, "measured")
+    assert of(found, "digit_scenes/cnn/jaccard/tenth/seed0") == (pytest.approx(5.0), "measured")
+    assert of(found, "digit_scenes/cnn/bce/base/seed0")[1] == "computed"  # another protocol
+    line = found.lines[-1]
+    assert (len(line.cells), len(line.to_make)) == (8, 6)
+
+
+def test_failed_records_and_other_encoders_tell_nothing() -> None:
+    made = plan()
+    write_record(made, "digit_scenes/cnn/bce/base/seed0", 1.0, 100, status="oom", reason="too large")
+    write_record(made, "digit_scenes/cnn/jaccard/base/seed0", 1.0, 100)
+    found = estimate(plan(encoders={"image": {"cnn": {"width": 48}}}), SLOW)
+    assert of(found, "digit_scenes/cnn/bce/base/seed1")[1] == "computed"
+    assert of(found, "digit_scenes/cnn/jaccard/base/seed1")[1] == "computed"
+
+
+def test_disk_by_hand() -> None:
+    images = {"adp": {"size": 32}}  # 9 labels, 14,134 rows and 3,534 more
+    made = plan(datasets=images, keep_embeddings=True, keep_models=True, training={"ema_decay": 0.9})
+    found = estimate(made, SLOW)
+    each = {str(planned.cell.id): kept for line in found.lines for planned, kept in line.cells}
+    scores, features, weights = 3534 * 9 * 5, 3534 * 8 * 2, 1000 * 4
+    assert each["adp/none/label_prior/base/seed0"].record_bytes == scores
+    jaccard = each["adp/cnn/jaccard/base/seed0"]
+    assert jaccard.record_bytes == scores + features + weights
+    assert jaccard.checkpoint_bytes == weights * 4  # weights, Adam's two means, the average
+    assert found.prepared_bytes == {"adp": 17668 * 32 * 32 * 3}
+
+
+def test_the_command_says_it_and_writes_nothing() -> None:
+    from mlcl.cli import app
+
+    plan(datasets={"adp": {"size": 32}})
+    before = sorted(Path().rglob("*"))
+    done = CliRunner().invoke(app, ["plan", "mine.yaml", "--device-tflops", "20"])
+    assert done.exit_code == 0, done.output
+    for part in ("study mine: 0 of 6 cells", "at 20 TFLOP/s", "14,134 published", "missing here"):
+        assert part in done.output
+    assert "adp/cnn/bce" not in done.output
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_cells_are_listed_when_asked_for() -> None:
+    from mlcl.cli import app
+
+    plan(variants={"warm": {"loss": {"temperature": 0.5}}})
+    done = CliRunner().invoke(app, ["plan", "mine.yaml", "--cells"])
+    assert "digit_scenes/cnn/jaccard/warm/seed1: there is no record" in done.output
+    assert "digit_scenes/cnn/bce/warm: skipped: bce has no temperature" in done.output
+
+
+def test_local_weights_that_are_missing_are_named_and_planned_around() -> None:
+    made = plan(encoders={"image": {"resnet18": {"weights": "./weights/none.safetensors"}}})
+    assert {planned.state for planned in made.cells} == {"missing", "unknown"}
+    assert of(estimate(made, SLOW), "digit_scenes/resnet18/bce/base/seed0")[1] == "computed"
+    assert len(made.defects()) == 1
+    with pytest.raises(Exception, match=r"encoders: resnet18: .*none\.safetensors"):
+        made.require_data()
+
+
+def test_importing_is_light() -> None:
+    check = "import sys, mlcl.study.estimate; print('torch' in sys.modules)"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", check], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_counted_rows_win_over_published_ones() -> None:
+    made = plan(datasets={"adp": {"size": 32}})
+    card = StudyPaths("mine").card("adp")
+    card.parent.mkdir(parents=True)
+    splits = {split: {"examples": rows} for split, rows in (("train", 11), ("val", 2), ("test", 3))}
+    card.write_text(json.dumps({"fingerprint": "x", "labels": ["a", "b"], "splits": splits}))
+    size = estimate(made, SLOW).lines[-1].size
+    assert size is not None
+    assert (size.train, size.evaluated, size.labels, size.basis) == (11, 5, 2, "counted")
