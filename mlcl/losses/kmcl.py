@@ -95,7 +95,8 @@ class KMCL(Loss):
         check_matrix("features", features, self.embedding_dim)
         with torch.autocast(features.device.type, enabled=False):
             ranks = Ranks(self.process_group, features)
-            labels = ranks.gather(check_labels("labels", labels, len(features), self.num_labels, features))
+            labels = check_labels("labels", labels, len(features), self.num_labels, features)
+            labels = ranks.gather(labels).bool()  # checked: nobody has to look at their values again
             features = ranks.gather_with_gradient(full_precision(features))
             reduced = self.reduce(features)
             return kmcl_terms(
@@ -160,7 +161,7 @@ def kmcl_terms(
     # Per dimension, BD counts once; the isotropic kernel stands for M equal dimensions.
     multiplicity = features.shape[1] if case == "isotropic" or official else 1
     return {
-        "asl": asl(pi, labels),
+        "asl": asl(pi, labels.bool()),
         "reconstruction": _reconstruction(features, pi, mu, var, labels),
         "contrastive": _contrastive(mu, var, labels, multiplicity, temperature, tile_elements),
     }
