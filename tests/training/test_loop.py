@@ -1,0 +1,416 @@
+"""The training loop: what it reports, what stops it, and that the device is never waited for in a step."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import Counter
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import cell
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mlcl.data import PreparedDataset
+from mlcl.training import loop, processes
+from mlcl.training.average import MovingAverage
+from mlcl.training.checkpoint import StopSignal
+from mlcl.training.context import Outcome
+from mlcl.training.loop import Diverged, EpochReport, News, Underway
+from mlcl.training.run import train
+from mlcl.training.settings import CellSettings, ComputeSettings
+
+LOSSES = Path(__file__).parent / "losses"
+STEADY = {"schedule": "constant", "warmup": 0.0, "optimiser": "sgd", "learning_rate": 0.01}
+
+
+def run(settings: CellSettings, dataset: PreparedDataset) -> tuple[Outcome, list[News]]:
+    news: list[News] = []
+    return train(settings, dataset, news.append), news
+
+
+def losses_of(outcome: Outcome) -> list[float]:
+    assert outcome.fitted is not None
+    return [line.loss for line in outcome.fitted.curve]
+
+
+def compute(**more: Any) -> dict[str, Any]:
+    return {"threads": 1, "device": "cpu", **more}
+
+
+# Looks
+
+
+@pytest.mark.parametrize("steps", [1, 4, 5, 10, 11])
+def test_every_step_is_looked_at_once(
+    vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """Also where the last look falls on the last batch."""
+    monkeypatch.setattr(loop, "LOOK_EVERY", 5)
+    monkeypatch.setattr(loop, "LOOK_SECONDS", 1e9)
+    looked: list[int] = []
+    original = loop._Run._look
+
+    def look(self: Any, batches: Any) -> None:
+        before = self.looked
+        original(self, batches)
+        looked.extend(range(before, self.looked))
+
+    monkeypatch.setattr(loop._Run, "_look", look)
+    _, news = run(cell(vectors, "bce", training={"steps_per_epoch": steps}), vectors)
+    assert looked == 2 * list(range(steps))
+    assert sum(isinstance(item, Underway) for item in news) == 2 * (steps // 5)
+
+
+def test_news_of_an_epoch_that_is_under_way(
+    vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "LOOK_SECONDS", 0.0)
+    outcome, news = run(cell(vectors, "bce", training={"steps_per_epoch": 4, "epochs": 3}), vectors)
+    assert [type(item).__name__ for item in news] == 3 * [*(4 * ["Underway"]), "EpochReport"]
+    underway = [item for item in news if isinstance(item, Underway)]
+    assert [(item.epoch, item.batches) for item in underway] == [
+        (e, b) for e in (1, 2, 3) for b in (1, 2, 3, 4)
+    ]
+    assert all((item.epochs, item.steps_per_epoch) == (3, 4) for item in underway)
+    mean = np.mean([item.loss for item in underway[:4]])
+    assert losses_of(outcome)[0] == pytest.approx(mean, rel=1e-5)
+    assert underway[3].epoch_seconds_left == 0 < underway[2].epoch_seconds_left
+    assert underway[2].seconds_left > underway[2].epoch_seconds_left
+    assert underway[-1].seconds_left == 0
+    assert all(item.examples_per_second > 0 for item in underway)
+    assert [item for item in news if isinstance(item, EpochReport)] == outcome.fitted.curve  # type: ignore[union-attr]
+
+
+# Diverged
+
+
+def wild(tmp_path: Path, body: str) -> dict[str, Any]:
+    """A loss whose call of number `self.calls` does what `body` says."""
+    (tmp_path / "wild.py").write_text(
+        '"""Goes wrong on purpose."""\n'
+        "import torch\n"
+        "from mlcl.losses import PairWeighting\n\n"
+        "class _Bad(torch.autograd.Function):\n"
+        "    @staticmethod\n"
+        "    def forward(ctx, values):\n"
+        "        return values.clone()\n"
+        "    @staticmethod\n"
+        "    def backward(ctx, gradient):\n"
+        "        return gradient * float('nan')\n\n"
+        "class Wild(PairWeighting):\n"
+        '    paper = "none"\n'
+        '    equation = "none"\n'
+        "    calls = 0\n"
+        "    def forward(self, embeddings, labels, references=None):\n"
+        "        self.calls += 1\n"
+        "        value = embeddings.square().mean()\n"
+        f"        {body}\n"
+    )
+    return {"name": "wild", "file": tmp_path / "wild.py", "hyperparameters": {}}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "return value * (float('nan') if self.calls == 8 else 1)",
+            "the loss was nan, its gradient's norm nan",
+        ),
+        (
+            "return value + (float('inf') if self.calls == 8 else 0)",
+            r"the loss was inf, its gradient's norm [\d.]+",
+        ),
+        (
+            "return _Bad.apply(value) if self.calls == 8 else value",
+            r"the loss was [\d.e-]+, its gradient's norm nan",
+        ),
+    ],
+    ids=["loss and gradient", "loss alone", "gradient alone"],
+)
+def test_what_is_not_finite_stops_the_cell_and_is_named(
+    vectors: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, message: str
+) -> None:
+    """Step 8 of 15 is batch 3 of epoch 2; it is seen within as many steps as there are between looks."""
+    monkeypatch.setattr(loop, "LOOK_EVERY", 2)
+    drawn: list[np.ndarray] = []
+    gather = loop._Run.gather
+    monkeypatch.setattr(loop._Run, "gather", lambda self, rows: drawn.append(rows) or gather(self, rows))
+    settings = cell(vectors, "jaccard", training={"steps_per_epoch": 5, "epochs": 3, "projection_dim": 8})
+    settings = settings.model_copy(update={"loss": type(settings.loss).model_validate(wild(tmp_path, body))})
+    checkpoints = tmp_path / "checkpoints"
+    with pytest.raises(Diverged, match=rf"epoch 2, step 8: {message}") as caught:
+        train(settings, vectors, lambda _: None, checkpoints)
+    assert len(drawn) <= 10
+    named = ", ".join(f"train-{row}" for row in drawn[7][:5])
+    assert str(caught.value).endswith(f"the batch has 16 rows: {named}, ...")
+    state = torch.load(checkpoints / "training.pt", weights_only=True)
+    assert state["progress"]["epoch"] == 1  # as it was when all was well
+    assert all(
+        value.isfinite().all() for value in state["method"].values() if isinstance(value, torch.Tensor)
+    )
+
+
+def test_a_validation_without_a_value_chooses_nothing(
+    vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([float("nan"), 3.0, 2.0, float("nan")])
+    settings = cell(vectors, "bce", training={"epochs": 4, "selection": "best_val_loss"})
+    chosen: list[int] = []
+    fit = loop.Loop.fit
+
+    def fitted(self: loop.Loop, method: Any, data: Any) -> Any:
+        self.validate = lambda method: {"val_loss": next(values), "val_micro_f1": 0.0}
+        result = fit(self, method, data)
+        chosen.append(0)
+        return result
+
+    kept: list[dict[str, Any]] = []
+    copied = loop._copied
+    monkeypatch.setattr(loop, "_copied", lambda state: kept.append(copied(state)) or kept[-1])
+    monkeypatch.setattr(loop.Loop, "fit", fitted)
+    outcome, _ = run(settings, vectors)
+    assert len(kept) == 2  # of the second and third epoch
+    weights = outcome.fitted.method.state_dict()  # type: ignore[union-attr]
+    assert all(torch.equal(kept[1][key], weights[key]) for key in weights)
+
+
+# The device is not waited for
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes the host read a tensor's values. On a CPU they are as many as on a GPU.
+
+    Optimisers keep their number of steps on the host, wherever the weights are.
+    """
+
+    NAMES = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "unique", "item")
+
+    METHODS = ("tolist", "numpy", "cpu", "__array__")  # which torch does not dispatch
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+
+    def __enter__(self) -> Waits:
+        self._patch = pytest.MonkeyPatch()
+        for name in self.METHODS:
+            self._patch.setattr(
+                torch.Tensor, name, self._counted(name, getattr(torch.Tensor, name)), raising=False
+            )
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._patch.undo()
+        super().__exit__(*error)
+
+    def _counted(self, name: str, original: Any) -> Any:
+        def counted(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            self.found[f"{name} in {self._where()}"] += 1
+            return original(tensor, *args, **kwargs)
+
+        return counted
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__.strip("_")
+        if any(name.startswith(n.strip("_")) for n in self.NAMES) or self._by_mask(name, args):
+            where = self._where()
+            if "/torch/optim/" not in where:
+                self.found[f"{name} in {where}"] += 1
+        return func(*args, **(kwargs or {}))
+
+    @staticmethod
+    def _by_mask(name: str, args: Any) -> bool:
+        indexed = name in ("index", "index_put") and len(args) > 1
+        return indexed and any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in args[1])
+
+    @staticmethod
+    def _where() -> str:
+        frame: Any = sys._getframe(2)
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if "/mlcl/" in file or "/torch/optim/" in file:
+                return f"{file}:{frame.f_lineno}"
+            frame = frame.f_back
+        return "?"
+
+
+CASES: dict[str, tuple[str, str, str | None, dict[str, Any]]] = {
+    name: ("texts", name, None, {"projection_dim": 8})
+    for name in ("jaccard", "reg", "reg_ablated", "abalone", "prototype", "simdissim", "supcon_any")
+} | {
+    "bce": ("vectors", "bce", None, {"gradient_clip": None}),
+    "asl": ("vectors", "asl", None, {"ema_decay": 0.9}),
+    "zlpr": ("vectors", "zlpr", None, {}),
+    "two_way": ("vectors", "two_way", None, {}),
+    "focal": ("vectors", "focal", None, {"optimiser": "sgd"}),
+    "joint": ("texts", "joint", None, {"projection_dim": 8}),
+    "kmcl": ("vectors", "kmcl", None, {"ema_decay": 0.9}),
+    "queue": ("vectors", "mulsupcon", "momentum_queue", {"projection_dim": 8, "queue_size": 40}),
+    "in pieces": ("texts", "jaccard", None, {"projection_dim": 8, "micro_batch_size": 4}),
+    "images": ("images", "bce", None, {}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_between_looks_no_value_is_read(
+    case: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modality, loss, protocol, training = CASES[case]
+    dataset: PreparedDataset = request.getfixturevalue(modality)
+    waits, step = Waits(), loop._Run.step
+
+    def watched(self: Any, gathered: Any) -> None:
+        with waits:
+            step(self, gathered)
+
+    monkeypatch.setattr(loop._Run, "step", watched)
+    run(cell(dataset, loss, protocol, training={"epochs": 1} | training), dataset)
+    assert waits.found == {}
+
+
+def test_a_value_that_is_read_is_seen(vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail."""
+    values = torch.tensor([1.0, 2.0])
+    for reads in (
+        lambda: values[0].item(),
+        lambda: bool(values.sum() > 1),
+        lambda: values[values > 1],
+        lambda: torch.equal(values, values),
+        lambda: values.nonzero(),
+        lambda: values.sum().tolist(),
+        lambda: values.cpu(),
+        lambda: np.asarray(values),
+    ):
+        with Waits() as waits:
+            reads()
+        assert waits.found
+
+
+# Precision, compilation, memory format
+
+
+def test_mixed_precision_computes_in_bfloat16_and_keeps_losses_and_weights_in_float32(
+    vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[torch.dtype] = set()
+    linear = torch.nn.Linear.forward
+
+    def spied(self: Any, values: torch.Tensor) -> torch.Tensor:
+        result = linear(self, values)
+        if torch.is_grad_enabled():
+            seen.add(result.dtype)
+        return result
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", spied)
+    kept: list[torch.dtype] = []
+    step = loop._Run.step
+    monkeypatch.setattr(
+        loop._Run,
+        "step",
+        lambda self, gathered: (step(self, gathered), kept.append(self.progress.losses[-1].dtype))[0],
+    )
+    training = STEADY | {"epochs": 4, "learning_rate": 0.1, "projection_dim": 8}
+    mixed, _ = run(cell(vectors, "jaccard", training=training, compute=compute(precision="mixed")), vectors)
+    assert torch.bfloat16 in seen
+    assert set(kept) == {torch.float32}
+    assert {p.dtype for p in mixed.fitted.method.parameters()} == {torch.float32}  # type: ignore[union-attr]
+    whole, _ = run(cell(vectors, "jaccard", training=training), vectors)
+    assert losses_of(mixed) == pytest.approx(losses_of(whole), rel=0.02)
+    assert losses_of(mixed) != losses_of(whole)
+
+
+def test_without_clipping_the_gradient_is_as_it_is(
+    vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms: list[list[float]] = []
+    look = loop._Run._look
+
+    def looked(self: Any, batches: Any) -> None:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        after = float(torch.nn.utils.get_total_norm(gradients))
+        if self.progress.norms:
+            norms.append([float(self.progress.norms[-1]), after])
+        look(self, batches)
+
+    monkeypatch.setattr(loop._Run, "_look", looked)
+    for clip in (None, 1e-3):
+        run(cell(vectors, "bce", training={"epochs": 1, "gradient_clip": clip}), vectors)
+    (before, after), (before_clipped, after_clipped) = norms
+    assert after == pytest.approx(before)
+    assert before_clipped > 0.1
+    assert after_clipped == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("training", [{}, {"micro_batch_size": 4}, {"ema_decay": 0.5}], ids=str)
+def test_channels_last_gives_the_same_but_for_rounding(
+    images: PreparedDataset, training: dict[str, Any]
+) -> None:
+    settings = [
+        cell(images, "bce", training=STEADY | training, compute=compute(channels_last=on))
+        for on in (False, True)
+    ]
+    plain, last = (run(chosen, images)[0] for chosen in settings)
+    assert losses_of(plain) == pytest.approx(losses_of(last), rel=1e-4)
+    for split in ("val", "test"):
+        assert np.allclose(plain.scores[split], last.scores[split], atol=1e-3)
+    weight = next(p for p in last.fitted.method.encoder.parameters() if p.ndim == 4)  # type: ignore[union-attr]
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "training", [{}, {"ema_decay": 0.5, "selection": "best_val_loss"}, {"micro_batch_size": 8}], ids=str
+)
+def test_a_compiled_encoder_gives_the_same_but_for_rounding(
+    vectors: PreparedDataset, training: dict[str, Any]
+) -> None:
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("torch.compile needs a C++ compiler, and there is none")
+    settings = [
+        cell(vectors, "bce", training=STEADY | training, compute=compute(compile=on)) for on in (False, True)
+    ]
+    plain, compiled = (run(chosen, vectors)[0] for chosen in settings)
+    assert losses_of(plain) == pytest.approx(losses_of(compiled), rel=1e-4)
+    assert np.allclose(plain.scores["test"], compiled.scores["test"], atol=1e-4)
+    assert plain.fitted is not None
+    assert compiled.fitted is not None
+    method = compiled.fitted.method
+    assert plain.fitted.method.state_dict().keys() == method.state_dict().keys()
+    if "ema_decay" not in training:
+        assert method.encoder._compiled_call_impl is not None
+    assert MovingAverage(method, 0.5).method.encoder is not method.encoder
+    assert deepcopy(method).state_dict().keys() == method.state_dict().keys()
+
+
+def test_the_steps_parts_add_up_to_about_the_time_of_training(vectors: PreparedDataset) -> None:
+    outcome, _ = run(cell(vectors, "bce", training={"steps_per_epoch": 50}), vectors)
+    assert outcome.fitted is not None
+    seconds = outcome.fitted.step_seconds
+    assert set(seconds) == {"data", "forward", "loss", "backward", "optimiser"}
+    assert all(value > 0 for value in seconds.values())
+    assert 0.5 < sum(seconds.values()) / outcome.fitted.curve[-1].seconds <= 1
+
+
+def test_one_process_is_alone() -> None:
+    assert (processes.count(), processes.rank()) == (1, 0)
+    assert processes.all_of(3) == [3]
+    assert [processes.any_of(flag) for flag in (True, False)] == [True, False]
+    rows = torch.ones(2, 2)
+    assert processes.gathered(rows) is rows
+
+
+def test_float16_is_scaled_and_bfloat16_is_not() -> None:
+    """The CPU has bfloat16, so float16 is asked for by name: its scaler is what the loop's state has to hold."""
+    assert processes.accelerator(ComputeSettings(device="cpu", precision="mixed")).scaler is None
+    assert processes.accelerator(ComputeSettings(device="cpu")).mixed_precision == "no"
+
+
+def test_a_stop_is_noticed_after_one_step(vectors: PreparedDataset) -> None:
+    stop = StopSignal()
+    stop.requested = True
+    assert processes.any_of(stop.requested)
