@@ -26,8 +26,8 @@ GRID = {"learning_rates": [0.1], "weight_decays": [0.01], "heads": 1, "epochs": 
 FEW = {"epochs": 2, "batch_size": 16, "learning_rate": 0.01, "steps_per_epoch": None}
 
 
-def prepare(modality: str, folder: Path) -> PreparedDataset:
-    """Rows that show their labels, with noise; every row has one to three of four."""
+def prepare(modality: str, folder: Path, shown: bool = True) -> PreparedDataset:
+    """Rows that show their labels, with noise, or (`shown=False`) those of other rows; each has one or more of four."""
     rng = np.random.default_rng(0)
     with DatasetWriter(folder, modality) as writer:
         writer.labels(LABELS)
@@ -35,7 +35,7 @@ def prepare(modality: str, folder: Path) -> PreparedDataset:
             for number in range(size):
                 present = rng.random(len(LABELS)) < 0.4
                 present[number % len(LABELS)] = True
-                content = _CONTENT[modality](present, rng)
+                content = _CONTENT[modality](present if shown else rng.permutation(present), rng)
                 writer.split(split).add(f"{split}-{number}", np.flatnonzero(present), content)
         writer.finish({"name": f"tiny_{modality}", "fingerprint": modality})
     return open_dataset(folder)
