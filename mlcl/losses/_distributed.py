@@ -25,8 +25,10 @@ class Ranks:
             self.size, self.rank, self.counts = 1, 0, [len(rows)]
         else:
             self.size, self.rank = dist.get_world_size(group), dist.get_rank(group)
-            counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(self.size)]
-            dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device), group=group)
+            # Between hosts, where the group can: on a GPU the host would wait for the counts.
+            device = torch.device("cpu") if "cpu:" in dist.get_backend_config(group) else rows.device
+            counts = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(self.size)]
+            dist.all_gather(counts, torch.tensor([len(rows)], device=device), group=group)
             self.counts = [int(count) for count in counts]
         ends = list(accumulate(self.counts))
         self.start, self.stop, self.total = (
