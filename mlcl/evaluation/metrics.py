@@ -124,10 +124,13 @@ class _Split:
     @cached_property
     def rankings(self) -> dict[int, _Ranking]:
         """label -> its ranking of the rows, for the labels that have a positive."""
-        y, p = np.asfortranarray(self.y), np.asfortranarray(self.p)
+        y, p = np.ascontiguousarray(self.y.T), np.ascontiguousarray(self.p.T)
+        ascending, positives = np.sort(p, axis=1), p[y]
+        ends = np.cumsum(_count(y, 1)).tolist()
         return {
-            int(label): _Ranking(np.sort(p[:, label]), np.sort(p[y[:, label], label]))
-            for label in np.flatnonzero(y.any(axis=0))
+            label: _Ranking(ascending[label], np.sort(positives[start:end]))
+            for label, (start, end) in enumerate(zip([0, *ends], ends, strict=False))
+            if end > start
         }
 
     @cached_property
@@ -389,7 +392,7 @@ def _expected_calibration_error(y: Bools, p: Floats) -> float:
     for rows in _parts(*y.shape):
         bins = np.minimum((p[rows] * ECE_BINS).astype(np.int64), ECE_BINS - 1).ravel()
         gaps += np.bincount(bins, weights=p[rows].ravel(), minlength=ECE_BINS)
-        gaps -= np.bincount(bins, weights=y[rows].ravel(), minlength=ECE_BINS)
+        gaps -= np.bincount(bins[y[rows].ravel()], minlength=ECE_BINS)
     return float(np.abs(gaps).sum() / y.size)
 
 
@@ -423,7 +426,11 @@ def _parts(length: int, width: int) -> list[slice]:
 
 
 def _count(mask: Bools, axis: int) -> Ints:
-    return np.count_nonzero(mask, axis=axis)
+    """A product with ones is exact, and several times faster than counting along an axis, as long as memory allows."""
+    if mask.size > BLOCK:
+        return np.count_nonzero(mask, axis=axis)
+    numbers, ones = mask.astype(np.float64), np.ones(mask.shape[axis])
+    return (ones @ numbers if axis == 0 else numbers @ ones).astype(np.int64)
 
 
 def _ratio(part: Any, whole: Any) -> Floats:

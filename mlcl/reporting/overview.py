@@ -31,6 +31,8 @@ def overview(results: Results) -> str:
     comparison = compare_losses(results, metric.name)
     if comparison is not None and len(comparison.datasets) >= FEWEST_DATASETS:
         sentences = [*_by_ranks(results, metric, comparison, means), *_by_labels(results, metric, means)]
+        if len(results.outline.seeds) == 1:
+            sentences.append("Each cell ran with one seed: how much seeds differ is not known.")
     else:
         sentences = list(_by_dataset(results, metric, means))
     return " ".join([*sentences, *_by_cost(results, metric, means)])
@@ -50,7 +52,7 @@ def _by_ranks(results: Results, metric: MetricInfo, found: Comparison, means: Me
         close = [
             m for m in found.order[1:] if found.ranks[m] - found.ranks[first] <= found.critical_difference
         ]
-        yield f"The losses do differ (Friedman, p = {found.p_value:.2g}); {_alike([title(m) for m in close], found)}."
+        yield f"The losses do differ (Friedman, p = {found.p_value:.2g}){_alike([title(m) for m in close], found)}."
     chance = probability_of_improvement(
         runs_of(results, first, metric.name), runs_of(results, second, metric.name), metric.higher_is_better
     )
@@ -61,13 +63,13 @@ def _by_ranks(results: Results, metric: MetricInfo, found: Comparison, means: Me
 def _alike(close: list[str], found: Comparison) -> str:
     """What Nemenyi's test does not tell from the best."""
     if not close:
-        return "Nemenyi's test tells it from all others"
+        return ", and Nemenyi's test tells it from all others"
     if len(close) == len(found.methods) - 1:
-        return "but Nemenyi's test tells none of the others from it, so take this as a tendency"
+        return ", but Nemenyi's test tells none of the others from it, so take this as a tendency"
     if len(close) > MOST_NAMED:
         others = f"{', '.join(close[:MOST_NAMED])} and {len(close) - MOST_NAMED} more"
-        return f"Nemenyi's test does not tell {others} from it"
-    return f"Nemenyi's test does not tell {_listed(close)} from it"
+        return f"; Nemenyi's test does not tell {others} from it"
+    return f"; Nemenyi's test does not tell {_listed(close)} from it"
 
 
 def _by_labels(results: Results, metric: MetricInfo, means: Means) -> Iterator[str]:
@@ -87,8 +89,9 @@ def _by_labels(results: Results, metric: MetricInfo, means: Means) -> Iterator[s
         if len(averages) > 1:
             best, second = _in_order(averages, metric)[:2]
             title = results.outline.title_of
+            several = len(columns) > 1
             told.append(
-                f"with {words} ({len(columns)} dataset{'s' * (len(columns) > 1)}) {title(best)} has the best average "
+                f"with {words} ({len(columns)} dataset{'s' * several}), {title(best)} is best{' on average' * several} "
                 f"({averages[best] * metric.scale:.{metric.decimals}f}, then {title(second)} with "
                 f"{averages[second] * metric.scale:.{metric.decimals}f})"
             )
@@ -110,7 +113,11 @@ def _by_dataset(results: Results, metric: MetricInfo, means: Means) -> Iterator[
             for loss in (first, second)
         ]
         gap = contrast([(sign, runs[0]), (-sign, runs[1])]).scaled(metric.scale)
-        sure = "clear of seed noise" if gap.is_known and gap.low > 0 else "within seed noise"
+        sure = "within seed noise"
+        if not gap.is_known:
+            sure = "one seed each, so seed noise is unknown"
+        elif gap.low > 0:
+            sure = "clear of seed noise"
         unit = " points" if metric.is_percentage else ""
         yield (
             f"On {column_title(outline, *column)}, use {outline.title_of(first)}: its {metric.title} is "

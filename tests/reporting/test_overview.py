@@ -46,7 +46,7 @@ def test_with_several_datasets_ranks_and_tests_speak(three_datasets):
     )
     found = compare_losses(three_datasets, "macro_f1")
     assert f"p = {found.p_value:.2g}" in text
-    assert "With at most 20 labels (3 datasets) bce has the best average" in text
+    assert "With at most 20 labels (3 datasets), bce is best on average (" in text
 
 
 def test_without_complete_rows_it_says_that_there_is_nothing_to_compare(grid):

@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.model import Figure
 from mlcl.reporting.metric_info import MetricInfo, metric_info
-from mlcl.reporting.outline import NO_ENCODER
+from mlcl.reporting.outline import NO_ENCODER, Outline
 from mlcl.reporting.results import Results, RowKey
 
 CONFIDENCE = 0.95
@@ -22,6 +22,12 @@ def draw(results: Results) -> Iterator[Figure]:
         names = [n for n in results.outline.row_names if _has_values(results, dataset, encoder, n)]
         if names:
             yield _one(results, dataset, encoder, names)
+
+
+def _what_is_shown(outline: Outline) -> str:
+    if len(outline.seeds) == 1:
+        return "one seed, so nothing tells how much seeds differ."
+    return "mean over seeds with its 95 % t-interval over seeds; small points are single seeds."
 
 
 def t_interval(values: list[float]) -> float | None:
@@ -55,8 +61,8 @@ def _one(results: Results, dataset: str, encoder: str, names: list[str]) -> Figu
         name=f"comparison-{dataset}" + ("" if encoder == NO_ENCODER else f"-{encoder}"),
         title=f"Losses on {where}",
         caption=(
-            f"{where}, {outline.split} split: mean over seeds with its 95 % t-interval over seeds; "
-            f"small points are single seeds, baselines are grey. Hollow marks: not all seeds are there."
+            f"{where}, {outline.split} split: {_what_is_shown(outline)} Baselines are grey. Hollow marks: not all "
+            f"seeds are there, or some are out of date."
         ),
         alt=_in_words(results, dataset, encoder, names, metrics),
         canvas=canvas,
@@ -79,7 +85,8 @@ def _panel(
         look, mean = looks[name], sum(values) / len(values)
         if (half := t_interval(values)) is not None:
             bars.append((y, mean - half, mean + half, look.colour))
-        seeds += [(value, y - 0.3, look.colour) for value in values]
+        if len(results.outline.seeds) > 1:
+            seeds += [(value, y - 0.3, look.colour) for value in values]
         complete = results.rows[row].complete
         ax.plot(mean, y, look.marker, color=look.colour, markerfacecolor=look.colour if complete else "white")
     if bars:

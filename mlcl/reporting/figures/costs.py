@@ -63,7 +63,7 @@ def _one(
     fronts = {column: pareto_front(own, metric.higher_is_better) for column, own in points.items()}
     with style.in_use():
         canvas, axes = small_multiples(
-            [column_title(outline, *column) for column in points], len(outline.losses)
+            [column_title(outline, *column) for column in points], [*outline.losses]
         )
         for ax, (column, own) in zip(axes, points.items(), strict=True):
             _panel(ax, results, own, fronts[column])

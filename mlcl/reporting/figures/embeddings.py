@@ -66,7 +66,9 @@ def _one(
     anchor = choose_anchor(labels)
     masks = relations(labels @ labels.T, labels.sum(axis=1))
     with style.in_use():
-        canvas, axes = small_multiples([outline.title_of(loss) for loss in found], len(LOOKS) + 1, height=2.1)
+        canvas, axes = small_multiples(
+            [outline.title_of(loss) for loss in found], [words for *_, words in LOOKS.values()], height=2.1
+        )
         for ax, (_, embeddings) in zip(axes, found.values(), strict=True):
             places = _in_two_dimensions(embeddings)
             for name, (colour, marker, words) in LOOKS.items():

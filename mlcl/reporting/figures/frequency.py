@@ -24,7 +24,7 @@ def draw(results: Results) -> Iterator[Figure]:
     looks = style.looks(outline)
     with style.in_use():
         canvas, axes = small_multiples(
-            [column_title(outline, *column) for column in curves], len(outline.losses)
+            [column_title(outline, *column) for column in curves], [*outline.losses]
         )
         for ax, own in zip(axes, curves.values(), strict=True):
             for loss, values in own.items():

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
 
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.model import Figure
@@ -34,7 +35,7 @@ def _one(dataset: str, card: dict[str, Any]) -> Figure:
             _named(ax, [names[i] for i in order], {split: share[order] for split, share in shares.items()})
         else:
             _ranked(ax, {split: share[order] for split, share in shares.items()})
-        canvas.legend(loc="outside lower center", ncols=3)
+        _legend(canvas, ax, list(shares))
     train = card["splits"]["train"]
     most, least = names[order[0]], names[order[-1]]
     return Figure(
@@ -85,8 +86,16 @@ def _ranked(ax: Axes, shares: dict[str, Any]) -> None:
         else:
             ax.plot(ranks, visible, look.marker, color=look.colour, label=split, markersize=2, alpha=0.6)
     ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("")
     ax.set_xlabel("label, by training frequency")
     ax.set_ylabel("examples with the label in %")
+
+
+def _legend(canvas: Canvas, ax: Axes, splits: list[str]) -> None:
+    """In the order of the splits: by itself a legend puts lines before bars."""
+    handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+    canvas.legend([handles[split] for split in splits], splits, loc="outside lower center", ncols=3)
 
 
 def _short(name: str, longest: int = 24) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlcl.errors import RecordError
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.model import Figure
+from mlcl.reporting.figures.panels import names_in_a_line, shared_legend
 from mlcl.reporting.results import Results
 from mlcl.study.paths import CellId
 from mlcl.study.records import HISTORY
@@ -58,7 +59,8 @@ def read_history(file: Path) -> Curve | None:
 def _one(results: Results, dataset: str, encoder: str, curves: dict[str, list[Curve]]) -> Figure:
     outline = results.outline
     looks = style.looks(outline)
-    canvas = style.new_canvas(style.ONE_COLUMN, 2.1 + 0.16 * ceil(len(curves) / 3))
+    lines = ceil(len(curves) / names_in_a_line(list(curves), style.ONE_COLUMN))
+    canvas = style.new_canvas(style.ONE_COLUMN, 2.1 + 0.16 * lines)
     with style.in_use():
         ax = canvas.subplots()
         for loss, found in curves.items():
@@ -67,23 +69,26 @@ def _one(results: Results, dataset: str, encoder: str, curves: dict[str, list[Cu
             look = looks[loss]
             ax.plot(epochs, mean, color=look.colour, linestyle=look.line, marker=look.marker,
                     markevery=max(1, len(epochs) // 6), label=outline.title_of(loss))  # fmt: skip
-            ax.fill_between(
-                epochs, values.min(axis=0), values.max(axis=0), color=look.colour, alpha=0.15, linewidth=0
-            )
+            if len(values) > 1:
+                ax.fill_between(
+                    epochs, values.min(axis=0), values.max(axis=0), color=look.colour, alpha=0.15, linewidth=0
+                )
         ax.set_xlabel("epoch")
         ax.set_ylabel("training loss / its first value")
-        canvas.legend(loc="outside lower center", ncols=3)
+        shared_legend(canvas, [ax])
     where = f"{outline.datasets[dataset].title}, {encoder}"
     ends = ", ".join(
         f"{outline.title_of(loss)} {_relative(found)[1].mean(axis=0)[-1]:.2f}"
         for loss, found in curves.items()
     )
+    several = any(len(found) > 1 for found in curves.values())
+    band = "; mean over seeds, the band from the lowest to the highest seed" if several else ""
     return Figure(
         name=f"learning-{dataset}-{encoder}",
         title=f"Learning curves on {where}",
         caption=(
             f"{where}: training loss over epochs, divided by its first value, since the values of different losses "
-            f"cannot be compared; mean over seeds, the band from the lowest to the highest seed."
+            f"cannot be compared{band}."
         ),
         alt=f"Line plot. Training loss at the end, relative to its first value: {ends}.",
         canvas=canvas,

@@ -13,19 +13,22 @@ from mlcl.reporting.figures import style
 from mlcl.reporting.outline import NO_ENCODER, Outline
 
 ACROSS = 3
-IN_A_LINE = 6
-"""Names of a legend below two columns; below one it is half of them."""
+MOST_IN_A_LINE = 6
+KEY_WIDTH, LETTER_WIDTH = 0.42, 0.054
+"""Inches that a line and its margins take in a legend, and a letter on average."""
 
 
-def small_multiples(titles: Sequence[str], names: int, height: float = 1.7) -> tuple[Canvas, list[Axes]]:
-    """A canvas with a titled panel for each title, and room for a legend of so many names.
+def small_multiples(
+    titles: Sequence[str], names: Sequence[str], height: float = 1.7
+) -> tuple[Canvas, list[Axes]]:
+    """A canvas with a titled panel for each title, and room for a legend of these names.
 
     One column wide if there is one panel, two if there are more.
     """
     across = min(ACROSS, len(titles))
     down = ceil(len(titles) / across)
     width = style.ONE_COLUMN if across == 1 else style.TWO_COLUMNS
-    legend = 0.15 + 0.16 * ceil(names / (IN_A_LINE // 2 if across == 1 else IN_A_LINE))
+    legend = 0.15 + 0.16 * ceil(len(names) / names_in_a_line(names, width))
     canvas = style.new_canvas(width, legend + (height + 0.4 if across == 1 else height) * down)
     axes = canvas.subplots(down, across, squeeze=False).ravel().tolist()
     for ax in axes[len(titles) :]:
@@ -41,11 +44,15 @@ def shared_legend(canvas: Canvas, axes: Sequence[Axes]) -> None:
     for ax in axes:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
             found.setdefault(name, handle)
-    columns = IN_A_LINE // 2 if len(axes) == 1 else IN_A_LINE
     if found:
-        canvas.legend(
-            list(found.values()), list(found), loc="outside lower center", ncols=min(columns, len(found))
-        )
+        columns = names_in_a_line(list(found), canvas.get_figwidth())
+        canvas.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
+
+
+def names_in_a_line(names: Sequence[str], width: float) -> int:
+    """How many names of a legend fit side by side into so many inches."""
+    longest = max(map(len, names), default=0)
+    return max(1, min(MOST_IN_A_LINE, len(names), int(width / (KEY_WIDTH + LETTER_WIDTH * longest))))
 
 
 def column_title(outline: Outline, dataset: str, encoder: str) -> str:

@@ -94,7 +94,7 @@ def _one(results: Results, knob: Knob, curves: dict[tuple[str, str], dict[str, C
     title = TITLES.get(knob, knob[1].replace("_", " "))
     with style.in_use():
         canvas, axes = small_multiples(
-            [column_title(outline, *column) for column in curves], len(outline.losses)
+            [column_title(outline, *column) for column in curves], [*outline.losses]
         )
         for ax, own in zip(axes, curves.values(), strict=True):
             _panel(ax, results, metric, own)

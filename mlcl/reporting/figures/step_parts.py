@@ -22,7 +22,7 @@ def draw(results: Results) -> Iterator[Figure]:
     if not encoders:
         return
     with style.in_use():
-        canvas, axes = small_multiples(encoders, len(parts), height=0.45 + 0.16 * len(outline.losses))
+        canvas, axes = small_multiples(encoders, list(parts), height=0.45 + 0.16 * len(outline.losses))
         for ax, encoder in zip(axes, encoders, strict=True):
             _panel(ax, outline, {part: own.get(encoder, {}) for part, own in parts.items()})
         shared_legend(canvas, axes)
