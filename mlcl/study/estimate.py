@@ -40,8 +40,8 @@ DEVICE_TFLOPS = 100.0
 UTILISATION = 0.3
 """Share of that rate that training reaches: a cautious value for convolutional networks and transformers of the
 papers' sizes. A record's `flops_per_second` / `device_flops_per_second` is the measured one."""
-STEP_SECONDS = 0.003
-"""What a step takes however small its network: launching some hundred kernels."""
+STEP_SECONDS = 0.005
+"""What a step takes for each view, however small its network: hundreds of kernels or small products, one by one."""
 FORWARD_AND_BACKWARD = 3
 HALF = 2
 """Bytes of a kept feature."""
@@ -201,7 +201,7 @@ def rows_of(settings: CellSettings, size: Size) -> int:
 
 @dataclass(frozen=True)
 class _Work:
-    """What training consists of: examples that go through the encoder, and steps."""
+    """What training consists of: examples that it goes through, steps (once for each view), and passes."""
 
     examples: int = 0
     steps: int = 0
@@ -213,16 +213,16 @@ def work(settings: CellSettings, train_rows: int) -> _Work:
     """Of all stages of a cell whose subset has so many rows."""
     if settings.training is None:
         return _Work()
-    views = 1 if settings.protocol == "momentum_queue" else 0
-    stages = [(settings.training, FORWARD_AND_BACKWARD + views)]
+    stages = [(settings.training, 2 if settings.protocol == "momentum_queue" else 1)]
     if settings.training.get("finetuning"):
-        stages.append((settings.training["finetuning"], FORWARD_AND_BACKWARD))
+        stages.append((settings.training["finetuning"], 1))
     examples = steps = passes = 0
-    for training, each in stages:
+    for training, views in stages:
+        each = FORWARD_AND_BACKWARD + views - 1
         batch = min(training["batch_size"], train_rows)
         count = training["epochs"] * (training["steps_per_epoch"] or max(1, train_rows // max(batch, 1)))
         micro = training["micro_batch_size"]
-        steps += count
+        steps += count * views
         examples += count * batch
         passes += count * batch * (each + bool(micro and micro < batch))
     return _Work(examples, steps, passes)

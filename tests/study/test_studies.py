@@ -1,0 +1,155 @@
+"""The studies that come along: whole without data, small ones like their big ones, every key explained."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from mlcl import encoders
+from mlcl.encoders import catalog
+from mlcl.study import config
+from mlcl.study.plan import Plan, make_plan
+from mlcl.training import protocols, settings
+
+ROOT = Path(__file__).parents[2]
+STUDIES = ROOT / "config" / "studies"
+PAPERS = {
+    "comprehensive_vision": "comprehensive",
+    "comprehensive_text": "comprehensive",
+    "simdissim": "simdissim",
+    "kmcl": "kmcl",
+    "kmcl_448": "kmcl",
+    "mulsupcon": "mulsupcon",
+}
+"""Study -> the paper whose table it fills."""
+SMALL = sorted(file.stem.removesuffix("_small") for file in STUDIES.glob("*_small.yaml"))
+
+
+@cache
+def planned(name: str) -> Plan:
+    return make_plan(STUDIES / f"{name}.yaml", ROOT / "no-data-needed")
+
+
+def protocols_of(made: Plan) -> dict[tuple[str, str], str]:
+    """(loss, variant) -> protocol"""
+    return {(p.cell.id.loss, p.cell.id.variant): p.cell.settings.protocol for p in made.cells}
+
+
+def test_every_paper_has_a_small_study() -> None:
+    assert set(SMALL) == set(PAPERS) - {"kmcl_448"}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_study_has_the_losses_and_protocols_of_the_big_one(name: str) -> None:
+    big, small = planned(name), planned(f"{name}_small")
+    assert protocols_of(big) == protocols_of(small)
+    assert big.study.baselines == small.study.baselines
+    for loss, entry in big.study.losses.items():
+        assert entry.hyperparameters == small.study.losses[loss].hyperparameters
+    assert set(small.study.encoders) & {"cnn", "mlp", "transformer"} == set(small.study.encoders)
+
+
+def test_kmcl_at_448_is_kmcl_but_for_encoder_and_size() -> None:
+    first, second = planned("kmcl"), planned("kmcl_448")
+    assert protocols_of(first) == protocols_of(second)
+    assert first.study.losses == second.study.losses
+    assert {name: entry.settings | {"size": 448} for name, entry in first.study.datasets.items()} == {
+        name: entry.settings for name, entry in second.study.datasets.items()
+    }
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_paper_s_table_finds_its_rows_in_the_study(name: str) -> None:
+    spec = yaml.safe_load((ROOT / "paper_tables" / "specs" / f"{PAPERS[name]}.yaml").read_text())
+    study = planned(name).study
+    for loss, entry in spec["losses"].items():
+        assert set(entry["names"]) & set(study.losses), loss
+    known = {
+        key: {each for entry in spec[key].values() for each in entry["names"]}
+        for key in ("datasets", "encoders")
+    }
+    assert set(study.encoders) <= known["encoders"]
+    assert {dataset for dataset in study.datasets if not dataset.endswith("_r1")} <= known["datasets"]
+
+
+@pytest.mark.parametrize("name", [*PAPERS, *(f"{name}_small" for name in SMALL)])
+def test_the_header_says_how_to_run_it(name: str) -> None:
+    text = (STUDIES / f"{name}.yaml").read_text(encoding="utf-8")
+    header = text[: text.index("title:")]
+    assert f"--config study=config/studies/{name}.yaml data_root=" in header
+    assert re.search(r"\d+ (hours|minutes)", header)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_what_the_paper_leaves_open_is_marked(name: str) -> None:
+    assert "open:" in (STUDIES / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def fields_of_studies() -> list[str]:
+    """Every key that a study may have, but for those of sources and losses."""
+    models = [
+        config.DatasetEntry,
+        config.EncoderEntry,
+        config.LossEntry,
+        config.VariantEntry,
+        config.TableSettings,
+        settings.ComputeSettings,
+        settings.LinearEvaluationSettings,
+        settings.KnnEvaluationSettings,
+        *(module.Settings for name in protocols.names() if (module := protocols.load(name)).Settings),
+        *(encoders.describe(name).settings for name in encoders.names()),
+        catalog.TokeniserSettings,
+        catalog.LoraSettings,
+    ]
+    fields = {field for model in models for field in model.model_fields}
+    fields |= config.Study.model_fields.keys() - {"name", "file"}
+    return sorted(fields - {"modality", "settings", "hyperparameters"})
+
+
+@pytest.mark.parametrize("field", fields_of_studies())
+def test_every_key_is_explained(field: str) -> None:
+    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    assert re.search(rf"`(\w*\.)?{field}`", text), f"config/README.md says nothing of `{field}`"
+
+
+@pytest.mark.parametrize("name", protocols.names())
+def test_every_protocol_is_explained(name: str) -> None:
+    assert f"`{name}`" in (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_defaults_in_the_explanation_are_the_protocols_own() -> None:
+    """The table of training settings, read back."""
+    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    lines = text[text.index("| key | meaning | `contrastive_linear`") :].split("\n\n")[0].splitlines()
+    columns = [re.findall(r"`(\w+)`", cell) for cell in lines[0].strip("|").split("|")[2:]]
+    checked = 0
+    for line in lines[2:]:
+        key, _, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        for names, told in zip(columns, cells, strict=True):
+            for name in names:
+                fields = protocols.load(name).Settings.model_fields
+                field = key.strip("`")
+                if field in fields and (not re.search(r"`", told) or f"`{name}`" in told):
+                    default = fields[field].default
+                    plain = told.split(" (")[0].removesuffix(": all")
+                    shown = None if plain == "none" else yaml.safe_load(re.sub(r"^(\d)e", r"\1.0e", plain))
+                    assert shown == default, (name, field)
+                    checked += 1
+    assert checked > 60
+
+
+def test_names_of_losses_inputs_are_all_there() -> None:
+    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    for inputs in get_args(config.Inputs):
+        assert f"| `{inputs}` | `{protocols.DEFAULT[inputs]}` |" in text
+
+
+@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_study_is_listed(file: Path) -> None:
+    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    assert f"{file.stem.removesuffix('_small')}.yaml`" in text
