@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from data_prep import DataError
 from data_prep.errors import closest
-from mlcl.data.randaugment import Operation, operations
+from mlcl.data.randaugment import Operation, operations, sent
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -61,12 +61,12 @@ class RandAugment:
 def _each_its_own(choices: Sequence[Operation], drawn: Tensor, images: Tensor) -> Tensor:
     """Each image through the operation it drew: sorted by operation, so that a group is one stretch of memory."""
     order = drawn.argsort(stable=True)
-    grouped = images.index_select(0, order.to(images.device))
+    grouped = images.index_select(0, sent(order, images.device))
     first = 0
     for number, count in zip(*map(Tensor.tolist, drawn.unique(return_counts=True)), strict=True):
         grouped[first : first + count] = choices[number](grouped[first : first + count])
         first += count
-    return grouped.index_select(0, order.argsort().to(images.device))
+    return grouped.index_select(0, sent(order.argsort(), images.device))
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Flip:
     p: float = 0.5
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        chosen = (torch.rand(len(images), generator=generator) < self.p).to(images.device)
+        chosen = sent(torch.rand(len(images), generator=generator) < self.p, images.device)
         return torch.where(chosen[:, None, None, None], images.flip(2), images)
 
 
@@ -95,7 +95,7 @@ class Cutout:
         centres = torch.rand(len(images), 2, generator=generator) * torch.tensor([height, width])
         rows = (torch.arange(height) + 0.5 - centres[:, :1]).abs() < half
         columns = (torch.arange(width) + 0.5 - centres[:, 1:]).abs() < half
-        hole = (rows[:, :, None] & columns[:, None, :]).to(images.device)
+        hole = sent(rows[:, :, None] & columns[:, None, :], images.device)
         return images.masked_fill(hole[..., None], 0)
 
 

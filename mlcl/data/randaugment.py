@@ -61,7 +61,7 @@ def operations(magnitude: int, height: int, width: int) -> tuple[Operation, ...]
     return tuple(found)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Places:
     """Where the pixels of a moved image come from.
 
@@ -81,12 +81,26 @@ class _Places:
         return cls((moved - 1).clamp(min=0), torch.nonzero(moved == 0).flatten())
 
 
+def sent(drawn: Tensor, device: torch.device) -> Tensor:
+    """What was drawn on the host, on the device; a copy from pinned memory does not keep the host waiting."""
+    if device.type == "cuda":
+        return drawn.pin_memory().to(device, non_blocking=True)
+    return drawn.to(device)
+
+
+@cache
+def _on(device: torch.device, places: _Places) -> _Places:
+    """Sent once."""
+    return _Places(places.sources.to(device), places.black.to(device))
+
+
 def move(images: Tensor, places: _Places) -> Tensor:
     """Each pixel from its place, black where there is none."""
     count, height, width, channels = images.shape
     pixels = images.reshape(count, height * width, channels)
-    moved = pixels.index_select(1, places.sources.to(images.device))
-    moved.index_fill_(1, places.black.to(images.device), 0)
+    places = _on(images.device, places)
+    moved = pixels.index_select(1, places.sources)
+    moved.index_fill_(1, places.black, 0)
     return moved.reshape(images.shape)
 
 

@@ -163,6 +163,8 @@ def mask_features(probability: float, means: torch.Tensor) -> Augment:
 
     def augment(vectors: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         kept = torch.rand(vectors.shape, generator=generator) >= probability
+        if vectors.is_cuda:
+            kept = kept.pin_memory()  # a copy from other memory keeps the host waiting
         return torch.where(kept.to(vectors.device, non_blocking=True), vectors, means.to(vectors.device))
 
     return augment
