@@ -85,7 +85,8 @@ def _state(results: Results) -> str:
     counted = len(results.cells) - states["skipped"]
     return (
         f"{len(outline.losses)} losses and {len(outline.baselines)} baselines on {len(outline.datasets)} datasets "
-        f"with {len(outline.seeds)} seeds: {states['ok']} of {counted} cells have a result."
+        f"with {len(outline.seeds)} seed{'s' * (len(outline.seeds) != 1)}: {states['ok']} of {counted} "
+        f"cells have a result."
     )
 
 

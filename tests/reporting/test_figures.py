@@ -23,6 +23,7 @@ from mlcl.reporting.figures import (
     style,
 )
 from mlcl.reporting.figures.learning_curves import read_history
+from mlcl.reporting.figures.panels import names_in_a_line
 from mlcl.reporting.results import load_results
 from mlcl.study.files import write_json
 from mlcl.study.paths import CellId
@@ -200,3 +201,11 @@ def test_the_parts_of_a_step_are_stacked_to_its_whole_for_losses_that_are_comple
     assert (
         "cnn: the longest step is that of jaccard, 20.0 ms (data 5 %, forward 20 %, loss 35 %" in figure.alt
     )
+
+
+def test_a_legend_has_as_many_names_in_a_line_as_fit():
+    short, long = ["bce"] * 8, ["all of the anchor's and more"] * 6
+    assert names_in_a_line(short, style.TWO_COLUMNS) == 6
+    assert names_in_a_line(long, style.TWO_COLUMNS) == 3
+    assert names_in_a_line(long, style.ONE_COLUMN) == 1
+    assert names_in_a_line([], style.ONE_COLUMN) == 1

@@ -146,3 +146,11 @@ def test_pairs_against_the_best_by_rank(three_datasets):
 
 def test_two_datasets_are_too_few_for_pairs(grid):
     assert pairs_table(loaded(grid)) is None
+
+
+def test_one_seed_is_called_one_seed(grid):
+    grid.seeds = [0]
+    assert "the next (one seed each, so seed noise is unknown)" in overview(loaded(grid))
+    grid.datasets = {"scenes": "image", "docs": "image", "more": "image"}
+    grid.encoders = {"cnn": "image"}
+    assert "Each cell ran with one seed: how much seeds differ is not known." in overview(loaded(grid))
