@@ -6,6 +6,9 @@
 `metric_info`  names, directions and units of the metrics
 `statistics`   how sure: over seeds, test examples, datasets
 `comparing`    losses compared over the datasets of a study
+`costs`        what cells cost
+`budgets`      what each loss was given, in words
+`kept`         what took long to compute
 `specs`        what papers report and claim
 `claims`       those claims, held against results
 `tables`       results -> LaTeX, Markdown, CSV, PDF

@@ -7,20 +7,20 @@ computed again.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlcl.reporting.comparing import complete_means, primary_metric
+from mlcl.reporting.kept import Kept
 from mlcl.reporting.metric_info import metric_info
 from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.statistics import examples
 from mlcl.reporting.statistics.seeds import Estimate
-from mlcl.study.files import write_json
 from mlcl.study.paths import CellId
 from mlcl.study.records import SCORES
 from mlcl.study.rescore import read_scores
@@ -45,7 +45,7 @@ def against_best(results: Results) -> dict[Column, AgainstBest]:
     metric = primary_metric(results)
     if metric not in examples.METRICS:
         return {}
-    kept = _Kept(results.paths.results / KEPT)
+    kept = Kept(results.paths.results / KEPT)
     means = complete_means(results, metric)
     found = {}
     for column in results.outline.columns():
@@ -55,10 +55,7 @@ def against_best(results: Results) -> dict[Column, AgainstBest]:
             best = max(
                 own, key=lambda loss: own[loss] if metric_info(metric).higher_is_better else -own[loss]
             )
-            digest = _digest(metric, files)
-            if digest not in kept.entries:
-                kept.entries[digest] = _bootstrap(metric, own, files, best)
-            bounds = kept.use(digest)
+            bounds = kept.get(_digest(metric, files), partial(_bootstrap, metric, own, files, best))
             differences = {
                 loss: Estimate(own[loss] - own[best], *bounds[loss]) for loss in own if loss != best
             }
@@ -72,7 +69,7 @@ class ClaimedDifferences:
 
     def __init__(self, results: Results) -> None:
         self._results = results
-        self._kept = _Kept(results.paths.results / KEPT_CLAIMS)
+        self._kept = Kept(results.paths.results / KEPT_CLAIMS)
         self._resampled: dict[tuple[RowKey, str], NDArray[np.float64]] = {}
 
     def interval(self, columns: Sequence[Sequence[Term]], metric: str, observed: float) -> Estimate | None:
@@ -83,15 +80,17 @@ class ClaimedDifferences:
         ):
             return None
         weights = ",".join(f"{weight:g}" for terms in columns for weight, _ in terms)
-        digest = _digest(f"{metric} {weights}", files)
-        if digest not in self._kept.entries:
+
+        def bounds() -> dict[str, list[float]]:
             sums = [
                 np.sum([weight * self._values(row, metric) for weight, row in terms], axis=0)
                 for terms in columns
             ]
             found = examples.interval(np.mean(sums, axis=0), observed)
-            self._kept.entries[digest] = {"interval": [found.low, found.high]}
-        return Estimate(observed, *self._kept.use(digest)["interval"])
+            return {"interval": [found.low, found.high]}
+
+        kept = self._kept.get(_digest(f"{metric} {weights}", files), bounds)
+        return Estimate(observed, *kept["interval"])
 
     def _values(self, row: RowKey, metric: str) -> NDArray[np.float64]:
         """A row's metric on each resample. Every row of a dataset gets the same resamples; datasets differ."""
@@ -104,27 +103,6 @@ class ClaimedDifferences:
     def write(self) -> None:
         """Keeps what was asked for this time."""
         self._kept.write()
-
-
-class _Kept:
-    """Bootstraps of earlier runs; those that are no longer asked for are dropped."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self._used: dict[str, dict[str, list[float]]] = {}
-        try:
-            self.entries: dict[str, dict[str, list[float]]] = json.loads(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            self.entries = {}
-        self._before = dict(self.entries)
-
-    def use(self, digest: str) -> dict[str, list[float]]:
-        self._used[digest] = self.entries[digest]
-        return self.entries[digest]
-
-    def write(self) -> None:
-        if self._used != self._before:
-            write_json(self.file, self._used)
 
 
 def _score_files(results: Results, row: RowKey) -> list[Path]:

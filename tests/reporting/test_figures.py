@@ -209,3 +209,29 @@ def test_a_legend_has_as_many_names_in_a_line_as_fit():
     assert names_in_a_line(long, style.TWO_COLUMNS) == 3
     assert names_in_a_line(long, style.ONE_COLUMN) == 1
     assert names_in_a_line([], style.ONE_COLUMN) == 1
+
+
+def test_a_map_of_embeddings_is_made_again_only_if_they_changed(grid, monkeypatch):
+    grid.datasets, grid.encoders, grid.losses = {"scenes": "image"}, {"cnn": "image"}, ["bce", "jaccard"]
+    grid.plan().make_all()
+    file = grid.paths.cell(CellId("scenes", "cnn", "bce", "base", 0)) / "embeddings.npz"
+
+    def keep(shift):
+        rng = np.random.default_rng(0)
+        np.savez(file, **{split: rng.normal(shift, 1, size=(300, 4)) for split in ("val", "test")})
+
+    keep(0)
+    aggregate("tiny")
+    results = load_results("tiny")
+    (first,), (second,) = embeddings.draw(results), embeddings.draw(results)
+    places = [figure.canvas.axes[0].lines[-1].get_xydata() for figure in (first, second)]
+    np.testing.assert_array_equal(*places)
+    made = []
+    monkeypatch.setattr(
+        embeddings, "_in_two_dimensions", lambda rows: made.append(1) or [[0.0, 0.0]] * len(rows)
+    )
+    list(embeddings.draw(results))
+    assert made == []
+    keep(1)
+    list(embeddings.draw(results))
+    assert made == [1]

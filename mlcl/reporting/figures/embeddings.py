@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +16,13 @@ from mlcl.evaluation.representation import relations
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.model import Figure
 from mlcl.reporting.figures.panels import column_title, shared_legend, small_multiples
+from mlcl.reporting.kept import Kept
 from mlcl.reporting.results import Results
 from mlcl.study.paths import CellId
 from mlcl.study.records import EMBEDDINGS, SCORES
 from mlcl.study.rescore import read_embeddings, read_scores
 
+KEPT = "embeddings_2d.json"
 ROWS = 300
 """So many test rows are shown: the time of t-SNE grows with them, and more cannot be told apart."""
 LOOKS = {
@@ -29,13 +35,15 @@ LOOKS = {
 
 
 def draw(results: Results) -> Iterator[Figure]:
+    kept = Kept(results.paths.results / KEPT)
     for dataset, encoder in results.outline.columns():
         found = {}
         for loss in results.outline.losses:
             if (own := _load(results, dataset, encoder, loss)) is not None:
                 found[loss] = own
         if found:
-            yield _one(results, dataset, encoder, found)
+            yield _one(results, dataset, encoder, found, kept)
+    kept.write()
 
 
 def _load(
@@ -59,7 +67,11 @@ def choose_anchor(labels: NDArray[np.int64]) -> int:
 
 
 def _one(
-    results: Results, dataset: str, encoder: str, found: dict[str, tuple[NDArray[Any], NDArray[Any]]]
+    results: Results,
+    dataset: str,
+    encoder: str,
+    found: dict[str, tuple[NDArray[Any], NDArray[Any]]],
+    kept: Kept,
 ) -> Figure:
     outline = results.outline
     labels = next(iter(found.values()))[0]
@@ -70,7 +82,7 @@ def _one(
             [outline.title_of(loss) for loss in found], [words for *_, words in LOOKS.values()], height=2.1
         )
         for ax, (_, embeddings) in zip(axes, found.values(), strict=True):
-            places = _in_two_dimensions(embeddings)
+            places = np.array(kept.get(_digest(embeddings), partial(_in_two_dimensions, embeddings)))
             for name, (colour, marker, words) in LOOKS.items():
                 chosen = np.flatnonzero(masks[name][anchor])
                 ax.plot(*places[chosen].T, marker, color=colour, markersize=3.2, linestyle="none", label=words,
@@ -97,7 +109,16 @@ def _one(
     )
 
 
-def _in_two_dimensions(embeddings: NDArray[Any]) -> NDArray[Any]:
+def _digest(embeddings: NDArray[Any]) -> str:
+    """Of the rows and of the code that maps them."""
+    digest = hashlib.sha256(f"{version('scikit-learn')} {embeddings.shape}".encode())
+    digest.update(Path(__file__).read_bytes())
+    digest.update(np.ascontiguousarray(embeddings).tobytes())
+    return digest.hexdigest()
+
+
+def _in_two_dimensions(embeddings: NDArray[Any]) -> list[list[float]]:
+    """(rows, 2), as exact as a picture needs."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -107,4 +128,4 @@ def _in_two_dimensions(embeddings: NDArray[Any]) -> NDArray[Any]:
     # One thread: the work is small, the same on every machine, and others may be using the cores.
     with threadpool_limits(1):
         places: NDArray[Any] = model.fit_transform(normalised)
-    return places
+    return [[round(float(x), 3), round(float(y), 3)] for x, y in places]
