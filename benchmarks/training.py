@@ -27,11 +27,12 @@ from mlcl import encoders, losses
 from mlcl.data.augment import NAMED
 from mlcl.data.tokens import Tokens
 from mlcl.encoders import InputShape
+from mlcl.encoders.flops import forward_flops
 from mlcl.training.batches import Images, Inputs, Texts, TrainingSet, Vectors
 from mlcl.training.loop import Fitted, Loop, Randomness
 from mlcl.training.methods import Contrastive
 from mlcl.training.settings import ComputeSettings, TrainingSettings
-from mlcl.training.speed import BACKWARD_AND_FORWARD, forward_flops, matrix_product_rate
+from mlcl.training.speed import BACKWARD_AND_FORWARD, matrix_product_rate
 
 LABELS, PROJECTION, VOCABULARY = 80, 256, 8000
 

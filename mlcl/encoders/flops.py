@@ -127,21 +127,28 @@ def _skeleton(info: EncoderInfo, settings: EncoderSettings, inputs: InputShape) 
 
 
 def _counted(encoder: Encoder, info: EncoderInfo, inputs: InputShape, tokens: int) -> Cost:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
-    encoder.eval()
-    # With gradients on: torch's fused attention for inference is one operation that the counter does not know.
     try:
-        with counter:
-            encoder(_batch(info, inputs, tokens))
+        flops = forward_flops(encoder, _batch(info, inputs, tokens))
     except (RuntimeError, NotImplementedError) as error:  # Longformer's, for one, looks at its input's values
         reason = str(error).strip().splitlines()[0]
         raise EncoderError(
             f"{info.name}: its operations cannot be counted without running it ({reason})"
         ) from error
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
-    return Cost(parameters, counter.get_total_flops() / _BATCH, encoder.feature_dim)
+    return Cost(parameters, flops / _BATCH, encoder.feature_dim)
+
+
+def forward_flops(encoder: Encoder, batch: Batch) -> int:
+    """Operations of a forward pass over a batch, which leaves the encoder in evaluation mode.
+
+    With gradients on: torch's fused attention for inference is one operation that the counter does not know.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    encoder.eval()
+    with FlopCounterMode(display=False) as counter:
+        encoder(batch)
+    return int(counter.get_total_flops())
 
 
 def _batch(info: EncoderInfo, inputs: InputShape, tokens: int) -> Batch:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mlcl.encoders.base import Batch
+from mlcl.encoders.flops import forward_flops
+from mlcl.training import processes
 from mlcl.training.batches import in_order
 from mlcl.training.settings import ComputeSettings
 
 if TYPE_CHECKING:
-    from mlcl.encoders.base import Encoder
     from mlcl.training.context import Context, Outcome
 
 SAMPLE = 8
@@ -22,36 +22,31 @@ BACKWARD_AND_FORWARD = 3
 
 
 def measured(context: Context, outcome: Outcome) -> dict[str, Any]:
-    """`examples_per_second` of training, `step_seconds` by part, `flops_per_second` that the encoder's training
-    achieved, and `device_flops_per_second`, the rate of a large matrix product on the same device and threads."""
+    """What the record says of training; nothing where nothing was trained.
+
+    `examples_per_second` of all processes, with what lies between the steps; `step_seconds` by part;
+    `flops_per_second` of the encoder's training on one device; `device_flops_per_second`, the rate of a large matrix
+    product on it with the same threads; `peak_device_memory_mb` on a GPU, before that product.
+    """
     fitted = outcome.fitted
     if fitted is None or not fitted.curve:
         return {}
-    steps = fitted.curve[-1].step
-    stepping = sum(fitted.step_seconds.values())
-    rate = fitted.curve[-1].examples_per_second
+    steps, rate = fitted.curve[-1].step, fitted.curve[-1].examples_per_second
     rows = next(in_order(context.train_rows, SAMPLE))
     batch = context.inputs("train").take(rows, context.device)
-    per_example = forward_flops(fitted.method.encoder, batch) / len(rows)
-    return {
+    passes = (
+        BACKWARD_AND_FORWARD + fitted.method.views - 1
+    )  # further views go through a network that only follows
+    per_example = passes * forward_flops(fitted.method.encoder, batch) / len(rows)
+    found = {
         "examples_per_second": round(rate, 1),
         "step_seconds": {part: round(seconds / steps, 6) for part, seconds in fitted.step_seconds.items()},
-        "flops_per_second": round(BACKWARD_AND_FORWARD * per_example * rate) if stepping else None,
-        "device_flops_per_second": round(matrix_product_rate(context.device, context.settings.compute)),
+        "flops_per_second": round(per_example * rate / processes.count()),
     }
-
-
-def forward_flops(encoder: Encoder, batch: Batch) -> int:
-    """Floating-point operations of a forward pass (two for each multiplication and addition).
-
-    Gradients stay on: the counter does not know the fused attention that torch uses without them.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    encoder.eval()
-    with FlopCounterMode(display=False) as counter:
-        encoder(batch)
-    return int(counter.get_total_flops())
+    if context.device.type == "cuda":
+        found["peak_device_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    rate_of_device = matrix_product_rate(context.device, context.settings.compute)
+    return found | {"device_flops_per_second": round(rate_of_device)}
 
 
 @torch.no_grad()
@@ -60,7 +55,8 @@ def matrix_product_rate(device: torch.device, compute: ComputeSettings) -> float
     on_gpu = device.type == "cuda"
     size = 8192 if on_gpu else 1024
     dtype = torch.bfloat16 if compute.precision == "mixed" else torch.float32
-    left = torch.ones(size, size, device=device, dtype=dtype)
+    # Random numbers: a GPU draws less power, and so runs faster, on equal ones.
+    left = torch.rand(size, size, device=device, generator=torch.Generator(device).manual_seed(0)).to(dtype)
     best = float("inf")
     for _ in range(3):
         begun = time.perf_counter()
