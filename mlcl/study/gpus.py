@@ -51,9 +51,11 @@ def taken(compute: ComputeSettings, folder: Path) -> Iterator[None]:
         return
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        slots = _free_slots(stack, folder, count)
+        ours = _free_gpus(
+            stack, folder, min(count, len(gpus)), gpus
+        )  # too few of them is training's to refuse
         before = dict(os.environ)
-        os.environ[VISIBLE] = ",".join(gpus[slot % len(gpus)] for slot in slots)
+        os.environ[VISIBLE] = ",".join(ours)
         try:
             yield
         finally:
@@ -61,13 +63,15 @@ def taken(compute: ComputeSettings, folder: Path) -> Iterator[None]:
             os.environ |= {key: value for key, value in before.items() if key == VISIBLE}
 
 
-def _free_slots(stack: ExitStack, folder: Path, count: int) -> list[int]:
-    """The numbers of the first `count` free slots, ours until the stack is left."""
-    got: list[int] = []
+def _free_gpus(stack: ExitStack, folder: Path, count: int, gpus: tuple[str, ...]) -> list[str]:
+    """The GPUs of the first free slots, no GPU twice; the slots are ours until the stack is left."""
+    ours: list[str] = []
     for slot in itertools.count():
-        if len(got) == count:
+        if len(ours) == count:
             break
+        if (gpu := gpus[slot % len(gpus)]) in ours:
+            continue
         with suppress(Timeout):
             stack.enter_context(FileLock(folder / f"{slot}.lock", timeout=0))
-            got.append(slot)
-    return got
+            ours.append(gpu)
+    return ours

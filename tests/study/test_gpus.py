@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from mlcl.study import gpus
 from mlcl.training.settings import ComputeSettings
@@ -50,6 +51,16 @@ def test_several_processes_ask_for_several(tmp_path: Path) -> None:
     compute = ComputeSettings(processes=2)
     assert gpus.needed(compute) == 2
     with gpus.taken(compute, tmp_path):
+        assert seen() == "3,5"
+
+
+def test_no_gpu_is_a_cell_s_twice(tmp_path: Path) -> None:
+    with FileLock(tmp_path / "1.lock"), gpus.taken(ComputeSettings(processes=2), tmp_path):
+        assert seen() == "3,5"
+
+
+def test_more_processes_than_gpus_are_training_s_to_refuse(tmp_path: Path) -> None:
+    with gpus.taken(ComputeSettings(processes=3), tmp_path):
         assert seen() == "3,5"
 
 
