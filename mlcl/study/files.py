@@ -28,12 +28,19 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
     """As `written_aside`, for a folder: gives an empty one, which takes the place of what is at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside, old = (path.with_name(f".{path.name}.{os.getpid()}{ending}") for ending in ("", ".old"))
+    for left in (aside, old):  # of a process of this number that was killed: in a container they recur
+        shutil.rmtree(left, ignore_errors=True)
     aside.mkdir()
     try:
         yield aside
         if path.exists():
             path.rename(old)
-        aside.rename(path)
+        try:
+            aside.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
     finally:
         for left in (aside, old):
             shutil.rmtree(left, ignore_errors=True)
