@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ import numpy as np
 from data_prep import DataError
 from data_prep import format as form
 from data_prep.errors import closest
+from data_prep.rawfiles import offline
 
 if TYPE_CHECKING:
     from mlcl.data.dataset import PreparedDataset, Split
@@ -316,7 +316,7 @@ class _HuggingFace:
                 source,
                 revision=spec.get("revision", "main"),
                 trust_remote_code=False,
-                local_files_only=folder or os.environ.get("MLCL_OFFLINE", "") not in ("", "0"),
+                local_files_only=folder or offline(),
             )
         except (OSError, ValueError, ImportError) as error:
             reason = str(error).strip().splitlines()[0]

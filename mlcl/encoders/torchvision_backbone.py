@@ -35,7 +35,7 @@ def build(settings: TorchvisionSettings, inputs: InputShape) -> ImageEncoder:
             state = _positions(torchvision.models, state, net, inputs.height, where)
         weights.load(net, state, (f"{classifier}.", *AUXILIARY), f"{name}: weights: {where}")
         if hasattr(net, "transform_input"):  # GoogLeNet's and Inception's weights want inputs in [-1, 1]
-            net.transform_input = True
+            net.transform_input = True  # type: ignore[assignment]
     normalisation = (chosen or published.DEFAULT).transforms()
     return ImageEncoder(net, feature_dim(name, net, inputs), normalisation.mean, normalisation.std)
 
