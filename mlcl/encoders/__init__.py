@@ -5,7 +5,15 @@ Names and settings are known without importing torch; `create` and `cost` import
 
 from __future__ import annotations
 
-from mlcl.encoders.catalog import EncoderInfo, InputShape, create, describe, names, weights_digest
+from mlcl.encoders.catalog import (
+    EncoderInfo,
+    InputShape,
+    create,
+    describe,
+    local_sources,
+    names,
+    weights_digest,
+)
 from mlcl.encoders.errors import EncoderError
 from mlcl.encoders.flops import Cost, cost
 
@@ -17,6 +25,7 @@ __all__ = [
     "cost",
     "create",
     "describe",
+    "local_sources",
     "names",
     "weights_digest",
 ]

@@ -49,6 +49,11 @@ class EncoderSettings(BaseModel):
         """Where stored weights come from, as the study names it: a local path, a hub id, a library's own name."""
         return None
 
+    @property
+    def tokeniser_source(self) -> str | None:
+        """Where a published tokeniser of its own comes from: a local folder or a hub id."""
+        return None
+
 
 class TokeniserSettings(BaseModel):
     """A tokeniser that is trained on the dataset's training texts (`mlcl.data`)."""
@@ -229,6 +234,10 @@ class HuggingFaceSettings(EncoderSettings):
         return self.model
 
     @property
+    def tokeniser_source(self) -> str | None:
+        return self.tokeniser.name if isinstance(self.tokeniser, PublishedTokeniserSettings) else None
+
+    @property
     def tokens(self) -> dict[str, Any]:
         """What `mlcl.data` is told to make token ids with."""
         if self.tokeniser is not None:
@@ -367,10 +376,19 @@ def create(name: str, settings: Mapping[str, Any], inputs: InputShape) -> Encode
     return encoder
 
 
+def local_sources(name: str, settings: Mapping[str, Any]) -> list[str]:
+    """The files and folders of this machine that an encoder's weights and tokeniser come from, as the study names
+    them."""
+    checked = describe(name).settings.model_validate(settings)
+    found = (checked.weights_source, checked.tokeniser_source)
+    return [source for source in found if source is not None and weights.kind(source) == "local"]
+
+
 def weights_digest(name: str, settings: Mapping[str, Any]) -> str | None:
-    """The hash of the local weights that an encoder starts from, so that new weights are a new cell.
+    """The hash of the local weights and tokeniser that an encoder starts from, so that new ones are a new cell.
 
     None where there are none, or where name and revision say already which they are. Raises EncoderError where they
     are not there.
     """
-    return weights.digest(describe(name).settings.model_validate(settings).weights_source)
+    digests = [weights.digest(source) or "" for source in local_sources(name, settings)]
+    return ":".join(digests) or None

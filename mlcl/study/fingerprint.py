@@ -14,7 +14,7 @@ from data_prep import syntax
 from mlcl import encoders, losses
 from mlcl.study.cells import Cell
 from mlcl.study.files import canonical_json
-from mlcl.training.settings import EncoderPart, LossPart
+from mlcl.training.settings import LossPart
 
 PACKAGE = Path(mlcl.__file__).parent
 
@@ -63,9 +63,12 @@ def payload(cell: Cell, dataset_fingerprint: str) -> dict[str, Any]:
     dumped = settings.model_dump(mode="json", exclude={"loss": {"file"}})
     weights = None
     if settings.encoder is not None:
-        weights = encoders.weights_digest(settings.encoder.name, settings.encoder.settings)
-        if weights is not None:  # what lies in the folder counts, not where it lies
-            dumped["encoder"]["settings"] = _without_place(settings.encoder)
+        encoder = (settings.encoder.name, settings.encoder.settings)
+        weights = encoders.weights_digest(*encoder)
+        # What lies in a folder counts, not where it lies.
+        dumped["encoder"]["settings"] = _without(
+            encoders.local_sources(*encoder), dumped["encoder"]["settings"]
+        )
     return {
         "settings": dumped,
         "dataset_fingerprint": dataset_fingerprint,
@@ -75,11 +78,12 @@ def payload(cell: Cell, dataset_fingerprint: str) -> dict[str, Any]:
     }
 
 
-def _without_place(encoder: EncoderPart) -> dict[str, Any]:
-    """The settings of an encoder with stored weights, but for the place where these lie."""
-    checked = encoders.describe(encoder.name).settings.model_validate(encoder.settings)
-    place = checked.weights_source
-    return {key: None if value == place else value for key, value in encoder.settings.items()}
+def _without(places: list[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with None for each of these places."""
+    return {
+        key: _without(places, value) if isinstance(value, Mapping) else None if value in places else value
+        for key, value in settings.items()
+    }
 
 
 def _loss_source(loss: LossPart) -> str:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from mlcl.data.tokens import checked_spec
-from mlcl.encoders import describe, names
+from mlcl.encoders import describe, local_sources, names, weights_digest
 from mlcl.encoders.catalog import DecoderSettings, HuggingFaceSettings, TransformerSettings
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -123,3 +123,31 @@ def test_settings_import_no_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_tokeniser_s_folder_counts_as_the_weights_do(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "one", tmp_path / "two"
+    for place in (folder, copy):
+        place.mkdir()
+        (place / "tokenizer.json").write_text("{}")
+
+    def digest(place: Path) -> str | None:
+        return weights_digest(
+            "huggingface", {"config": SMALL, "tokeniser": {"kind": "huggingface", "name": str(place)}}
+        )
+
+    before = digest(folder)
+    assert before is not None
+    assert before == digest(copy)
+    (copy / "tokenizer.json").write_text("{ }")
+    assert before != digest(copy)
+    assert weights_digest("huggingface", {"config": SMALL, "tokeniser": TRAINED}) is None
+    pinned = {"kind": "huggingface", "name": "owner/name", "revision": COMMIT}
+    assert weights_digest("huggingface", {"config": SMALL, "tokeniser": pinned}) is None
+    both = {
+        "model": "owner/name",
+        "revision": COMMIT,
+        "tokeniser": {"kind": "huggingface", "name": str(folder)},
+    }
+    assert local_sources("huggingface", both) == [str(folder)]
+    assert weights_digest("huggingface", both) == before
