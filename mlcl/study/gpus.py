@@ -51,9 +51,8 @@ def taken(compute: ComputeSettings, folder: Path) -> Iterator[None]:
         return
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        ours = _free_gpus(
-            stack, folder, min(count, len(gpus)), gpus
-        )  # too few of them is training's to refuse
+        # Where there are too few, training refuses.
+        ours = _free_gpus(stack, folder, min(count, len(gpus)), gpus)
         before = dict(os.environ)
         os.environ[VISIBLE] = ",".join(ours)
         try:
