@@ -34,9 +34,8 @@ def measured(context: Context, outcome: Outcome) -> dict[str, Any]:
     steps, rate = fitted.curve[-1].step, fitted.curve[-1].examples_per_second
     rows = next(in_order(context.train_rows, SAMPLE))
     batch = context.inputs("train").take(rows, context.device)
-    passes = (
-        BACKWARD_AND_FORWARD + fitted.method.views - 1
-    )  # further views go through a network that only follows
+    # Further views go through a network that only follows: forward.
+    passes = BACKWARD_AND_FORWARD + fitted.method.views - 1
     per_example = passes * forward_flops(fitted.method.encoder, batch) / len(rows)
     found = {
         "examples_per_second": round(rate, 1),
