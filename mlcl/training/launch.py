@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from mlcl.training.context import Outcome
     from mlcl.training.loop import News
 
-LONGEST_WAIT = timedelta(days=1)
-"""How long a process waits for the others, as while the first one validates. Those that die are noticed at once."""
+LONGEST_WAIT = timedelta(minutes=30)
+"""How long a process waits for the others, as while the first one validates. Those that die are noticed at once;
+this is for those that wait for each other, such as in a loss that calls the others in one process only."""
+LAST_STEP = 120.0
+"""Seconds that they are given to save the state after a SIGTERM."""
 PATIENCE = 20.0
 """Seconds that processes are given to end by themselves."""
 OTHERS_WORD = 2.0
@@ -109,7 +112,8 @@ class _Company:
 
     def __init__(self, share: _Share) -> None:
         self._share = share
-        self._stopped = False
+        self._stopped: float | None = None
+        """When SIGTERM came."""
         self._failures: list[tuple[float, Exception]] = []
 
     def __enter__(self) -> _Company:
@@ -127,7 +131,7 @@ class _Company:
             stack.callback(self._end)
             for writer in writers:
                 writer.close()  # so that the end of a process is the end of its pipe
-            if self._stopped:
+            if self._stopped is not None:
                 self._pass_on()
             self._stack = stack.pop_all()
         return self
@@ -152,6 +156,10 @@ class _Company:
                     self._failures.append(what)
             if self._failures and until is None:
                 until = time.monotonic() + OTHERS_WORD
+            if self._stopped is not None and time.monotonic() - self._stopped > LAST_STEP:
+                raise Interrupted(
+                    f"did not stop within {LAST_STEP:.0f} s; goes on from what was saved before, if anything"
+                )
         if self._failures:
             raise min(self._failures, key=lambda failure: failure[0])[1]
 
@@ -172,7 +180,7 @@ class _Company:
         self._failures.append((float("-inf"), error))
 
     def _pass_on(self) -> None:
-        self._stopped = True
+        self._stopped = self._stopped or time.monotonic()
         for process in self._workers.processes if self._workers else ():
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGTERM)
