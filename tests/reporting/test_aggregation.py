@@ -33,7 +33,7 @@ def test_metrics_csv_holds_every_metric_of_every_record_with_full_precision(grid
         assert metrics == records.read(grid.paths.record(cell)).metrics
 
 
-def test_costs_come_from_run_blocks_and_only_there(grid):
+def test_costs_come_from_run_blocks_and_only_there_parts_of_a_step_by_name(grid):
     grid.plan().make_all()
     aggregate("tiny")
     costs = {
@@ -42,7 +42,9 @@ def test_costs_come_from_run_blocks_and_only_there(grid):
         if r["loss"] == "bce" and r["seed"] == "0"
     }
     assert costs == {
-        "wall_seconds": 13.0, "cpu_seconds": 9.5, "peak_memory_mb": 536.0, "examples_per_second": 800.0
+        "wall_seconds": 13.0, "cpu_seconds": 9.5, "peak_memory_mb": 536.0, "examples_per_second": 800.0,
+        "flops_per_second": 2e10, "device_flops_per_second": 5e10, "step_seconds_data": 0.001,
+        "step_seconds_forward": 0.004, "step_seconds_loss": 0.003, "step_seconds_backward": 0.008,
     }  # fmt: skip
     assert "wall_seconds" not in grid.paths.metrics_csv.read_text()
 
