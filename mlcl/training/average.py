@@ -20,22 +20,22 @@ class MovingAverage:
     """
 
     def __init__(self, method: Method, decay: float) -> None:
-        self.method, self._decay = deepcopy(method), decay
+        self.method, self._decay = deepcopy(method, method.kept()), decay
 
     @torch.no_grad()
     def update(self, method: Method) -> None:
         pairs = list(zip(_tensors(self.method), _tensors(method), strict=True))
-        floats = [(own, other) for own, other in pairs if own.is_floating_point()]
+        floats = [(own, other) for own, other in pairs if own.is_floating_point() and own is not other]
         torch._foreach_lerp_([own for own, _ in floats], [other for _, other in floats], 1 - self._decay)
         for own, other in pairs:
             if not own.is_floating_point():
                 own.copy_(other)
 
     def state_dict(self) -> dict[str, Any]:
-        return self.method.state_dict()
+        return self.method.changing_state()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.method.load_state_dict(state)
+        self.method.load_changing_state(state)
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

@@ -34,10 +34,11 @@ def backward_in_parts(
         # Running statistics are to take in each piece once, in the pass that follows.
         for buffer, before in zip(method.encoder.buffers(), buffers, strict=True):
             buffer.copy_(before)
+        references = method.references(labels, views[1:])
     clock.mark("forward")
     features = torch.cat(parts).detach().requires_grad_()
     with accelerator.autocast():
-        loss = method.loss(features, labels, views[1:])
+        loss = method.loss(features, labels, references)
     clock.mark("loss")
     accelerator.backward(loss)
     assert features.grad is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -42,7 +43,11 @@ class Checkpoint:
             state: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
         except MemoryError:
             raise
-        except Exception:
+        except Exception as error:
+            if (
+                isinstance(error, OSError) and error.errno != errno.EINVAL
+            ):  # which torch says of a cut-off file
+                raise  # a disk that does not answer now may do so later
             # Cut off, damaged, of another version of torch: each has its own kind of error. Training starts over.
             self.file.unlink(missing_ok=True)
             return {}

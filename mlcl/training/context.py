@@ -18,7 +18,7 @@ from mlcl.encoders.base import Encoder
 from mlcl.training import batches, processes
 from mlcl.training.batches import Inputs, TrainingSet
 from mlcl.training.checkpoint import Checkpoint
-from mlcl.training.loop import Fitted, Loop, News, Randomness, Validation, encode
+from mlcl.training.loop import EpochReport, Fitted, Loop, News, Randomness, Validation, encode
 from mlcl.training.seeding import Purpose, generator, seed_globally, seed_of
 from mlcl.training.settings import CellSettings, EncoderPart, LossPart, TrainingSettings
 
@@ -194,25 +194,36 @@ class Context:
 
     def encode(self, encoder: nn.Module, split: str) -> torch.Tensor:
         """Features (n, D) of the rows of a split that the cell uses."""
-        return encode(encoder, self.inputs(split), self.rows(split), self.device)
+        return self.encode_rows(encoder, self.inputs(split), self.rows(split))
+
+    def encode_rows(self, encoder: nn.Module, inputs: Inputs, rows: np.ndarray) -> torch.Tensor:
+        """Features (n, D) of these rows, as many at once as memory is known to hold."""
+        at_once = self.settings.compute.evaluation_batch_size
+        micro_batch_size = (self.settings.training or {}).get("micro_batch_size")
+        return encode(encoder, inputs, rows, self.device, min(at_once, micro_batch_size or at_once))
 
 
 def _joined(before: Fitted | None, fitted: Fitted) -> Fitted:
     if before is None or not before.curve:
         return fitted
     last = before.curve[-1]
-    curve = [
-        replace(
-            line,
-            epoch=last.epoch + line.epoch,
-            step=last.step + line.step,
-            seconds=last.seconds + line.seconds,
-        )
-        for line in fitted.curve
-    ]
+    curve = [_after(last, line) for line in fitted.curve]
     parts = before.step_seconds.keys() | fitted.step_seconds.keys()
     seconds = {
         part: before.step_seconds.get(part, 0.0) + fitted.step_seconds.get(part, 0.0)
         for part in sorted(parts)
     }
     return Fitted(fitted.method, [*before.curve, *curve], seconds)
+
+
+def _after(last: EpochReport, line: EpochReport) -> EpochReport:
+    """A line of a second stage, counted from the beginning of the first, which ended with `last`."""
+    seconds = last.seconds + line.seconds
+    examples = last.examples_per_second * last.seconds + line.examples_per_second * line.seconds
+    return replace(
+        line,
+        epoch=last.epoch + line.epoch,
+        step=last.step + line.step,
+        seconds=seconds,
+        examples_per_second=examples / seconds,
+    )

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,6 @@ from torch import nn
 import mlcl
 from mlcl import encoders
 from mlcl.encoders.base import Encoder
-from mlcl.training.loop import encode
 
 if TYPE_CHECKING:
     from mlcl.training.context import Context
@@ -27,7 +26,7 @@ PACKAGE = Path(mlcl.__file__).parent
 FOLDER = "features"
 SOURCES = ("encoders/*.py", "data/*.py", "training/batches.py")
 """What makes a feature of a row, but for the libraries."""
-LIBRARIES = ("torch", "torchvision", "transformers")
+LIBRARIES = ("torch", "torchvision", "transformers", "timm", "peft")
 
 
 class Adapter(Encoder):
@@ -67,7 +66,7 @@ def _compute(context: Context, folder: Path) -> None:
     encoder = context.raw_encoder()
     for split in ("train", "val", "test"):
         rows = np.arange(len(context.dataset[split]))
-        features = encode(encoder, context.raw_inputs(split), rows, context.device)
+        features = context.encode_rows(encoder, context.raw_inputs(split), rows)
         np.save(work / f"{split}.npy", features.cpu().numpy())
     work.rename(folder)
 
@@ -83,7 +82,7 @@ def _key(context: Context) -> str:
         "device": context.device.type,
         "threads": context.settings.compute.threads,
         "channels_last": context.settings.compute.channels_last,
-        "libraries": [version(name) for name in LIBRARIES],
+        "libraries": [_version(name) for name in LIBRARIES],
         "sources": _sources(),
     }
     text = json.dumps(made_of, sort_keys=True, default=str)
@@ -96,3 +95,11 @@ def _sources() -> str:
     for file in sorted(file for pattern in SOURCES for file in PACKAGE.glob(pattern)):
         digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def _version(library: str) -> str | None:
+    """None for one that is not installed."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mlcl.training.context import Outcome
     from mlcl.training.loop import News
 
-LONGEST_WAIT = timedelta(minutes=30)
+LONGEST_WAIT = timedelta(hours=6)
 """How long a process waits for the others, as while the first one validates. Those that die are noticed at once;
 this is for those that wait for each other, such as in a loss that calls the others in one process only."""
 LAST_STEP = 120.0
@@ -59,10 +59,10 @@ def train_together(
     count, on_gpu = settings.compute.processes, processes.select_device(settings.compute).type == "cuda"
     if settings.training is None:
         return _by_one(settings, folder, report, checkpoints)
-    if settings.training["batch_size"] % count:
-        raise ValueError(
-            f"batch_size {settings.training['batch_size']} cannot be shared by {count} processes"
-        )
+    stages = [settings.training, settings.training.get("finetuning") or {}]
+    for batch_size in (stage["batch_size"] for stage in stages if stage):
+        if batch_size % count:
+            raise ValueError(f"batch_size {batch_size} cannot be shared by {count} processes")
     if on_gpu and torch.cuda.device_count() < count:
         raise ValueError(f"compute.processes is {count}, and there are {torch.cuda.device_count()} GPUs")
     with tempfile.TemporaryDirectory() as scratch:
@@ -216,7 +216,7 @@ def _work(rank: int, share: _Share, port: int, writers: list[Any]) -> None:
         if rank == 0:
             method = outcome.fitted.method if outcome.fitted else None
             with processes.alone(method) if method is not None else nullcontext():
-                torch.save(replace(outcome, speed=outcome.speed | _memory(share)), share.outcome)
+                torch.save(replace(outcome, speed=outcome.speed | _memory()), share.outcome)
     except Exception as error:
         # All stop together; the first one's word comes after it has saved the state.
         if rank == 0 or not isinstance(error, Interrupted):
@@ -244,12 +244,9 @@ def _outcome(rank: int, share: _Share, port: int, report: Callable[[News], None]
     return train(settings, open_dataset(share.folder), report, share.checkpoints)
 
 
-def _memory(share: _Share) -> dict[str, float]:
+def _memory() -> dict[str, float]:
     """The first process's peak, in place of that of the process which waits for it."""
-    peaks = {"peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-    if share.on_gpu:
-        peaks["peak_device_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
-    return {name: round(value, 1) for name, value in peaks.items()}
+    return {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}
 
 
 def _portable(error: Exception) -> Exception:

@@ -38,7 +38,6 @@ LOOK_SECONDS = 5.0
 """After so many steps or seconds it is looked at whether all is finite: a look makes the host wait."""
 SMALLEST_SCALE = 2.0**-20
 """A float16 loss scaled down to this has had infinite gradients for dozens of steps in a row, and no step was taken."""
-EVALUATION_BATCH = 512
 
 
 class Diverged(Exception):  # noqa: N818 (a result, reported as a status)
@@ -373,13 +372,13 @@ class _Run:
         value = -values["val_loss"] if self.settings.selection == "best_val_loss" else values["val_micro_f1"]
         if math.isfinite(value) and (self.progress.best is None or value > self.progress.best):
             self.progress.best = value
-            self.progress.best_weights = _copied(method.state_dict())
+            self.progress.best_weights = _on_host(method.changing_state())
         return values
 
     def result(self) -> Fitted:
         method = self.evaluated
         if self.progress.best_weights is not None:
-            method.load_state_dict(self.progress.best_weights)
+            method.load_changing_state(self.progress.best_weights)
         method.eval()
         return Fitted(method, self.progress.curve, dict(self.clock.seconds))
 
@@ -391,7 +390,7 @@ class _Run:
         progress, scaler = self.progress, self.accelerator.scaler
         self.loop.checkpoint.save(
             {
-                "method": self.method.state_dict(),
+                "method": self.method.changing_state(),
                 "optimiser": self.optimiser.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else None,
@@ -413,7 +412,7 @@ class _Run:
         state = self.loop.checkpoint.load()
         if not all(processes.all_of(bool(state))):
             return
-        self.method.load_state_dict(state["method"])
+        self.method.load_changing_state(state["method"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler is not None:
@@ -436,9 +435,10 @@ class _Run:
         return self.device.type == "cuda"
 
 
-def _copied(state: dict[str, Any]) -> dict[str, Any]:
+def _on_host(state: dict[str, Any]) -> dict[str, Any]:
+    """A copy that takes no memory of the device."""
     return {
-        key: value.detach().clone() if isinstance(value, torch.Tensor) else value
+        key: value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value
         for key, value in state.items()
     }
 
@@ -449,7 +449,7 @@ def encode(
     inputs: Inputs,
     rows: np.ndarray,
     device: torch.device,
-    batch_size: int = EVALUATION_BATCH,
+    batch_size: int,
 ) -> torch.Tensor:
     """Features (n, feature_dim) float32 of the rows, in evaluation mode."""
     encoder.eval()

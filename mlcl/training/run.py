@@ -29,6 +29,9 @@ def train(
     if settings.compute.processes > processes.count():
         return launch.train_together(settings, dataset.folder, report, checkpoints)
     torch.set_num_threads(settings.compute.threads)
+    torch.set_flush_denormal(
+        True
+    )  # as linear evaluation needs it; here, so that all cells of a process are alike
     device = processes.select_device(settings.compute)
     context = Context(settings, dataset, device, report, checkpoints)
     outcome: Outcome = protocols.load(settings.protocol).run(context)

@@ -8,7 +8,7 @@ import torch
 
 from mlcl.evaluation import knn
 from mlcl.training.batches import in_order
-from mlcl.training.loop import Validation, encode
+from mlcl.training.loop import Validation
 from mlcl.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ def validation(context: Context, settings: TrainingSettings) -> Validation:
 
     @torch.no_grad()
     def measure(method: Method) -> dict[str, float]:
-        features = encode(method.encoder, inputs, rows, context.device)
+        features = context.encode_rows(method.encoder, inputs, rows)
         parts = [torch.from_numpy(part) for part in in_order(rows, settings.batch_size)]
-        losses = [method.validation_loss(features[part], labels[part]) * len(part) for part in parts]
+        losses = [method.loss(features[part], labels[part]) * len(part) for part in parts]
         return {
             "val_loss": float(torch.stack(losses).sum() / len(rows)),
             "val_micro_f1": _micro_f1(_predicted(context, method, features), labels),

@@ -72,6 +72,8 @@ class ComputeSettings(Settings):
     """One for each GPU; each takes its part of every batch, the loss sees the whole of it."""
     precision: Literal["fp32", "mixed"] = "fp32"
     """`mixed`: bfloat16 where the device has it, float16 with a scaled loss where not. Losses stay in float32."""
+    evaluation_batch_size: PositiveInt = 512
+    """Rows that go through a trained or frozen encoder at once; never more than `training.micro_batch_size`."""
     compile: bool = False
     """Compile the encoder (torch.compile)."""
     channels_last: bool = True

@@ -197,7 +197,7 @@ def test_a_kill_in_the_middle_leaves_no_cache(
     pictures: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = context(cell(pictures, "bce", encoder=FROZEN), pictures)
-    encode, done = frozen.encode, []
+    encode, done = type(made).encode_rows, []
 
     def killed(*given: Any) -> Tensor:
         if done:
@@ -206,7 +206,7 @@ def test_a_kill_in_the_middle_leaves_no_cache(
         return done[0]
 
     with monkeypatch.context() as patched:
-        patched.setattr(frozen, "encode", killed)
+        patched.setattr(type(made), "encode_rows", killed)
         with pytest.raises(KeyboardInterrupt):
             frozen.stored_features(made, "train")
     folder = pictures.folder / frozen.FOLDER

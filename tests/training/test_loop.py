@@ -170,8 +170,8 @@ def test_a_validation_without_a_value_chooses_nothing(
         return result
 
     kept: list[dict[str, Any]] = []
-    copied = loop._copied
-    monkeypatch.setattr(loop, "_copied", lambda state: kept.append(copied(state)) or kept[-1])
+    copied = loop._on_host
+    monkeypatch.setattr(loop, "_on_host", lambda state: kept.append(copied(state)) or kept[-1])
     monkeypatch.setattr(loop.Loop, "fit", fitted)
     outcome, _ = run(settings, vectors)
     assert len(kept) == 2  # of the second and third epoch

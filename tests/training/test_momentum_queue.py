@@ -165,7 +165,9 @@ def test_pieces_of_the_second_view_make_the_same_references() -> None:
         method = MomentumQueue(
             deepcopy(encoder), deepcopy(projection), losses.create("mulsupcon", L, D), 4, MOMENTUM
         )  # type: ignore[arg-type]
-        values.append(float(method.loss(method.encoder(first), labels, [pieces]).detach()))
+        values.append(
+            float(method.loss(method.encoder(first), labels, method.references(labels, [pieces])).detach())
+        )
     assert values[0] == pytest.approx(values[1], rel=1e-6)
 
 
@@ -225,7 +227,7 @@ def test_a_step_equals_the_official_code(path: Path) -> None:
     method = MomentumQueue(nn.Identity(), identity, loss, len(references) - size, 0.999).double()  # type: ignore[arg-type]
     method._enqueue(nn.functional.normalize(references[size:], dim=1), reference_labels[size:])
     queries.requires_grad_()
-    value = method.loss(queries, labels, [[references[:size]]])
+    value = method.loss(queries, labels, method.references(labels, [[references[:size]]]))
     value.backward()
     assert queries.grad is not None
     assert queries.grad.isfinite().all()

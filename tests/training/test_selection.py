@@ -60,7 +60,7 @@ def by_hand(dataset: PreparedDataset, method: Method) -> dict[str, float]:
     total = 0.0
     for start in range(0, len(truth), 16):
         part = slice(start, start + 16)
-        total += float(method.validation_loss(features["val"][part], truth[part])) * len(truth[part])
+        total += float(method.loss(features["val"][part], truth[part])) * len(truth[part])
     hits = predicted = 0
     for row, feature in enumerate(features["val"]):
         chosen = _predicted(dataset, method, feature, features["train"])
@@ -225,3 +225,18 @@ def test_records_say_the_rule_and_knn_gives_a_record(tmp_path: Path, monkeypatch
         assert (record.result["settings"]["knn_evaluation"] is not None) == (
             loss in ("jaccard", "random_encoder")
         )
+
+
+def test_no_more_rows_at_once_than_in_training(
+    images: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fits into memory in training is what fits after it."""
+    from mlcl.training.batches import Images
+
+    taken: list[int] = []
+    take = Images.take
+    monkeypatch.setattr(
+        Images, "take", lambda self, rows, device: taken.append(len(rows)) or take(self, rows, device)
+    )
+    run(cell(images, "mulsupcon", training={"micro_batch_size": 9, "selection": "best_val_loss"}), images)
+    assert max(taken) == 9

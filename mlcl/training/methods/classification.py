@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mlcl.encoders.base import Encoder
-from mlcl.training.methods.base import Method, Views
+from mlcl.training.methods.base import Method, References
 
 
 class Classification(Method):
@@ -15,7 +15,7 @@ class Classification(Method):
         super().__init__(encoder)
         self.classifier, self.criterion = classifier, loss
 
-    def loss(self, features: Tensor, labels: Tensor, others: Views) -> Tensor:
+    def loss(self, features: Tensor, labels: Tensor, references: References | None = None) -> Tensor:
         loss: Tensor = self.criterion(self.classifier(features), labels)
         return loss
 
@@ -31,7 +31,7 @@ class OwnHeads(Method):
         super().__init__(encoder)
         self.criterion = loss
 
-    def loss(self, features: Tensor, labels: Tensor, others: Views) -> Tensor:
+    def loss(self, features: Tensor, labels: Tensor, references: References | None = None) -> Tensor:
         loss: Tensor = self.criterion(features, labels)
         return loss
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mlcl.encoders.base import Encoder
-from mlcl.training.methods.base import Method, Views
+from mlcl.training.methods.base import Method, References
 from mlcl.training.methods.classification import last_linear
 
 
@@ -16,7 +16,7 @@ class Contrastive(Method):
         super().__init__(encoder)
         self.projection, self.criterion = projection, loss
 
-    def loss(self, features: Tensor, labels: Tensor, others: Views) -> Tensor:
+    def loss(self, features: Tensor, labels: Tensor, references: References | None = None) -> Tensor:
         loss: Tensor = self.criterion(self.projection(features), labels)
         return loss
 
@@ -30,7 +30,7 @@ class Joint(Method):
         super().__init__(encoder)
         self.projection, self.classifier, self.criterion = projection, classifier, loss
 
-    def loss(self, features: Tensor, labels: Tensor, others: Views) -> Tensor:
+    def loss(self, features: Tensor, labels: Tensor, references: References | None = None) -> Tensor:
         loss: Tensor = self.criterion(self.projection(features), self.classifier(features), labels)
         return loss
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mlcl.encoders.base import Batch, Encoder
-from mlcl.training.methods.base import Method, Views
+from mlcl.training.methods.base import Method, References, Views
 from mlcl.training.processes import gathered
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -40,7 +40,8 @@ class MomentumQueue(Method):
         self.register_buffer("key_labels", torch.zeros(queue_size, num_labels, dtype=torch.bool))
         self.filled, self.next = 0, 0
 
-    def loss(self, features: Tensor, labels: Tensor, others: Views) -> Tensor:
+    def references(self, labels: Tensor, others: Views) -> References:
+        """The keys of this batch and of the queue, into which those of this batch then go."""
         self._follow()
         keys, key_labels = gathered(torch.cat([self._keys(piece) for piece in others[0]])), gathered(labels)
         # Copies: the queue is written to before the backward pass.
@@ -48,13 +49,12 @@ class MomentumQueue(Method):
             torch.cat([keys, self.keys[: self.filled]]),
             torch.cat([key_labels, self.key_labels[: self.filled]]),
         )
-        loss: Tensor = self.criterion(self.projection(features), labels, references=references)
         self._enqueue(keys, key_labels)
-        return loss
+        return references
 
-    def validation_loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """The loss within the batch: rows that are not trained on have no place in the queue."""
-        loss: Tensor = self.criterion(self.projection(features), labels)
+    def loss(self, features: Tensor, labels: Tensor, references: References | None = None) -> Tensor:
+        """Without references within the batch: rows that are not trained on have no place in the queue."""
+        loss: Tensor = self.criterion(self.projection(features), labels, references=references)
         return loss
 
     @torch.no_grad()
