@@ -18,11 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mlcl.data import PreparedDataset
 from mlcl.training import loop, processes
 from mlcl.training.average import MovingAverage
-from mlcl.training.checkpoint import StopSignal
 from mlcl.training.context import Outcome
 from mlcl.training.loop import Diverged, EpochReport, News, Underway
 from mlcl.training.run import train
-from mlcl.training.settings import CellSettings, ComputeSettings
+from mlcl.training.settings import CellSettings
 
 LOSSES = Path(__file__).parent / "losses"
 STEADY = {"schedule": "constant", "warmup": 0.0, "optimiser": "sgd", "learning_rate": 0.01}
@@ -402,15 +401,3 @@ def test_one_process_is_alone() -> None:
     assert [processes.any_of(flag) for flag in (True, False)] == [True, False]
     rows = torch.ones(2, 2)
     assert processes.gathered(rows) is rows
-
-
-def test_float16_is_scaled_and_bfloat16_is_not() -> None:
-    """The CPU has bfloat16, so float16 is asked for by name: its scaler is what the loop's state has to hold."""
-    assert processes.accelerator(ComputeSettings(device="cpu", precision="mixed")).scaler is None
-    assert processes.accelerator(ComputeSettings(device="cpu")).mixed_precision == "no"
-
-
-def test_a_stop_is_noticed_after_one_step(vectors: PreparedDataset) -> None:
-    stop = StopSignal()
-    stop.requested = True
-    assert processes.any_of(stop.requested)
