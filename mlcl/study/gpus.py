@@ -2,14 +2,15 @@
 
 Snakemake counts GPUs (`--resources gpu=4`, one by default), but does not say which is whose. Each cell takes the
 first free slot, a file lock that the operating system frees with the process, and the GPU of that number; with more
-slots than GPUs (`--resources gpu=4` on a machine with two), cells share them. Where a cluster's scheduler has given
-a job its GPUs, nothing is done.
+slots than GPUs (`--resources gpu=4` on a machine with two), cells share them. Where a process sees no more GPUs than
+it needs, as in a job that a cluster gave its GPUs, nothing is done.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,7 +22,6 @@ from filelock import FileLock, Timeout
 from mlcl.training.settings import ComputeSettings
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-SCHEDULED = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "KUBERNETES_SERVICE_HOST")
 
 
 @cache
@@ -46,13 +46,13 @@ def needed(compute: ComputeSettings) -> int:
 def taken(compute: ComputeSettings, folder: Path) -> Iterator[None]:
     """Makes the cell's GPUs the only ones that its process sees. To be entered before torch looks for them."""
     count, gpus = needed(compute), visible()
-    if count == 0 or not gpus or any(name in os.environ for name in SCHEDULED):
+    if count == 0 or len(gpus) <= count:  # where there are too few, training refuses
         yield
         return
+    folder = folder / socket.gethostname()  # the bookkeeping may be shared with other machines
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        # Where there are too few, training refuses.
-        ours = _free_gpus(stack, folder, min(count, len(gpus)), gpus)
+        ours = _free_gpus(stack, folder, count, gpus)
         before = dict(os.environ)
         os.environ[VISIBLE] = ",".join(ours)
         try:

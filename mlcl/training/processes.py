@@ -107,7 +107,7 @@ def accelerator(compute: ComputeSettings) -> Accelerator:
     device = select_device(compute)
     return Accelerator(
         cpu=device.type == "cpu",
-        mixed_precision=_precision(compute, device),
+        mixed_precision=precision(compute, device),
         step_scheduler_with_optimizer=False,
     )
 
@@ -118,7 +118,8 @@ def select_device(compute: ComputeSettings) -> torch.device:
     return torch.device(compute.device)
 
 
-def _precision(compute: ComputeSettings, device: torch.device) -> str:
+def precision(compute: ComputeSettings, device: torch.device) -> str:
+    """The kind of numbers the encoder computes in, by the launcher's name: no (float32), bf16, fp16."""
     if compute.precision == "fp32":
         return "no"
     has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)

@@ -19,6 +19,8 @@ SAMPLE = 8
 """Examples whose operations are counted."""
 BACKWARD_AND_FORWARD = 3
 """A backward pass costs about twice the operations of the forward pass (the convention of the field)."""
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""By the launcher's names."""
 
 
 def measured(context: Context, outcome: Outcome) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def matrix_product_rate(device: torch.device, compute: ComputeSettings) -> float
     """Operations a second of a large matrix product, in the cell's precision."""
     on_gpu = device.type == "cuda"
     size = 8192 if on_gpu else 1024
-    dtype = torch.bfloat16 if compute.precision == "mixed" else torch.float32
+    dtype = DTYPES[processes.precision(compute, device)]
     # Random numbers: a GPU draws less power, and so runs faster, on equal ones.
     left = torch.rand(size, size, device=device, generator=torch.Generator(device).manual_seed(0)).to(dtype)
     best = float("inf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,6 @@ AUTO = ComputeSettings()
 @pytest.fixture(autouse=True)
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    for name in gpus.SCHEDULED:
-        monkeypatch.delenv(name, raising=False)
     gpus.visible.cache_clear()
     yield
     gpus.visible.cache_clear()
@@ -54,8 +53,16 @@ def test_several_processes_ask_for_several(tmp_path: Path) -> None:
         assert seen() == "3,5"
 
 
-def test_no_gpu_is_a_cell_s_twice(tmp_path: Path) -> None:
-    with FileLock(tmp_path / "1.lock"), gpus.taken(ComputeSettings(processes=2), tmp_path):
+def test_no_gpu_is_a_cell_s_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
+    gpus.visible.cache_clear()
+    host = tmp_path / socket.gethostname()
+    host.mkdir()
+    with (
+        FileLock(host / "1.lock"),
+        FileLock(host / "2.lock"),
+        gpus.taken(ComputeSettings(processes=2), tmp_path),
+    ):
         assert seen() == "3,5"
 
 
@@ -80,7 +87,9 @@ def test_a_machine_without_gpus_needs_none(tmp_path: Path, monkeypatch: pytest.M
         assert seen() == ""
 
 
-def test_what_a_scheduler_gave_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
+def test_what_a_scheduler_gave_a_job_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    gpus.visible.cache_clear()
     with gpus.taken(AUTO, tmp_path):
-        assert seen() == "3,5"
+        assert seen() == "5"
+    assert not list(tmp_path.iterdir())

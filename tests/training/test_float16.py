@@ -112,6 +112,6 @@ def test_a_loss_that_is_never_finite_stops_the_cell(vectors: PreparedDataset, sc
 def test_the_device_decides_between_the_two_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     mixed = ComputeSettings(precision="mixed")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    assert processes._precision(mixed, torch.device("cuda")) == "fp16"
-    assert processes._precision(mixed, torch.device("cpu")) == "bf16"
-    assert processes._precision(ComputeSettings(), torch.device("cuda")) == "no"
+    assert processes.precision(mixed, torch.device("cuda")) == "fp16"
+    assert processes.precision(mixed, torch.device("cpu")) == "bf16"
+    assert processes.precision(ComputeSettings(), torch.device("cuda")) == "no"
