@@ -258,7 +258,7 @@ class Plan:
             parts.append(f"{failed} of these failed")
         if to_make:
             reasons = Counter("; ".join(planned.why()) for planned in to_make)
-            told = [f"{reason} ({count})" for reason, count in reasons.most_common(3)]
+            told = [f"{_shortened(reason)} ({count})" for reason, count in reasons.most_common(3)]
             parts.append(f"{len(to_make)} to make: {', '.join(told)}{', ...' if len(reasons) > 3 else ''}")
         if self.skips:
             parts.append(f"{len(self.skips)} rows skipped")
@@ -305,6 +305,10 @@ def _plan_cell(cell: Cell, dataset: PlannedDataset, paths: StudyPaths) -> Planne
     except EncoderError as error:
         return PlannedCell(cell, None, None, record, str(error))
     return PlannedCell(cell, made_of, fingerprint(made_of), record)
+
+
+def _shortened(reason: str) -> str:
+    return reason if len(reason) <= 120 else f"{reason[:117]}..."
 
 
 def _write_if_changed(path: Path, content: Mapping[str, Any]) -> None:
