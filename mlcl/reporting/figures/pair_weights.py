@@ -21,6 +21,7 @@ from mlcl.reporting.figures.model import Figure
 from mlcl.reporting.results import Results
 
 ACROSS = 4
+"""Panels beside each other, at most."""
 SCALE = PowerNorm(0.5, 0, 1)
 """Weights are shares of an anchor; the square root lets small ones be seen."""
 
@@ -79,13 +80,14 @@ def weightings(losses: Mapping[str, Mapping[str, Any]]) -> list[Weighting]:
 def picture(labels: Sequence[Sequence[int]], found: Sequence[Weighting]) -> Canvas:
     """One matrix a panel, all on one scale of shades."""
     down = ceil(len(found) / ACROSS)
+    across = ceil(len(found) / down)
     names = {
         "batch": [_label_set(row) for row in labels],
         "prototypes": [f"c{i + 1}" for i in range(len(labels[0]))],
     }
     canvas = style.new_canvas(style.TWO_COLUMNS, 0.3 + 1.75 * down)
     with style.in_use():
-        axes = canvas.subplots(down, ACROSS, squeeze=False).ravel().tolist()
+        axes = canvas.subplots(down, across, squeeze=False).ravel().tolist()
         for ax in axes[len(found) :]:
             ax.remove()
         for ax, weighting in zip(axes, found, strict=False):
