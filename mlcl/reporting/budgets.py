@@ -27,8 +27,20 @@ def selection_rule(outline: Outline) -> str:
         rules = next(iter(by_rule))
     else:
         rules = "; ".join(f"{rule} ({', '.join(dict.fromkeys(own))})" for rule, own in by_rule.items())
+    rules += "".join(_rules_of_variants(outline))
     heads = "; linear heads on frozen features are chosen on validation" if _with_heads(outline) else ""
     return f"Model selection: {rules}{heads}. Decisions at threshold 0.5."
+
+
+def _rules_of_variants(outline: Outline) -> Iterator[str]:
+    """What variants do otherwise than the study as it stands, such as those with a stage of fine-tuning."""
+    rules: dict[str, set[str]] = {}
+    for cell in outline.cells:
+        if cell.selection is not None:
+            rules.setdefault(cell.id.variant, set()).add(cell.selection)
+    for variant, own in rules.items():
+        if others := sorted(own - rules.get("base", own)):
+            yield f"; in the variant {variant}, {' or '.join(map(_rule_in_words, others))}"
 
 
 def tuning_in_words(outline: Outline) -> str:

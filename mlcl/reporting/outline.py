@@ -49,6 +49,8 @@ class OutlineCell:
 
     id: CellId
     fingerprint: str | None
+    selection: str | None = None
+    """The rule that chose its weights; None where nothing is trained."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,10 @@ def _outline(content: dict[str, Any]) -> Outline:
         evaluation=content.get("evaluation", "linear"),
         linear_evaluation=content["linear_evaluation"],
         compute=content["compute"],
-        cells=[OutlineCell(CellId.parse(cell["id"]), cell["fingerprint"]) for cell in content["cells"]],
+        cells=[
+            OutlineCell(CellId.parse(cell["id"]), cell["fingerprint"], cell.get("selection"))
+            for cell in content["cells"]
+        ],
         skipped=[
             SkippedRow(*(row[key] for key in ("dataset", "encoder", "loss", "variant", "reason")))
             for row in content["skipped"]

@@ -203,7 +203,14 @@ class Plan:
                 **{name: entry.model_dump(exclude_defaults=True) for name, entry in study.variants.items()},
             },
             "cells": [
-                {"id": str(planned.cell.id), "fingerprint": planned.fingerprint} for planned in self.cells
+                {
+                    "id": str(planned.cell.id),
+                    "fingerprint": planned.fingerprint,
+                    "selection": protocols.selection(planned.cell.settings.training)
+                    if planned.cell.settings.training
+                    else None,
+                }
+                for planned in self.cells
             ],
             "skipped": [vars(skip) for skip in self.skips],
             "metrics_source": metrics_source(),

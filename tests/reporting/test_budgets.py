@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mlcl.reporting.budgets import selection_rule, tuning_in_words
@@ -78,3 +80,16 @@ def test_the_value_that_a_sweep_starts_from_is_the_losss_own(grid):
         for loss in ("bce", "reg")
     }
     assert places == {"bce": 32.0, "reg": 8.0}
+
+
+def test_a_variant_with_a_rule_of_its_own_is_named(grid):
+    outline = planned(grid)
+    cells = [
+        replace(cell, selection="best_val_loss" if cell.id.variant != "base" else "last")
+        for cell in outline.cells
+    ]
+    other = replace(cells[0], id=replace(cells[0].id, variant="finetuned"), selection="best_val_loss")
+    text = selection_rule(replace(outline, cells=[*cells, other]))
+    assert (
+        "last epoch are evaluated; in the variant finetuned, the weights of the epoch with the lowest" in text
+    )
