@@ -95,7 +95,7 @@ def main(
     for case in CASES:
         if quick and case.large:
             continue
-        measured = measure(case, loss, compute, steps=5 if quick else 20)
+        measured = measure(case, loss, compute, steps=5 if quick else 10)
         measured["flop_rate_share"] = measured.pop("flops_per_second") / rate
         results += [{"case": case.name, "metric": key, "value": value} for key, value in measured.items()]
         print(
