@@ -1,4 +1,5 @@
-"""Every encoder family and every protocol trains two epochs on real data, twice with equal metrics."""
+"""Every encoder family and every protocol trains two epochs on real data, twice with equal metrics: the second time
+killed and terminated on the way, and resumed."""
 
 from __future__ import annotations
 
@@ -7,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from interrupting import Killed, at_step, kill, terminate
 from tiny import cell, run
 
 import data_prep
 from data_prep.writer import DatasetWriter
 from mlcl.data import PreparedDataset, open_dataset
 from mlcl.evaluation.metrics import evaluate
+from mlcl.training.checkpoint import Interrupted
 from mlcl.training.context import Outcome
+from mlcl.training.run import train
 from mlcl.training.settings import CellSettings
 
 pytestmark = pytest.mark.slow
@@ -61,9 +65,26 @@ def real(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return made
 
 
-def twice(settings: CellSettings, dataset: PreparedDataset) -> Outcome:
-    """Trains two times; all that comes out is equal, bit for bit, and finite."""
-    first, second = run(settings, dataset), run(settings, dataset)
+def interrupted(settings: CellSettings, dataset: PreparedDataset, folder: Path, steps: int) -> Outcome:
+    """The outcome of a training that is killed in its second half, goes on from the end of an epoch, is asked to end
+    after one more step, and goes on from there."""
+
+    def go_on() -> Outcome:
+        return train(settings, dataset, lambda news: None, folder)
+
+    with at_step(steps // 2 + 1, kill), pytest.raises(Killed):
+        go_on()
+    assert any(folder.iterdir()), "the first epoch was over"
+    with at_step(1, terminate), pytest.raises(Interrupted):
+        go_on()
+    return go_on()
+
+
+def twice(settings: CellSettings, dataset: PreparedDataset, folder: Path) -> Outcome:
+    """Trains two times, the second time with interruptions; all that comes out is equal, bit for bit, and finite."""
+    with at_step(0, kill) as steps:
+        first = run(settings, dataset)
+    second = interrupted(settings, dataset, folder, len(steps)) if steps else run(settings, dataset)
     for split in ("val", "test"):
         truth = dataset[split].dense_labels()
         metrics = [evaluate(truth, outcome.scores[split]) for outcome in (first, second)]
@@ -125,11 +146,11 @@ has a tiny one."""
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_encoder_family_trains(real: dict[str, PreparedDataset], family: str) -> None:
+def test_every_encoder_family_trains(real: dict[str, PreparedDataset], family: str, tmp_path: Path) -> None:
     modality, encoder = FAMILIES[family]
     part = {"source": "real", "settings": {}, "subset": {"fraction": HEAVY.get(family, 0.5)}}
     settings = cell(real[modality], "bce", encoder=encoder, training={"learning_rate": 1e-3}, dataset=part)
-    outcome = twice(settings, real[modality])
+    outcome = twice(settings, real[modality], tmp_path)
     curve = outcome.fitted.curve  # type: ignore[union-attr]
     assert [line.epoch for line in curve] == [1, 2]
     assert curve[1].loss < curve[0].loss
@@ -154,17 +175,21 @@ PROTOCOLS: dict[str, tuple[str | None, str, dict[str, Any]]] = {
 @pytest.mark.parametrize("modality", ["image", "text", "vector"])
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_protocol_trains_on_every_modality(
-    real: dict[str, PreparedDataset], name: str, modality: str
+    real: dict[str, PreparedDataset], name: str, modality: str, tmp_path: Path
 ) -> None:
     loss, protocol, training = PROTOCOLS[name]
     part = {"source": "real", "settings": {}, "subset": {"fraction": 0.5}}
-    outcome = twice(cell(real[modality], loss, protocol, training=training, dataset=part), real[modality])
+    settings = cell(real[modality], loss, protocol, training=training, dataset=part)
+    outcome = twice(settings, real[modality], tmp_path)
     assert outcome.examples == {"train": 240, "val": 120, "test": 160}
     if loss is not None:
         assert [line.epoch for line in outcome.fitted.curve][:2] == [1, 2]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("modality", ["image", "text", "vector"])
-def test_a_frozen_encoder_trains_on_every_modality(real: dict[str, PreparedDataset], modality: str) -> None:
+def test_a_frozen_encoder_trains_on_every_modality(
+    real: dict[str, PreparedDataset], modality: str, tmp_path: Path
+) -> None:
     training = {"augmentation": "basic", "feature_masking": 0}
-    twice(cell(real[modality], "mulsupcon", encoder={"freeze": True}, training=training), real[modality])
+    settings = cell(real[modality], "mulsupcon", encoder={"freeze": True}, training=training)
+    twice(settings, real[modality], tmp_path)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from interrupting import Killed, at_step, kill, terminate
 from tiny import cell
 
 from mlcl.data import PreparedDataset
@@ -102,35 +100,6 @@ def same(first: Outcome, second: Outcome) -> None:
 
 def curve(lines: list[EpochReport]) -> list[tuple[Any, ...]]:
     return [(x.epoch, x.step, x.loss, x.learning_rate, x.val_loss, x.val_micro_f1) for x in lines]
-
-
-@contextmanager
-def at_step(number: int, do: Callable[[], None]) -> Iterator[list[int]]:
-    """Does something after the step of this number, counted from 1; gives the list of all steps."""
-    steps: list[int] = []
-    original = loop._Run.step
-
-    def step(self: Any, gathered: Any) -> None:
-        original(self, gathered)
-        steps.append(len(steps) + 1)
-        if len(steps) == number:
-            do()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "step", step)
-        yield steps
-
-
-def terminate() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing is done any more."""
-
-
-def kill() -> None:
-    raise Killed
 
 
 @pytest.fixture(params=CASES)
