@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,13 @@ def write_pair_weights(study: str) -> None:
     kept = _read(paths.pair_weights)
     found = {name: own for name, own in kept.items() if wanted.get(name) == own["made_of"]}
     missing = [name for name in wanted if name not in found]
-    if missing and find_spec("torch") is None:
-        log.warning("%s: torch is not installed, so there are no weights of %s", study, ", ".join(missing))
-    else:
+    try:
         for name in missing:
             own = outline["losses"][name]
             if weights := example(own["loss"], own["file"], own["hyperparameters"]):
                 found[name] = {"made_of": wanted[name], **weights}
+    except ImportError as error:
+        log.warning("%s: no weights of %s: %s", study, ", ".join(missing), error)
     ordered = {name: found[name] for name in wanted if name in found}
     write_json(paths.pair_weights, {"labels": LABELS, "losses": ordered})
 

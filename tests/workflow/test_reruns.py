@@ -100,7 +100,7 @@ def test_a_new_seed_trains_only_its_cells(box: Sandbox) -> None:
 
 
 def test_editing_the_core_retrains_all_and_says_so(box: Sandbox) -> None:
-    box.edit("mlcl/training/loop.py", "self.settings.gradient_clip)", "2 * self.settings.gradient_clip)")
+    box.edit("mlcl/training/loop.py", "LOOK_EVERY = 100", "LOOK_EVERY = 101")
     result = box.snakemake("-n")
     assert "the core changed (mlcl/training/loop.py)" in result.stdout
     assert box.trained() == len(box.records())
@@ -159,7 +159,7 @@ def test_metrics_are_computed_anew_without_training(box: Sandbox) -> None:
 
 def test_paper_tables_never_prepare_or_train(box: Sandbox, fresh: Sandbox) -> None:
     assert fresh.jobs("paper_tables") == {"paper_tables": 1}
-    box.edit("mlcl/training/loop.py", "self.settings.gradient_clip)", "2 * self.settings.gradient_clip)")
+    box.edit("mlcl/training/loop.py", "LOOK_EVERY = 100", "LOOK_EVERY = 101")
     assert box.jobs("paper_tables") == {"paper_tables": 1}
 
 
