@@ -25,20 +25,24 @@ log = logging.getLogger(__name__)
 
 
 def write_pair_weights(study: str) -> None:
-    """Brings the file of a planned study up to date. Where torch is not installed, what is missing stays missing."""
+    """Brings the file of a planned study up to date. What cannot be computed, as without torch, stays missing."""
     paths = StudyPaths(study)
     outline = json.loads(paths.outline.read_text(encoding="utf-8"))
     wanted = {name: made_of for name, own in outline["losses"].items() if (made_of := _made_of(own))}
     kept = _read(paths.pair_weights)
     found = {name: own for name, own in kept.items() if wanted.get(name) == own["made_of"]}
     missing = [name for name in wanted if name not in found]
-    try:
-        for name in missing:
-            own = outline["losses"][name]
-            if weights := example(own["loss"], own["file"], own["hyperparameters"]):
-                found[name] = {"made_of": wanted[name], **weights}
-    except ImportError as error:
-        log.warning("%s: no weights of %s: %s", study, ", ".join(missing), error)
+    for name in missing:
+        own = outline["losses"][name]
+        try:
+            weights = example(own["loss"], own["file"], own["hyperparameters"])
+        except (
+            Exception
+        ) as error:  # no torch, or a loss of one's own: a picture less, but results all the same
+            log.warning("%s: no weights of %s: %s: %s", study, name, type(error).__name__, error)
+            continue
+        if weights:
+            found[name] = {"made_of": wanted[name], **weights}
     ordered = {name: found[name] for name in wanted if name in found}
     write_json(paths.pair_weights, {"labels": LABELS, "losses": ordered})
 
