@@ -21,8 +21,10 @@ Augment = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 class Inputs(ABC):
     """The inputs of a split: gathered on the host, moved, augmented, and brought into the encoder's form."""
 
-    lengths: np.ndarray | None = None
-    """(N,) tokens of each text."""
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """(N,) tokens of each text; None for what is no text."""
+        return None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -85,7 +87,7 @@ class Texts(Inputs):
         return len(self._tokens)
 
     @property
-    def lengths(self) -> np.ndarray:  # type: ignore[override]
+    def lengths(self) -> np.ndarray:
         return np.minimum(self._tokens.lengths, self._max_length * self._max_chunks)
 
     def gather(self, rows: np.ndarray) -> Tensors:
