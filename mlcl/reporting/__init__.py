@@ -1,20 +1,23 @@
-"""From records to evidence: statistics, tables, figures, report. Knows nothing of torch, and nothing flows back.
+"""Statistics, tables, figures and the report of a study's results. Imports no torch; nothing below imports it.
 
-`outline`      what reporting knows of a study
-`aggregation`  records -> metrics.csv, costs.csv, cells.csv: the only door between computing and reporting
-`results`      those files, loaded
-`metric_info`  names, directions and units of the metrics
-`statistics`   how sure: over seeds, test examples, datasets
-`comparing`    losses compared over the datasets of a study
-`costs`        what cells cost
-`budgets`      what each loss was given, in words
-`kept`         what took long to compute
-`specs`        what papers report and claim
-`claims`       those claims, held against results
-`tables`       results -> LaTeX, Markdown, CSV, PDF
-`figures`      results -> PDF and PNG
-`report`       all of it on one page
-`difference`, `covering`, `merging`   two metrics files, what is there, results of several machines
+`outline`       what reporting knows of a study
+`aggregation`   records -> metrics.csv, costs.csv, cells.csv
+`results`       those files, loaded
+`metric_info`   names, directions and units of the metrics
+`statistics`    uncertainty over seeds, test examples, datasets
+`bootstrap`     differences between losses over test examples, cached
+`ranking`       losses compared over the datasets of a study
+`cost_means`    mean costs of rows of the grid
+`budgets`       the training budget of each loss, in words
+`overview`      the conclusions of a study, in words
+`specs`         what papers report and claim
+`claims`        those claims, tested on results
+`tables`        results -> LaTeX, PDF, Markdown, CSV, HTML
+`figures`       results -> PDF and PNG
+`report`        all of it on one page
+`dataset_page`  one page about a prepared dataset
+`diff`          what changed beyond noise between two metrics files
+`covering`, `merging`, `kept`   which cells have results; results of several machines; a cache
 """
 
 from __future__ import annotations
@@ -22,12 +25,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_MODULE_OF = {
+ENTRY_POINTS = {
     "aggregate": "aggregation",
     "write_tables": "tables",
     "write_figures": "figures",
     "write_report": "report",
-    "diff": "difference",
+    "diff_metrics": "diff",
     "coverage": "covering",
     "merge": "merging",
 }
@@ -35,6 +38,6 @@ _MODULE_OF = {
 
 def __getattr__(name: str) -> Any:
     """The entry points, imported when they are first used: pandas and matplotlib take their time."""
-    if name not in _MODULE_OF:
+    if name not in ENTRY_POINTS:
         raise AttributeError(f"module 'mlcl.reporting' has no attribute '{name}'")
-    return getattr(import_module(f"mlcl.reporting.{_MODULE_OF[name]}"), name)
+    return getattr(import_module(f"mlcl.reporting.{ENTRY_POINTS[name]}"), name)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mlcl.reporting import aggregate
+from mlcl.reporting.bootstrap import ClaimedDifferences
 from mlcl.reporting.claims import judge, render
-from mlcl.reporting.paired import ClaimedDifferences
 from mlcl.reporting.results import load_results
 from mlcl.reporting.specs import Claim, SpecError, read_claims
 from mlcl.reporting.statistics import examples

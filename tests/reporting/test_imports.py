@@ -11,7 +11,7 @@ EVERYTHING = (
     "import sys, pkgutil, importlib, mlcl.reporting as r;"
     "[importlib.import_module(m.name) for m in pkgutil.walk_packages(r.__path__, 'mlcl.reporting.')];"
     "import mlcl.evaluation.metrics, mlcl.study.rescore;"
-    "[getattr(r, name) for name in r._MODULE_OF];"
+    "[getattr(r, name) for name in r.ENTRY_POINTS];"
     "sys.exit('torch' in sys.modules)"
 )
 

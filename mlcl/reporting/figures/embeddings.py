@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from mlcl.evaluation.representation import relations
 from mlcl.reporting.figures import style
-from mlcl.reporting.figures.model import Figure
-from mlcl.reporting.figures.panels import column_title, shared_legend, small_multiples
+from mlcl.reporting.figures.style import Figure, column_title, shared_legend, small_multiples
 from mlcl.reporting.kept import Kept
 from mlcl.reporting.results import Results
 from mlcl.study.paths import CellId

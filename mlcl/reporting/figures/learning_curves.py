@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from mlcl.errors import RecordError
 from mlcl.reporting.figures import style
-from mlcl.reporting.figures.model import Figure
-from mlcl.reporting.figures.panels import names_in_a_line, shared_legend
+from mlcl.reporting.figures.style import Figure, names_in_a_line, shared_legend
 from mlcl.reporting.results import Results
 from mlcl.study.paths import CellId
 from mlcl.study.records import HISTORY

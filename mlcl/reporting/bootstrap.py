@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcl.reporting.comparing import complete_means, primary_metric
 from mlcl.reporting.kept import Kept
 from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.ranking import complete_means, primary_metric
 from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.statistics import examples
 from mlcl.reporting.statistics.seeds import Estimate
