@@ -87,7 +87,7 @@ class Split:
         return Texts(self.folder / form.TEXTS, offsets)
 
     def tokens(self, tokenizer: Mapping[str, Any]) -> Tokens:
-        """The texts as token ids; tokenised once per dataset and tokeniser, memory-mapped from then on.
+        """The texts as token ids; tokenised once per dataset and tokenizer, memory-mapped from then on.
 
         Args:
             tokenizer: `{"kind": "bpe" or "word", "vocab_size": 8000}`, trained on the training split, or

@@ -180,7 +180,7 @@ def test_tokens_are_made_once_and_do_not_depend_on_the_process(tmp_path: Path, k
 
 
 @pytest.mark.slow
-def test_a_saved_tokeniser_is_used_as_it_is(texts: PreparedDataset, tmp_path: Path) -> None:
+def test_a_saved_tokenizer_is_used_as_it_is(texts: PreparedDataset, tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
