@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import data_prep
-from data_prep.checking import check as check_dataset
+from data_prep.planning import check as check_dataset
 from mlcl import losses
 from mlcl.encoders import EncoderError
 from mlcl.errors import ConfigError, MlclError

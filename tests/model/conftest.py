@@ -20,7 +20,7 @@ from mlcl.study.make import THREAD_VARIABLES
 WORDS = ("rain", "sun", "wind", "Snow!", "fög", "ice", "storm", "heat")
 MODALITY = {"photos": "image", "notes": "text", "points": "vector"}
 SPLITS = ["train"] * 40 + ["val"] * 16 + ["test"] * 16
-TRANSFORMER = {"dim": 8, "heads": 2, "feedforward": 8, "max_length": 6, "tokeniser": {"vocab_size": 30}}
+TRANSFORMER = {"dim": 8, "heads": 2, "feedforward": 8, "max_length": 6, "tokenizer": {"vocab_size": 30}}
 STUDY: dict[str, Any] = {
     "title": "Tiny",
     "seeds": [0],
