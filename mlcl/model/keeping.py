@@ -16,17 +16,17 @@ from torch import nn
 
 from mlcl import encoders
 from mlcl.data import PreparedDataset
-from mlcl.data.tokens import save_tokeniser
+from mlcl.data.tokens import save_tokenizer
 from mlcl.encoders import weights
 from mlcl.evaluation.linear import LinearHeads
 from mlcl.model.config import (
     ENCODER,
-    TOKENISER,
+    TOKENIZER,
     WEIGHTS,
     EncoderPart,
     ModelConfig,
     ModelError,
-    TokeniserPart,
+    TokenizerPart,
     write_config,
 )
 from mlcl.training import batches
@@ -73,7 +73,7 @@ def keep(
             adapter=adapter,
             reader="linear" if isinstance(outcome.heads, LinearHeads) else "knn",
             cleaning=dataset.card["settings"].get("cleaning") if text else None,
-            tokeniser=_save_tokeniser(context, folder) if text else None,
+            tokenizer=_save_tokenizer(context, folder) if text else None,
             trained={**_provenance(settings, dataset), **made_by},
         ),
     )
@@ -106,16 +106,16 @@ def _encoder_part(context: Context, folder: Path) -> EncoderPart:
             shutil.copyfile(source / "config.json", folder / ENCODER / "config.json")
             values |= {"model": ENCODER, "weights": False}
         if own.tokens["kind"] == "huggingface":
-            # Of a published tokeniser the encoder has to know its input's shape alone.
-            here = {"kind": "huggingface", "name": f"./{TOKENISER}"}
-            values["tokeniser"] = None if own.model is not None else here
+            # Of a published tokenizer the encoder has to know its input's shape alone.
+            here = {"kind": "huggingface", "name": f"./{TOKENIZER}"}
+            values["tokenizer"] = None if own.model is not None else here
     shape = batches.input_shape(context.dataset, own)
     return EncoderPart(name=info.name, settings=values, inputs=asdict(shape))
 
 
-def _save_tokeniser(context: Context, folder: Path) -> TokeniserPart:
-    stored = save_tokeniser(context.dataset, context.encoder_settings.tokens, folder / TOKENISER)
-    return TokeniserPart.model_validate(stored)
+def _save_tokenizer(context: Context, folder: Path) -> TokenizerPart:
+    stored = save_tokenizer(context.dataset, context.encoder_settings.tokens, folder / TOKENIZER)
+    return TokenizerPart.model_validate(stored)
 
 
 def _provenance(settings: CellSettings, dataset: PreparedDataset) -> dict[str, Any]:

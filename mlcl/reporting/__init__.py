@@ -1,8 +1,6 @@
 """Statistics, tables, figures and the report of a study's results. Imports no torch; nothing below imports it.
 
-`outline`       what reporting knows of a study
-`aggregation`   records -> metrics.csv, costs.csv, cells.csv
-`results`       those files, loaded
+`results`       metrics.csv, costs.csv and cells.csv, loaded (`mlcl.records.collect` writes them)
 `metric_info`   names, directions and units of the metrics
 `statistics`    uncertainty over seeds, test examples, datasets
 `bootstrap`     differences between losses over test examples, cached
@@ -17,7 +15,6 @@
 `report`        all of it on one page
 `dataset_page`  one page about a prepared dataset
 `diff`          what changed beyond noise between two metrics files
-`covering`, `merging`, `kept`   which cells have results; results of several machines; a cache
 """
 
 from __future__ import annotations
@@ -26,18 +23,18 @@ from importlib import import_module
 from typing import Any
 
 ENTRY_POINTS = {
-    "aggregate": "aggregation",
+    "load_results": "results",
     "write_tables": "tables",
     "write_figures": "figures",
     "write_report": "report",
+    "write_dataset_page": "dataset_page",
     "diff_metrics": "diff",
-    "coverage": "covering",
-    "merge": "merging",
 }
+"""name -> the module that defines it."""
 
 
 def __getattr__(name: str) -> Any:
-    """The entry points, imported when they are first used: pandas and matplotlib take their time."""
+    """Imports an entry point on first use, because pandas and matplotlib take seconds to import."""
     if name not in ENTRY_POINTS:
         raise AttributeError(f"module 'mlcl.reporting' has no attribute '{name}'")
     return getattr(import_module(f"mlcl.reporting.{ENTRY_POINTS[name]}"), name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from mlcl.errors import MlclError
-from mlcl.reporting.aggregation import METRICS_COLUMNS
+from mlcl.records.collect import METRICS_COLUMNS
 from mlcl.reporting.metric_info import metric_info
 from mlcl.reporting.statistics import ALPHA
 from mlcl.reporting.statistics.datasets import holm

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from matplotlib.axes import Axes
 
-from mlcl.reporting.aggregation import STEP
+from mlcl.records.collect import STEP
+from mlcl.records.outline import Outline
 from mlcl.reporting.cost_means import costs_by_encoder, mean_costs, step_parts
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.style import Figure, column_title, shared_legend, small_multiples
 from mlcl.reporting.metric_info import MetricInfo, metric_info
-from mlcl.reporting.outline import Outline
 from mlcl.reporting.ranking import complete_means, primary_metric
 from mlcl.reporting.results import Results
 

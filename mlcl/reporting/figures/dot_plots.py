@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from matplotlib.axes import Axes
 
+from mlcl.records.outline import NO_ENCODER, Outline
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.style import Figure
 from mlcl.reporting.metric_info import MetricInfo, metric_info
-from mlcl.reporting.outline import NO_ENCODER, Outline
 from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.statistics.seeds import mean_interval
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from mlcl.records.outline import Outline
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.style import Figure, column_title, shared_legend, small_multiples
 from mlcl.reporting.metric_info import MetricInfo, metric_info
-from mlcl.reporting.outline import Outline
 from mlcl.reporting.ranking import primary_metric
 from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.statistics.seeds import Estimate, mean_interval
