@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-os.environ.setdefault("RAYON_NUM_THREADS", "1")  # the tokeniser's own threads: one worker is one core
+os.environ.setdefault("RAYON_NUM_THREADS", "1")  # the tokenizer's own threads: one worker is one core
 
 import numpy as np
 import torch

@@ -59,7 +59,7 @@ class Case:
 BERT = {"model_type": "bert", "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12}
 MINILM = {
     "config": BERT | {"intermediate_size": 1536},
-    "tokeniser": {"kind": "bpe", "vocab_size": VOCABULARY},
+    "tokenizer": {"kind": "bpe", "vocab_size": VOCABULARY},
     "max_length": 64,
 }
 CASES = (

@@ -1,4 +1,4 @@
-"""Texts -> token ids, once per dataset and tokeniser, kept beside the prepared dataset as memory maps."""
+"""Texts -> token ids, once per dataset and tokenizer, kept beside the prepared dataset as memory maps."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from data_prep.rawfiles import offline
 if TYPE_CHECKING:
     from mlcl.data.dataset import PreparedDataset, Split
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # ids 0 to 3 of the trained tokenisers
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # ids 0 to 3 of the trained tokenizers
 KINDS = {"bpe": {"vocab_size"}, "word": {"vocab_size"}, "huggingface": {"name", "revision"}}
 SPEC, TOKENIZER = "spec.json", "tokenizer.json"
 BLOCK = 1000  # texts tokenised at a time: bounds memory
 COMMIT = re.compile(r"[0-9a-f]{40}")
-TOKENISER_FILES = (
+TOKENIZER_FILES = (
     "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.model", "config.json",
 )  # fmt: skip
 PROBE = "a"  # any text will do: what surrounds its tokens are the special tokens
@@ -43,7 +43,7 @@ class Tokens:
         offsets: (N + 1,) int64; row i is `ids[offsets[i]:offsets[i + 1]]`.
         vocab_size: all ids are below it.
         pad_id: what fills short rows.
-        prefix_ids: special tokens that a published tokeniser puts before a text, such as [CLS]; trained ones have none.
+        prefix_ids: special tokens that a published tokenizer puts before a text, such as [CLS]; trained ones have none.
         suffix_ids: the same behind a text.
     """
 
@@ -127,7 +127,7 @@ class Tokens:
 
 
 class Encoder(Protocol):
-    """What this module needs of a tokeniser."""
+    """What this module needs of a tokenizer."""
 
     vocab_size: int
     pad_id: int
@@ -138,7 +138,7 @@ class Encoder(Protocol):
 
 
 def open_tokens(dataset: PreparedDataset, split: str, spec: Mapping[str, Any]) -> Tokens:
-    """The tokens of one split; trains the tokeniser and tokenises all splits where nobody did so before."""
+    """The tokens of one split; trains the tokenizer and tokenises all splits where nobody did so before."""
     spec = checked_spec(spec)
     folder = dataset.folder / form.TOKENS / _key(spec)
     if not (folder / SPEC).is_file():
@@ -149,8 +149,8 @@ def open_tokens(dataset: PreparedDataset, split: str, spec: Mapping[str, Any]) -
     return Tokens(ids, offsets, stored["vocab_size"], stored["pad_id"], *specials)
 
 
-def save_tokeniser(dataset: PreparedDataset, spec: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Writes the tokeniser as a file of the tokenizers library, which reads it without this dataset or a hub.
+def save_tokenizer(dataset: PreparedDataset, spec: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Writes the tokenizer as a file of the tokenizers library, which reads it without this dataset or a hub.
 
     Returns `vocab_size`, `pad_id`, `prefix_ids` and `suffix_ids`, which the file does not say (see `Tokens`).
     """
@@ -166,7 +166,7 @@ def save_tokeniser(dataset: PreparedDataset, spec: Mapping[str, Any], file: Path
 
 
 def checked_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A tokeniser's specification with defaults; raises DataError naming what is wrong."""
+    """A tokenizer's specification with defaults; raises DataError naming what is wrong."""
     kind = spec.get("kind")
     if kind not in KINDS:
         raise DataError(f"tokenizer: unknown kind {kind!r}: {closest(str(kind), KINDS)}")
@@ -182,7 +182,7 @@ def checked_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked_published(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The specification of a published tokeniser: a folder, or a hub id with a commit."""
+    """The specification of a published tokenizer: a folder, or a hub id with a commit."""
     name, revision = spec.get("name"), spec.get("revision")
     if not isinstance(name, str) or not name:
         raise DataError("tokenizer: kind huggingface needs name: a hub id or a folder")
@@ -199,7 +199,7 @@ def _checked_published(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _key(spec: Mapping[str, Any]) -> str:
-    """Names the folder of the tokens; another tokeniser in the same folder is another key."""
+    """Names the folder of the tokens; another tokenizer in the same folder is another key."""
     keyed = dict(spec)
     if spec["kind"] == "huggingface":
         keyed["form"] = "with special tokens apart"  # tokens written before they were kept are written anew
@@ -212,7 +212,7 @@ def _key(spec: Mapping[str, Any]) -> str:
 def _content(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(
-        {path for pattern in TOKENISER_FILES for path in folder.glob(pattern) if path.is_file()}
+        {path for pattern in TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}
     ):
         digest.update(f"{path.name} {path.stat().st_size} ".encode() + path.read_bytes())
     return digest.hexdigest()
@@ -263,7 +263,7 @@ def _encoder(train: Split, spec: dict[str, Any], work: Path) -> Encoder:
 
 
 class _Trained:
-    """A tokeniser trained on the training split: byte-pair encoding, or whole words."""
+    """A tokenizer trained on the training split: byte-pair encoding, or whole words."""
 
     pad_id = 0
     prefix_ids: list[int] = []
@@ -291,7 +291,7 @@ class _Trained:
 
 
 class _HuggingFace:
-    """A published tokeniser, from the hub or from a folder."""
+    """A published tokenizer, from the hub or from a folder."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._name = spec["name"]
@@ -325,7 +325,7 @@ class _HuggingFace:
             ) from None
 
     def _specials(self) -> tuple[list[int], list[int]]:
-        """What the tokeniser puts before and behind a single text."""
+        """What the tokenizer puts before and behind a single text."""
         whole, bare = (self._ids([PROBE], specials)[0] for specials in (True, False))
         for first in range(len(whole) - len(bare) + 1):
             if bare and whole[first : first + len(bare)] == bare:

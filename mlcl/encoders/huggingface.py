@@ -31,7 +31,7 @@ from transformers.utils import logging
 
 from mlcl.encoders import weights
 from mlcl.encoders.base import Encoder, TokenBatch
-from mlcl.encoders.catalog import HuggingFaceSettings, InputShape, TokeniserSettings
+from mlcl.encoders.catalog import HuggingFaceSettings, InputShape, TokenizerSettings
 from mlcl.encoders.errors import EncoderError
 
 MASKED_SDPA = "mlcl_masked_sdpa"
@@ -158,7 +158,7 @@ def _config(
         raise EncoderError(
             f"{where}: has no configuration that can be read ({_first_line(error)})"
         ) from error
-    if folder is None or isinstance(settings.tokeniser, TokeniserSettings):
+    if folder is None or isinstance(settings.tokenizer, TokenizerSettings):
         config.vocab_size, config.pad_token_id = inputs.vocab_size, inputs.pad_id
     if settings.dropout is not None:
         rates = [name for name, value in config.to_dict().items() if "dropout" in name and _is_number(value)]
@@ -225,7 +225,7 @@ def _check_tokens(
     vocabulary = int(model.config.get_text_config().vocab_size)
     if inputs.vocab_size > vocabulary:
         raise EncoderError(
-            f"{where}: knows {vocabulary} tokens, the tokeniser has {inputs.vocab_size}; is it another model's?"
+            f"{where}: knows {vocabulary} tokens, the tokenizer has {inputs.vocab_size}; is it another model's?"
         )
     positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     for name, module in model.named_modules():

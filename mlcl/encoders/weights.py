@@ -36,7 +36,7 @@ PICKLED = (".bin", ".pth", ".pt", ".ckpt")
 WEIGHT_FILES = (SINGLE, INDEX, "model-*.safetensors", "config.json")
 """What of a hub repository is fetched for weights alone."""
 HASHED = (".safetensors", ".json", ".txt", ".model")
-"""Weights, configuration, and the files of tokenisers."""
+"""Weights, configuration, and the files of tokenizers."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LIBRARY_NAME = re.compile(r"[A-Z0-9]+(_[A-Z0-9]+)+")
@@ -226,7 +226,7 @@ def load(module: nn.Module, state: Mapping[str, torch.Tensor], dropped: Collecti
 def digest(source: str | None) -> str | None:
     """The sha256 of the weights in a local folder or file; None for what its name or revision pins already.
 
-    In a folder: weights, configuration and tokeniser files, by relative path. A file is read once per path, size and
+    In a folder: weights, configuration and tokenizer files, by relative path. A file is read once per path, size and
     time in a process. Raises EncoderError where the path does not exist.
     """
     if source is None or kind(source) != "local":

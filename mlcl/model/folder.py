@@ -19,19 +19,19 @@ from torch import nn
 
 from mlcl import encoders
 from mlcl.data import PreparedDataset
-from mlcl.data.tokens import save_tokeniser
+from mlcl.data.tokens import save_tokenizer
 from mlcl.encoders import EncoderError, InputShape, weights
 from mlcl.errors import MlclError
 from mlcl.evaluation.knn import Neighbours
 from mlcl.evaluation.linear import LinearHeads
 from mlcl.model.config import (
     ENCODER,
-    TOKENISER,
+    TOKENIZER,
     WEIGHTS,
     EncoderPart,
     ModelConfig,
     ModelError,
-    TokeniserPart,
+    TokenizerPart,
     read_config,
     write_config,
 )
@@ -85,7 +85,7 @@ def save(
             adapter=adapter,
             reader="linear" if isinstance(outcome.heads, LinearHeads) else "knn",
             cleaning=dataset.card["settings"].get("cleaning") if text else None,
-            tokeniser=_save_tokeniser(context, folder) if text else None,
+            tokenizer=_save_tokenizer(context, folder) if text else None,
             trained={**_provenance(settings, dataset), **made_by},
         ),
     )
@@ -117,16 +117,16 @@ def _encoder_part(context: Context, folder: Path) -> EncoderPart:
             shutil.copyfile(source / "config.json", folder / ENCODER / "config.json")
             values |= {"model": ENCODER, "weights": False}
         if settings.tokens["kind"] == "huggingface":
-            # The encoder reads only the vocabulary's size from a published tokeniser, and that is in `inputs`.
-            here = {"kind": "huggingface", "name": f"./{TOKENISER}"}
-            values["tokeniser"] = None if settings.model is not None else here
+            # The encoder reads only the vocabulary's size from a published tokenizer, and that is in `inputs`.
+            here = {"kind": "huggingface", "name": f"./{TOKENIZER}"}
+            values["tokenizer"] = None if settings.model is not None else here
     shape = batches.input_shape(context.dataset, settings)
     return EncoderPart(name=info.name, settings=values, inputs=asdict(shape))
 
 
-def _save_tokeniser(context: Context, folder: Path) -> TokeniserPart:
-    stored = save_tokeniser(context.dataset, context.encoder_settings.tokens, folder / TOKENISER)
-    return TokeniserPart.model_validate(stored)
+def _save_tokenizer(context: Context, folder: Path) -> TokenizerPart:
+    stored = save_tokenizer(context.dataset, context.encoder_settings.tokens, folder / TOKENIZER)
+    return TokenizerPart.model_validate(stored)
 
 
 def _provenance(settings: CellSettings, dataset: PreparedDataset) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from data_prep import DataError
 from data_prep.readers.images import decode
 from data_prep.readers.text import clean
 from mlcl.data import Tokens
-from mlcl.model.config import TOKENISER, ModelConfig, ModelError
+from mlcl.model.config import TOKENIZER, ModelConfig, ModelError
 from mlcl.training.batches import Images, Inputs, Texts, Vectors
 
 Preprocessor = Callable[[Sequence[Any] | np.ndarray, Sequence[str]], Inputs]
@@ -37,15 +37,15 @@ class _Texts:
     def __init__(self, config: ModelConfig, encoder: Any, folder: Path) -> None:
         from tokenizers import Tokenizer
 
-        file = folder / TOKENISER
+        file = folder / TOKENIZER
         if not file.is_file():
             raise ModelError(f"{file}: is missing; export the model again")
         try:
             self._tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises nothing narrower
-            raise ModelError(f"{file}: is no tokeniser ({error}); export the model again") from None
-        assert config.tokeniser is not None
-        self._about, self._cleaning = config.tokeniser, config.cleaning
+            raise ModelError(f"{file}: is no tokenizer ({error}); export the model again") from None
+        assert config.tokenizer is not None
+        self._about, self._cleaning = config.tokenizer, config.cleaning
         self._max_length, self._max_chunks = encoder.max_length, encoder.max_chunks
 
     def __call__(self, inputs: Sequence[Any] | np.ndarray, places: Sequence[str]) -> Texts:

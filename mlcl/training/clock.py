@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-PARTS = ("data", "forward", "loss", "backward", "optimiser")
+PARTS = ("data", "forward", "loss", "backward", "optimizer")
 
 
 class StepClock:

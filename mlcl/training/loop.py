@@ -1,7 +1,7 @@
 """The training loop that all protocols share.
 
 One step: the views of a batch go through the encoder, the loss sees all features at once, the gradient is clipped,
-the optimiser steps. Nothing in a step makes the host wait for the device; whether losses and gradients are finite is
+the optimizer steps. Nothing in a step makes the host wait for the device; whether losses and gradients are finite is
 looked at now and then. At the end of each epoch, and on SIGTERM, all state is saved: a training that goes on from
 there ends with the same bits as one that was never stopped.
 """
@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from mlcl.encoders.base import Batch
-from mlcl.training import optimisers, order, processes
+from mlcl.training import optim, order, processes
 from mlcl.training.ahead import made_ahead
 from mlcl.training.average import MovingAverage
 from mlcl.training.batches import Inputs, Tensors, TrainingSet, in_order, moved
@@ -208,9 +208,9 @@ class _Run:
                 self.average = MovingAverage(method, self.settings.ema_decay)
         self.wrapped = processes.together(method, self.device)
         total = self.settings.epochs * self.steps_per_epoch
-        optimiser, self.schedule = optimisers.create(method, self.settings, total)
-        self.optimiser = self.accelerator.prepare_optimizer(optimiser)
-        self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        optimizer, self.schedule = optim.create(method, self.settings, total)
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if loop.compute.compile:
             method.encoder.compile()
         loop.random.apart(processes.rank())
@@ -272,14 +272,14 @@ class _Run:
             for _ in range(self.method.views)
         ]
         self.clock.mark("data")
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss = self._backward(views, labels)
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.settings.gradient_clip or math.inf)
-        self.optimiser.step()
+        self.optimizer.step()
         self.schedule.step()
         if self.average is not None:
             self.average.update(self.method)
-        self.clock.mark("optimiser")
+        self.clock.mark("optimizer")
         self.progress.losses.append(loss.detach())
         self.progress.norms.append(norm)
 
@@ -418,7 +418,7 @@ class _Run:
             {
                 "precision": self._precision,
                 "method": self.method.changing_state(),
-                "optimiser": self.optimiser.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "average": self.average.state_dict() if self.average is not None else None,
@@ -444,7 +444,7 @@ class _Run:
                 "cell on a device like the first one, or remove its checkpoint to start over"
             )
         self.method.load_changing_state(state["method"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])

@@ -42,7 +42,7 @@ class TrainingSettings(Settings):
     batch_size: Annotated[int, Field(ge=2)] = 64
     micro_batch_size: PositiveInt | None = None
     """Rows that go through the encoder at once. Gradients are cached, so that the loss still sees the whole batch."""
-    optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.01
     schedule: Literal["constant", "cosine", "linear", "one_cycle"] = "cosine"

@@ -166,8 +166,8 @@ def test_broken_models_are_refused_with_the_file_at_fault(workshop: Workshop, tm
         ("model.safetensors", lambda file: file.write_bytes(b"half"), r"model\.safetensors: is no readable"),
         ("model.safetensors", pickled, r"model\.safetensors: is no readable"),
         ("model.safetensors", without_a_tensor, r"does not fit its config\.json \(1 tensors, such as tokens\.weight"),
-        ("tokeniser.json", Path.unlink, r"tokeniser\.json: is missing"),
-        ("tokeniser.json", lambda file: file.write_text("{}"), r"tokeniser\.json: is no tokeniser"),
+        ("tokenizer.json", Path.unlink, r"tokenizer\.json: is missing"),
+        ("tokenizer.json", lambda file: file.write_text("{}"), r"tokenizer\.json: is no tokenizer"),
     ):  # fmt: skip
         with pytest.raises(ModelError, match=told):
             load_model(broken(name, change))

@@ -106,7 +106,7 @@ def test_resumed_with_the_state_of_the_scaler(
 def test_a_loss_that_is_never_finite_stops_the_cell(vectors: PreparedDataset, scaled: list[Any]) -> None:
     """Gradients may be infinite for a while, a loss may not."""
     with pytest.raises(Diverged):
-        outcome_of(settings(vectors, optimiser="sgd", learning_rate=1e30, gradient_clip=None), vectors)
+        outcome_of(settings(vectors, optimizer="sgd", learning_rate=1e30, gradient_clip=None), vectors)
 
 
 def test_the_device_decides_between_the_two_kinds(monkeypatch: pytest.MonkeyPatch) -> None:

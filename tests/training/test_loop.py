@@ -24,7 +24,7 @@ from mlcl.training.run import train
 from mlcl.training.settings import CellSettings
 
 LOSSES = Path(__file__).parent / "losses"
-STEADY = {"schedule": "constant", "warmup": 0.0, "optimiser": "sgd", "learning_rate": 0.01}
+STEADY = {"schedule": "constant", "warmup": 0.0, "optimizer": "sgd", "learning_rate": 0.01}
 
 
 def run(settings: CellSettings, dataset: PreparedDataset) -> tuple[Outcome, list[News]]:
@@ -193,7 +193,7 @@ def test_without_any_value_on_validation_nothing_can_be_chosen(
 class Waits(TorchDispatchMode):
     """Counts what makes the host read a tensor's values. On a CPU they are as many as on a GPU.
 
-    Optimisers keep their number of steps on the host, wherever the weights are.
+    Optimizers keep their number of steps on the host, wherever the weights are.
     """
 
     NAMES = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "unique", "item")
@@ -255,7 +255,7 @@ CASES: dict[str, tuple[str, str, str | None, dict[str, Any]]] = {
     "asl": ("vectors", "asl", None, {"ema_decay": 0.9}),
     "zlpr": ("vectors", "zlpr", None, {}),
     "two_way": ("vectors", "two_way", None, {}),
-    "focal": ("vectors", "focal", None, {"optimiser": "sgd"}),
+    "focal": ("vectors", "focal", None, {"optimizer": "sgd"}),
     "joint": ("texts", "joint", None, {"projection_dim": 8}),
     "kmcl": ("vectors", "kmcl", None, {"ema_decay": 0.9}),
     "queue": ("vectors", "mulsupcon", "momentum_queue", {"projection_dim": 8, "queue_size": 40}),
@@ -399,7 +399,7 @@ def test_the_steps_parts_add_up_to_about_the_time_of_training(vectors: PreparedD
     outcome, _ = run(cell(vectors, "bce", training={"steps_per_epoch": 50}), vectors)
     assert outcome.fitted is not None
     seconds = outcome.fitted.step_seconds
-    assert set(seconds) == {"data", "forward", "loss", "backward", "optimiser"}
+    assert set(seconds) == {"data", "forward", "loss", "backward", "optimizer"}
     assert all(value > 0 for value in seconds.values())
     assert 0.5 < sum(seconds.values()) / outcome.fitted.curve[-1].seconds <= 1
 

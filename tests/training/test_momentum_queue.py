@@ -103,19 +103,19 @@ def in_age(method: MomentumQueue) -> tuple[Tensor, Tensor]:
 def test_it_equals_a_plain_loop(name: str, queue_size: int, sizes: list[int]) -> None:
     plain = Plain(name, queue_size)
     method = MomentumQueue(*parts(), losses.create(name, L, D, temperature=TEMPERATURE), queue_size, MOMENTUM)
-    optimiser = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=RATE)
+    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=RATE)
     method.train()
     generator = torch.Generator().manual_seed(5)
     for size in sizes:
         first, second, labels = batch(max(size, 2), generator)
         expected = plain.step(first, second, labels)
         loss = method([[first], [second]], labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         assert all(
             p.grad is None for p in [*method.key_encoder.parameters(), *method.key_projection.parameters()]
         )
-        optimiser.step()
+        optimizer.step()
         assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
         keys, key_labels = in_age(method)
         assert len(keys) == len(plain.queue)

@@ -32,7 +32,7 @@ BERT = {
         "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 16, "max_position_embeddings": 16,
     },
-    "max_length": 8, "dropout": 0.0, "tokeniser": {"kind": "word", "vocab_size": 16},
+    "max_length": 8, "dropout": 0.0, "tokenizer": {"kind": "word", "vocab_size": 16},
 }  # fmt: skip
 FEW = {"epochs": 3, "schedule": "constant", "warmup": 0.0, "feature_masking": 0.0}
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -43,7 +43,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "end_to_end": ("asl", "end_to_end", {"head_dropout": 0.0, "selection": "best_val_micro_f1"}),
     "momentum_queue": ("mulsupcon", "momentum_queue", {"projection_dim": 8, "queue_size": 32}),
-    "kmcl": ("kmcl", "kmcl", {"ema_decay": 0.9, "augmentation": "basic", "optimiser": "sgd"}),
+    "kmcl": ("kmcl", "kmcl", {"ema_decay": 0.9, "augmentation": "basic", "optimizer": "sgd"}),
     "in pieces": ("reg", "contrastive_linear", {"projection_dim": 8, "micro_batch_size": 3}),
     "queue in pieces": (
         "mulsupcon",

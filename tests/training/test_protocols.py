@@ -28,7 +28,7 @@ from mlcl.training.methods import Method
 from mlcl.training.settings import CellSettings
 
 COMPREHENSIVE = {
-    "optimiser": "adamw",
+    "optimizer": "adamw",
     "weight_decay": 0.01,
     "learning_rate": 5e-5,
     "schedule": "cosine",
@@ -44,7 +44,7 @@ PAPERS: dict[str, dict[str, Any]] = {
     "contrastive_linear": COMPREHENSIVE | {"projection_dim": 256},
     "end_to_end": COMPREHENSIVE | {"head_dropout": 0.1},
     "joint": {
-        "optimiser": "adamw",
+        "optimizer": "adamw",
         "learning_rate": 2e-5,
         "weight_decay": 0.0,
         "schedule": "linear",
@@ -55,7 +55,7 @@ PAPERS: dict[str, dict[str, Any]] = {
         "head_dropout": 0.1,
     },
     "momentum_queue": {
-        "optimiser": "adam",
+        "optimizer": "adam",
         "learning_rate": 4e-4,
         "weight_decay": 1e-5,
         "schedule": "cosine",
@@ -73,7 +73,7 @@ PAPERS: dict[str, dict[str, Any]] = {
         "selection": "last",
     },
     "kmcl": {
-        "optimiser": "adam",
+        "optimizer": "adam",
         "learning_rate": 2e-4,
         "weight_decay": 1e-4,
         "schedule": "one_cycle",
@@ -87,7 +87,7 @@ PAPERS: dict[str, dict[str, Any]] = {
     },
 }
 FINETUNING = {
-    "optimiser": "adam",
+    "optimizer": "adam",
     "learning_rate": 4e-4,
     "weight_decay": 0.0,
     "epochs": 30,
@@ -153,7 +153,7 @@ ANOTHER: dict[str, Any] = {
     "steps_per_epoch": 7,
     "batch_size": 10,
     "micro_batch_size": 5,
-    "optimiser": "sgd",
+    "optimizer": "sgd",
     "learning_rate": 0.5,
     "weight_decay": 0.25,
     "schedule": "constant",
@@ -553,13 +553,13 @@ def test_the_learning_rate_goes_through_one_cycle(vectors: PreparedDataset) -> N
     epochs = 10
     outcome = run(cell(vectors, "kmcl", training={"epochs": epochs, "learning_rate": 0.01}), vectors)
     parameter = torch.nn.Parameter(torch.zeros(1))
-    optimiser = torch.optim.Adam([parameter])
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.01, total_steps=3 * epochs, pct_start=0.2)
+    optimizer = torch.optim.Adam([parameter])
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=3 * epochs, pct_start=0.2)
     expected = []
     for _ in range(epochs):
         expected.append(cycle.get_last_lr()[0])
         for _ in range(3):
-            optimiser.step()
+            optimizer.step()
             cycle.step() if cycle.last_epoch < 3 * epochs - 1 else None
     assert [line.learning_rate for line in outcome.fitted.curve] == pytest.approx(expected)  # type: ignore[union-attr]
 

@@ -114,7 +114,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "name": "huggingface",
             "config": {"model_type": "bert", **SIZES},
-            "tokeniser": BPE,
+            "tokenizer": BPE,
             "max_length": 24,
         },
     ),
@@ -123,7 +123,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "name": "huggingface",
             "config": {"model_type": "bert", **SIZES},
-            "tokeniser": BPE,
+            "tokenizer": BPE,
             "max_length": 8,
             "max_chunks": 4,
         },
@@ -133,7 +133,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "name": "decoder",
             "config": {"model_type": "llama", **SIZES, "num_key_value_heads": 2},
-            "tokeniser": BPE,
+            "tokenizer": BPE,
             "max_length": 24,
             "lora": {"rank": 2, "alpha": 4},
         },

@@ -67,7 +67,7 @@ CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
         {"ema_decay": 0.9, "augmentation": "cutout_randaugment", "selection": "best_val_loss"},
     ),
     "in pieces": ("texts", "reg", "contrastive_linear", {"micro_batch_size": 5, "projection_dim": 8}),
-    "bfloat16": ("vectors", "bce", "end_to_end", {"optimiser": "sgd", "head_dropout": 0.5}),
+    "bfloat16": ("vectors", "bce", "end_to_end", {"optimizer": "sgd", "head_dropout": 0.5}),
 }
 EPOCHS = {"epochs": 3}
 
@@ -308,7 +308,7 @@ def test_a_diverged_training_leaves_no_state_behind_that_looks_well(
         "bce",
         training=EPOCHS
         | {
-            "optimiser": "sgd",
+            "optimizer": "sgd",
             "learning_rate": 1e30,
             "schedule": "constant",
             "gradient_clip": None,

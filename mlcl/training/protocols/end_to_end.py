@@ -1,6 +1,6 @@
 """End-to-end training with a classification loss: dropout and a linear head on the feature.
 
-The classification baselines of the comprehensive study (arXiv 2412.00101): the same optimiser as for the
+The classification baselines of the comprehensive study (arXiv 2412.00101): the same optimizer as for the
 contrastive losses, and the same points open (`contrastive_linear`); scores by the sigmoid, the last epoch's weights.
 """
 

@@ -28,7 +28,7 @@ READS_FEATURES = False
 class Settings(TrainingSettings):
     epochs: PositiveInt = 40
     batch_size: Annotated[int, Field(ge=2)] = 64
-    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: PositiveFloat = 2e-4
     weight_decay: NonNegativeFloat = 1e-4
     schedule: Literal["constant", "cosine", "linear", "one_cycle"] = "one_cycle"

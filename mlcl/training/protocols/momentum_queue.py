@@ -34,7 +34,7 @@ class Finetuning(TrainingSettings):
     epochs: PositiveInt = 30
     steps_per_epoch: PositiveInt | None = 50
     batch_size: Annotated[int, Field(ge=2)] = 32
-    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: PositiveFloat = 4e-4
     weight_decay: NonNegativeFloat = 0.0
     schedule: Literal["constant", "cosine", "linear", "one_cycle"] = "constant"
@@ -49,7 +49,7 @@ class Settings(TrainingSettings):
     epochs: PositiveInt = 150
     steps_per_epoch: PositiveInt | None = 1000
     batch_size: Annotated[int, Field(ge=2)] = 64
-    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: PositiveFloat = 4e-4
     weight_decay: NonNegativeFloat = 1e-5
     warmup: Share = 0.0

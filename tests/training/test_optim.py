@@ -1,4 +1,4 @@
-"""Optimisers and schedules by name, against their formulas."""
+"""Optimizers and schedules by name, against their formulas."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlcl.training import optimisers
+from mlcl.training import optim
 from mlcl.training.average import MovingAverage
 from mlcl.training.methods import Untrained
 from mlcl.training.settings import TrainingSettings
@@ -18,11 +18,11 @@ from mlcl.training.settings import TrainingSettings
 def rates(steps: int, **settings: Any) -> list[float]:
     """The learning rate of each step, as the loop takes them."""
     given = {"learning_rate": 2.0, "warmup": 0.0} | settings
-    optimiser, schedule = optimisers.create(nn.Linear(2, 2), TrainingSettings(**given), steps)
+    optimizer, schedule = optim.create(nn.Linear(2, 2), TrainingSettings(**given), steps)
     found = []
     for _ in range(steps):
-        found.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         schedule.step()
     return found
 
@@ -71,17 +71,17 @@ def test_a_few_steps_have_a_schedule_too(steps: int, warmup: float, schedule: st
     ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
 )
 def test_by_name(name: Any, kind: type) -> None:
-    optimiser, _ = optimisers.create(nn.Linear(2, 2), TrainingSettings(optimiser=name), 10)
-    assert type(optimiser) is kind
+    optimizer, _ = optim.create(nn.Linear(2, 2), TrainingSettings(optimizer=name), 10)
+    assert type(optimizer) is kind
     if name == "sgd":
-        assert optimiser.param_groups[0]["momentum"] == 0.9
+        assert optimizer.param_groups[0]["momentum"] == 0.9
 
 
 def test_what_is_one_dimensional_does_not_decay_and_what_is_frozen_is_left_out() -> None:
     modules = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
     modules[2].weight.requires_grad_(False)
-    optimiser, _ = optimisers.create(modules, TrainingSettings(weight_decay=0.3), 10)
-    decayed, kept = optimiser.param_groups
+    optimizer, _ = optim.create(modules, TrainingSettings(weight_decay=0.3), 10)
+    decayed, kept = optimizer.param_groups
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.3, 0.0)
     assert [id(p) for p in decayed["params"]] == [id(modules[0].weight)]
     assert {id(p) for p in kept["params"]} == {

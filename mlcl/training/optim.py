@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule by name."""
+"""Optimizer and learning-rate schedule by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from mlcl.training.settings import TrainingSettings
 
-_OPTIMISERS: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
+_OPTIMIZERS: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {}),
     "adamw": (torch.optim.AdamW, {}),
     "sgd": (torch.optim.SGD, {"momentum": 0.9}),
@@ -21,20 +21,20 @@ _OPTIMISERS: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
 
 
 def create(modules: nn.Module, settings: TrainingSettings, steps: int) -> tuple[Optimizer, LRScheduler]:
-    """Optimiser and schedule for `steps` steps; the schedule is to be stepped after each of them."""
-    kind, extra = _OPTIMISERS[settings.optimiser]
+    """Optimizer and schedule for `steps` steps; the schedule is to be stepped after each of them."""
+    kind, extra = _OPTIMIZERS[settings.optimizer]
     groups = list(_parameter_groups(modules, settings.weight_decay))
     # One kernel for all weights, and float16's check for infinity stays on the device.
     fused = True if all(p.is_cuda for group in groups for p in group["params"]) else None
-    optimiser = kind(groups, lr=settings.learning_rate, fused=fused, **extra)  # type: ignore[call-arg]
+    optimizer = kind(groups, lr=settings.learning_rate, fused=fused, **extra)  # type: ignore[call-arg]
     if settings.schedule == "one_cycle":
         # torch divides by the lengths of both slopes: neither may be empty.
         total = max(steps, 4)
         rising = min(max(settings.warmup, 2 / total), 1 - 1 / total)
-        return optimiser, OneCycleLR(
-            optimiser, max_lr=settings.learning_rate, total_steps=total, pct_start=rising
+        return optimizer, OneCycleLR(
+            optimizer, max_lr=settings.learning_rate, total_steps=total, pct_start=rising
         )
-    return optimiser, LambdaLR(optimiser, _factor(settings.schedule, steps, settings.warmup))
+    return optimizer, LambdaLR(optimizer, _factor(settings.schedule, steps, settings.warmup))
 
 
 def _parameter_groups(modules: nn.Module, weight_decay: float) -> Iterator[dict[str, Any]]:
