@@ -1,20 +1,17 @@
 """From records to evidence: statistics, tables, figures, report. Knows nothing of torch, and nothing flows back.
 
-`outline`      what reporting knows of a study
-`aggregation`  records -> metrics.csv, costs.csv, cells.csv: the only door between computing and reporting
-`results`      those files, loaded
+`results`      metrics.csv, costs.csv and cells.csv, loaded (`mlcl.records.collect` writes them)
 `metric_info`  names, directions and units of the metrics
 `statistics`   how sure: over seeds, test examples, datasets
 `comparing`    losses compared over the datasets of a study
 `costs`        what cells cost
 `budgets`      what each loss was given, in words
-`kept`         what took long to compute
 `specs`        what papers report and claim
 `claims`       those claims, held against results
 `tables`       results -> LaTeX, Markdown, CSV, PDF
 `figures`      results -> PDF and PNG
 `report`       all of it on one page
-`difference`, `covering`, `merging`   two metrics files, what is there, results of several machines
+`difference`   two metrics files compared
 """
 
 from __future__ import annotations
@@ -23,13 +20,10 @@ from importlib import import_module
 from typing import Any
 
 _MODULE_OF = {
-    "aggregate": "aggregation",
     "write_tables": "tables",
     "write_figures": "figures",
     "write_report": "report",
     "diff": "difference",
-    "coverage": "covering",
-    "merge": "merging",
 }
 
 

@@ -12,7 +12,7 @@ from statistics import fmean, variance
 from scipy.stats import t as student
 
 from mlcl.errors import MlclError
-from mlcl.reporting.aggregation import METRICS_COLUMNS
+from mlcl.records.collect import METRICS_COLUMNS
 from mlcl.reporting.metric_info import metric_info
 from mlcl.reporting.statistics.datasets import ALPHA, holm
 

@@ -13,16 +13,16 @@ from typing import Any
 import jinja2
 
 from mlcl.errors import MlclError
-from mlcl.reporting.aggregation import find_records
+from mlcl.records.collect import find_records
+from mlcl.records.files import write_text
+from mlcl.records.outline import Outline
 from mlcl.reporting.budgets import selection_rule, tuning_in_words
 from mlcl.reporting.claims import judge_all
 from mlcl.reporting.figures import INDEX
-from mlcl.reporting.outline import Outline
 from mlcl.reporting.overview import overview
 from mlcl.reporting.results import Results, load_results
 from mlcl.reporting.tables import html, plain, study_tables
 from mlcl.reporting.tables.grid import dataset_table
-from mlcl.study.files import write_text
 
 SECTIONS = (
     ("overview", "Overview"),

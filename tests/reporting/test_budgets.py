@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from mlcl.records.outline import read_outline
 from mlcl.reporting.budgets import selection_rule, tuning_in_words
 from mlcl.reporting.figures.sensitivity import _base_value
-from mlcl.reporting.outline import read_outline
 
 SHARED = {"epochs": 3, "batch_size": 32, "selection": "last"}
 

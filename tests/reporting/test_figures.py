@@ -9,7 +9,11 @@ import pytest
 from scipy import stats
 
 from mlcl.errors import MlclError, RecordError
-from mlcl.reporting import aggregate, write_figures
+from mlcl.records.collect import collect
+from mlcl.records.files import write_json
+from mlcl.records.paths import CellId
+from mlcl.records.rescore import rescore
+from mlcl.reporting import write_figures
 from mlcl.reporting.costs import costs_by_encoder, mean_costs
 from mlcl.reporting.figures import (
     comparison,
@@ -25,9 +29,6 @@ from mlcl.reporting.figures import (
 from mlcl.reporting.figures.learning_curves import read_history
 from mlcl.reporting.figures.panels import names_in_a_line
 from mlcl.reporting.results import load_results
-from mlcl.study.files import write_json
-from mlcl.study.paths import CellId
-from mlcl.study.rescore import rescore
 
 EXPECTED = {
     "comparison-scenes-cnn", "comparison-docs-transformer", "learning-scenes-cnn", "learning-docs-transformer",
@@ -61,7 +62,7 @@ def test_the_same_results_give_the_same_bytes(finished, tmp_path):
 
 def test_no_record_and_no_card_gives_no_figure_and_no_error(grid):
     grid.plan()
-    aggregate("tiny", partial=True)
+    collect("tiny", partial=True)
     write_figures("tiny")
     assert names(grid.paths.figures) == set()
 
@@ -69,7 +70,7 @@ def test_no_record_and_no_card_gives_no_figure_and_no_error(grid):
 def test_figures_of_an_earlier_state_are_removed(grid):
     grid.datasets = {"scenes": "image"}
     grid.plan().make_all()
-    aggregate("tiny")
+    collect("tiny")
     grid.paths.figures.mkdir()
     (grid.paths.figures / "comparison-gone.png").write_text("of old")
     write_figures("tiny")
@@ -142,7 +143,7 @@ def test_ranks_and_embeddings_and_frequencies_are_drawn_where_there_is_what_they
             kept = {split: rng.normal(size=(rows, 8)).astype(np.float16) for split, rows in splits.items()}
             np.savez(grid.paths.cell(cell) / "embeddings.npz", **kept)
             rescore(grid.paths.cell(cell), "new")
-    aggregate("tiny")
+    collect("tiny")
     results = load_results("tiny")
     found = [figure.name for module in (ranks, embeddings, frequency) for figure in module.draw(results)]
     assert found == ["ranks-micro_f1", "ranks-macro_f1", "ranks-map", "embeddings-scenes-cnn", "frequency"]
@@ -156,7 +157,7 @@ def test_the_anchor_of_a_view_is_related_in_many_ways():
 
 def test_pair_weights_are_drawn_from_their_file_and_equal_ones_once(grid):
     grid.plan().make_all()
-    aggregate("tiny")
+    collect("tiny")
     results = load_results("tiny")
     assert list(pair_weights.draw(results)) == []
     own = {
@@ -180,7 +181,7 @@ def test_costs_of_encoders_are_over_datasets_that_all_losses_share(grid):
     grid.plan().make_all()
     for seed in grid.seeds:
         grid.fail(CellId("more", "cnn", "reg", "base", seed), "oom", "too large")
-    aggregate("tiny")
+    collect("tiny")
     results = load_results("tiny")
     costs = results.costs
     costs.loc[(costs["dataset"] == "more") & (costs["cost"] == "wall_seconds"), "value"] = 1e6
@@ -221,7 +222,7 @@ def test_a_map_of_embeddings_is_made_again_only_if_they_changed(grid, monkeypatc
         np.savez(file, **{split: rng.normal(shift, 1, size=(300, 4)) for split in ("val", "test")})
 
     keep(0)
-    aggregate("tiny")
+    collect("tiny")
     results = load_results("tiny")
     (first,), (second,) = embeddings.draw(results), embeddings.draw(results)
     places = [figure.canvas.axes[0].lines[-1].get_xydata() for figure in (first, second)]

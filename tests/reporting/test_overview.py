@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from mlcl.evaluation.metrics import evaluate
-from mlcl.reporting import aggregate, paired
+from mlcl.records.collect import collect
+from mlcl.records.paths import CellId
+from mlcl.records.rescore import rescore
+from mlcl.reporting import paired
 from mlcl.reporting.comparing import compare_losses, complete_means, note_on_encoders, primary_metric
 from mlcl.reporting.figures import ranks
 from mlcl.reporting.overview import overview
@@ -18,8 +21,6 @@ from mlcl.reporting.statistics import examples
 from mlcl.reporting.tables.differences import differences_table
 from mlcl.reporting.tables.model import Number, Text
 from mlcl.reporting.tables.pairs import pairs_table
-from mlcl.study.paths import CellId
-from mlcl.study.rescore import rescore
 
 COMPLETE = {"scenes": ["cnn", "net"], "docs": ["cnn"], "more": ["cnn", "net"]}
 """dataset -> its encoders on which no run lacks, of `two_encoders`."""
@@ -27,7 +28,7 @@ COMPLETE = {"scenes": ["cnn", "net"], "docs": ["cnn"], "more": ["cnn", "net"]}
 
 def loaded(grid):
     grid.plan().make_all()
-    aggregate("tiny", partial=True)
+    collect("tiny", partial=True)
     return load_results("tiny")
 
 
@@ -57,7 +58,7 @@ def test_with_several_datasets_ranks_and_tests_speak(three_datasets):
 
 def test_without_complete_rows_it_says_that_there_is_nothing_to_compare(grid):
     grid.plan()
-    aggregate("tiny", partial=True)
+    collect("tiny", partial=True)
     assert "nothing to compare yet" in overview(load_results("tiny"))
 
 
@@ -78,7 +79,7 @@ def test_the_primary_metric_is_macro_f1_where_the_table_shows_it(grid):
 def test_incomplete_rows_have_no_mean(grid):
     grid.plan().make_all()
     grid.fail(CellId("scenes", "cnn", "reg", "base", 1), "oom", "too large")
-    aggregate("tiny")
+    collect("tiny")
     means = complete_means(load_results("tiny"), "map")
     assert ("scenes", "cnn") not in means["reg"]
     assert ("docs", "transformer") in means["reg"]
@@ -122,7 +123,7 @@ def test_a_table_of_validation_has_intervals_of_validation(grid):
             rescore(folder, "new")
     grid.split = "val"
     grid.plan()
-    aggregate("tiny")
+    collect("tiny")
     results = load_results("tiny")
     gap = paired.against_best(results)[column].differences["jaccard"]
     assert of_test.high < 0
@@ -130,7 +131,7 @@ def test_a_table_of_validation_has_intervals_of_validation(grid):
     assert "over validation examples (" in differences_table(results).caption
     grid.split = "test"
     grid.plan()
-    aggregate("tiny")
+    collect("tiny")
     assert paired.against_best(load_results("tiny"))[column].differences["jaccard"] == of_test
 
 
@@ -188,7 +189,7 @@ def two_encoders(grid):
     grid.encoders = {"cnn": "image", "net": "image"}
     grid.plan().make_all()
     grid.fail(CellId("docs", "net", "reg", "base", 1), "oom", "too large")
-    aggregate("tiny")
+    collect("tiny")
     results = load_results("tiny")
     values = results.metrics
     turned = (values["encoder"] == "net") & values["dataset"].isin(["scenes", "docs"])

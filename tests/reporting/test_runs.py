@@ -9,11 +9,13 @@ import pytest
 from scipy import stats
 
 from mlcl.errors import MlclError
-from mlcl.reporting import aggregate, coverage, diff, merge
+from mlcl.records.collect import collect
+from mlcl.records.merge import MergeError, merge
+from mlcl.records.paths import CellId
+from mlcl.records.record import read_record
+from mlcl.records.status import coverage
+from mlcl.reporting import diff
 from mlcl.reporting.difference import _welch
-from mlcl.reporting.merging import MergeError
-from mlcl.study import records
-from mlcl.study.paths import CellId
 
 HEAD = "dataset,encoder,loss,variant,seed,split,metric,value\n"
 
@@ -112,7 +114,7 @@ def test_cells_of_another_machine_are_taken_over(two_machines):
     assert {cell.seed for cell in merged.copied} == {2}
     assert len(merged.copied) == 10
     assert len(merged.kept) == 20
-    aggregate("tiny")
+    collect("tiny")
     assert (grid.paths.cell(merged.copied[0]) / "scores.npz").exists()
 
 
@@ -153,7 +155,7 @@ def test_a_cell_that_went_well_elsewhere_replaces_one_that_failed_here(two_machi
     grid.fail(cell, "oom", "too large")
     merged = merge([other], "tiny")
     assert cell in merged.copied
-    assert records.read(grid.paths.record(cell)).status == "ok"
+    assert read_record(grid.paths.record(cell)).status == "ok"
 
 
 def test_newer_metrics_elsewhere_are_no_conflict(two_machines):

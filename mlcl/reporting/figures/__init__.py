@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from mlcl.records.files import write_json
+from mlcl.records.paths import StudyPaths
 from mlcl.reporting.figures import (
     comparison,
     costs,
@@ -20,8 +22,6 @@ from mlcl.reporting.figures import (
 )
 from mlcl.reporting.figures.model import Figure
 from mlcl.reporting.results import Results, load_results
-from mlcl.study.files import write_json
-from mlcl.study.paths import StudyPaths
 
 KINDS: dict[str, Callable[[Results], Iterator[Figure]]] = {
     "Losses by datasets": heat_map.draw,

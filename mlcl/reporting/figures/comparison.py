@@ -8,10 +8,10 @@ from math import sqrt
 from matplotlib.axes import Axes
 from scipy.stats import t as student
 
+from mlcl.records.outline import NO_ENCODER, Outline
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.model import Figure
 from mlcl.reporting.metric_info import MetricInfo, metric_info
-from mlcl.reporting.outline import NO_ENCODER, Outline
 from mlcl.reporting.results import Results, RowKey
 
 CONFIDENCE = 0.95

@@ -9,8 +9,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from mlcl.records.outline import NO_ENCODER, Outline
 from mlcl.reporting.figures import style
-from mlcl.reporting.outline import NO_ENCODER, Outline
 
 ACROSS = 3
 MOST_IN_A_LINE = 6

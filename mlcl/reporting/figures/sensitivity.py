@@ -7,12 +7,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from mlcl.records.outline import Outline
 from mlcl.reporting.comparing import primary_metric
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.model import Figure
 from mlcl.reporting.figures.panels import column_title, shared_legend, small_multiples
 from mlcl.reporting.metric_info import MetricInfo, metric_info
-from mlcl.reporting.outline import Outline
 from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.statistics.seeds import Estimate, mean_interval
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from matplotlib.axes import Axes
 
-from mlcl.reporting.aggregation import STEP
+from mlcl.records.collect import STEP
+from mlcl.records.outline import Outline
 from mlcl.reporting.costs import costs_by_encoder, step_parts
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.model import Figure
 from mlcl.reporting.figures.panels import shared_legend, small_multiples
-from mlcl.reporting.outline import Outline
 from mlcl.reporting.results import Results
 
 

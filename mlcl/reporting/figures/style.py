@@ -14,8 +14,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
-from mlcl.reporting.outline import Outline
-from mlcl.study.files import written_aside
+from mlcl.records.files import atomic_file
+from mlcl.records.outline import Outline
 
 ONE_COLUMN = 3.35
 TWO_COLUMNS = 6.9
@@ -116,14 +116,14 @@ def save(canvas: Canvas, stem: Path) -> None:
     with mpl.rc_context(PARAMETERS):
         # The layout is worked out once for both files: it takes as long as drawing.
         canvas.set_layout_engine("none")
-        with written_aside(stem.with_name(f"{stem.name}.pdf")) as aside:
+        with atomic_file(stem.with_name(f"{stem.name}.pdf")) as aside:
             canvas.savefig(
                 aside, metadata={"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}
             )
 
 
 def save_png(canvas: Canvas, file: Path) -> None:
-    with mpl.rc_context(PARAMETERS), written_aside(file) as aside:
+    with mpl.rc_context(PARAMETERS), atomic_file(file) as aside:
         canvas.savefig(aside, dpi=PNG_DPI, metadata={"Software": None})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mlcl.records.files import write_text
+from mlcl.records.paths import StudyPaths
 from mlcl.reporting.claims import write_claims
 from mlcl.reporting.results import Results, load_results
 from mlcl.reporting.tables import latex, markdown, numbers, plain
@@ -12,8 +14,6 @@ from mlcl.reporting.tables.model import Table
 from mlcl.reporting.tables.pairs import pairs_table
 from mlcl.reporting.tables.papers import paper_tables
 from mlcl.reporting.tables.pdf import compile_pdf
-from mlcl.study.files import write_text
-from mlcl.study.paths import StudyPaths
 
 
 def write_tables(study: str) -> None:

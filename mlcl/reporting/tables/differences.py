@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from mlcl.records.outline import NO_ENCODER
 from mlcl.reporting.comparing import primary_metric
 from mlcl.reporting.metric_info import metric_info
-from mlcl.reporting.outline import NO_ENCODER
 from mlcl.reporting.paired import AgainstBest, against_best
 from mlcl.reporting.results import Results
 from mlcl.reporting.statistics.examples import RESAMPLES

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mlcl.records.outline import NO_ENCODER
 from mlcl.reporting.metric_info import MetricInfo, metric_info
-from mlcl.reporting.outline import NO_ENCODER
 from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.specs import PaperSpec, ReportedNumber, read_papers
 from mlcl.reporting.statistics.seeds import Estimate, mean_interval
