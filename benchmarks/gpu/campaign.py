@@ -42,13 +42,13 @@ def steps(work: Path, out: Path, device: str, quick: bool) -> list[Step]:
         "-p", "no:cacheprovider", "--timeout=120", "-o", "addopts=--strict-markers --import-mode=importlib",
     ]  # fmt: skip
     if _importable("xdist"):
-        tests += ["-n", "4" if not quick else "2"]
+        tests += ["-n", "8" if device == "cuda" else "2"]
     return [
         Step("machine", ["-m", "benchmarks.gpu.machine", *given], 0.08),
-        Step("tests", tests, 0.33),
+        Step("tests", tests, 0.40),
         Step("losses", ["benchmarks/losses.py", "--sweep", *given], 0.25),
         Step("training", ["benchmarks/training.py", *given], 0.12),
-        Step("cells", ["-m", "benchmarks.gpu.cells", "rate", str(work), *given], 0.10),
+        Step("cells", ["-m", "benchmarks.gpu.cells", "rate", str(work), *given], 0.15),
         Step("study", ["-m", "benchmarks.gpu.cells", "study", str(work), str(out), *given], 1.0),
     ]
 

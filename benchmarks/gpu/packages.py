@@ -73,6 +73,8 @@ def missing() -> dict[str, str]:
     provided = metadata.packages_distributions()
     todo: list[str] = []
     for module in sorted(imported_modules()):
+        if normalised(module) in ALSO:
+            continue
         if module not in provided:
             raise LookupError(
                 f"the code imports {module}, which no installed distribution provides; install it"
