@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "mlcl.reporting": {"mlcl.errors", "mlcl.study", "mlcl.evaluation"},
     "mlcl.cli": {
         "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.encoders", "mlcl.study", "mlcl.reporting", "mlcl.data",
-        "mlcl.model",
+        "mlcl.model", "mlcl.training",
     },
     "mlcl.__main__": {"mlcl.cli"},
 }  # fmt: skip

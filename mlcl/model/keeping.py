@@ -16,8 +16,8 @@ from torch import nn
 
 from mlcl import encoders
 from mlcl.data import PreparedDataset
-from mlcl.data.tokens import save_tokenizer
 from mlcl.encoders import weights
+from mlcl.encoders.adapter import Adapter
 from mlcl.evaluation.linear import LinearHeads
 from mlcl.model.config import (
     ENCODER,
@@ -29,9 +29,9 @@ from mlcl.model.config import (
     TokenizerPart,
     write_config,
 )
-from mlcl.training import batches
-from mlcl.training.context import Context, Outcome
-from mlcl.training.frozen import Adapter
+from mlcl.training.context import Context
+from mlcl.training.inputs import batches
+from mlcl.training.outcome import Outcome
 from mlcl.training.settings import CellSettings
 
 
@@ -114,7 +114,7 @@ def _encoder_part(context: Context, folder: Path) -> EncoderPart:
 
 
 def _save_tokenizer(context: Context, folder: Path) -> TokenizerPart:
-    stored = save_tokenizer(context.dataset, context.encoder_settings.tokens, folder / TOKENIZER)
+    stored = context.dataset.save_tokenizer(context.encoder_settings.tokens, folder / TOKENIZER)
     return TokenizerPart.model_validate(stored)
 
 

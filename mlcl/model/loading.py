@@ -11,6 +11,7 @@ from torch import nn
 
 from mlcl import encoders
 from mlcl.encoders import EncoderError, InputShape, weights
+from mlcl.encoders.adapter import Adapter
 from mlcl.errors import MlclError
 from mlcl.evaluation.knn import Neighbours
 from mlcl.evaluation.linear import LinearHeads
@@ -18,7 +19,6 @@ from mlcl.model.config import ENCODER, WEIGHTS, ModelConfig, ModelError, read_co
 from mlcl.model.keeping import tensors_of
 from mlcl.model.model import Model
 from mlcl.model.preparing import preparation
-from mlcl.training.frozen import Adapter
 
 
 def load(folder: Path, device: str) -> Model:

@@ -34,9 +34,10 @@ result."""
 NOT_CORE = (
     "data/cards.py",
     "encoders/flops.py",
-    "training/clock.py",
+    "training/events.py",
     "training/launch.py",
-    "training/speed.py",
+    "training/step_timer.py",
+    "training/throughput.py",
 )
 """What lies among them and changes no result: pages, costs, the starting of processes."""
 

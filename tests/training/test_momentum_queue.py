@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from mlcl import losses
 from mlcl.data import PreparedDataset
 from mlcl.encoders.mlp import Mlp
-from mlcl.training import batches
 from mlcl.training.context import Context
+from mlcl.training.inputs import batches
 from mlcl.training.methods import MomentumQueue
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -225,7 +225,7 @@ def test_a_step_equals_the_official_code(path: Path) -> None:
     more = {"per_anchor": True} if family.endswith("_w") else {}
     loss = losses.create(OFFICIAL[family], labels.shape[1], width, temperature=golden["temperature"], **more)
     method = MomentumQueue(nn.Identity(), identity, loss, len(references) - size, 0.999).double()  # type: ignore[arg-type]
-    method._enqueue(nn.functional.normalize(references[size:], dim=1), reference_labels[size:])
+    method.enqueue(nn.functional.normalize(references[size:], dim=1), reference_labels[size:])
     queries.requires_grad_()
     value = method.loss(queries, labels, method.references(labels, [[references[:size]]]))
     value.backward()
