@@ -1,7 +1,9 @@
-"""The one error of this package, and the help it gives."""
+"""The one error of this package, and its suggestions for misspelt names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+MAX_LISTED = 40
 
 
 class DataError(Exception):
@@ -10,9 +12,11 @@ class DataError(Exception):
 
 
 def closest(wrong: str, valid: Iterable[str]) -> str:
-    """A half sentence that names the valid names, the most similar ones first where there are any."""
-    names = sorted(valid)
+    """The similar names, if any, and all valid names (the first 40), as the end of an error message."""
+    names = sorted(map(str, valid))
+    if not names:
+        return "there are none"
     similar = get_close_matches(wrong, names, n=3, cutoff=0.5)
-    if similar:
-        return f"did you mean {' or '.join(similar)}?"
-    return f"valid are {', '.join(names)}" if names else "there are none"
+    more = f", ... ({len(names)} in all)" if len(names) > MAX_LISTED else ""
+    listed = f"valid are {', '.join(names[:MAX_LISTED])}{more}"
+    return f"did you mean {' or '.join(similar)}? {listed}" if similar else listed

@@ -187,9 +187,11 @@ def open_dataset(folder: str | Path) -> PreparedDataset:
         raise DataError(
             f"{folder / form.CARD}: not JSON ({error}); delete the folder and prepare it again"
         ) from None
-    if card.get("format") != form.VERSION:
+    if not isinstance(card, dict) or card.get("format") != form.VERSION:
+        written = card.get("format") if isinstance(card, dict) else None
         raise DataError(
-            f"{folder}: format version {card.get('format')}, this code reads {form.VERSION}; prepare it again"
+            f"{folder / form.CARD}: has format {written}, this version reads format {form.VERSION}; "
+            "delete the folder and prepare it again"
         )
     for name, entry in card["files"].items():
         path = folder / name

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from mlcl import encoders, losses
 from mlcl.errors import ConfigError
+from mlcl.records.paths import CellId
 from mlcl.study.config import Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry, closest
-from mlcl.study.paths import CellId
 from mlcl.training import protocols
 from mlcl.training.settings import (
     MODALITY_OF,

@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mlcl.errors import ConfigError
-from mlcl.study.paths import RESERVED_NAMES, is_valid_name
+from mlcl.records.paths import RESERVED_NAMES, is_valid_name
 from mlcl.training.settings import (
     ComputeSettings,
     Fraction,

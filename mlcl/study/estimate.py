@@ -25,8 +25,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlcl import encoders
-from mlcl.study.paths import CellId
-from mlcl.study.progress import duration
+from mlcl.records.paths import CellId
+from mlcl.records.status import duration
 from mlcl.study.sizes import FLOAT, Size, prepared_bytes, size_of
 from mlcl.training import protocols
 from mlcl.training.settings import CellSettings

@@ -15,7 +15,7 @@ import yaml
 import mlcl.training.launch
 from mlcl.errors import MlclError
 from mlcl.evaluation.metrics import evaluate
-from mlcl.study import records
+from mlcl.records.record import read_record
 from mlcl.study.make import make_cell, prepare_dataset
 from mlcl.study.plan import Plan, make_plan
 
@@ -107,7 +107,7 @@ def test_what_fails_inside_a_cell_is_its_status(
     assert record.status == status
     assert told in (record.reason or "")
     assert record.metrics == {}
-    assert records.read(folder(plan) / "metrics.json") == record
+    assert read_record(folder(plan) / "metrics.json") == record
     assert not (folder(plan) / "scores.npz").exists()
     assert ("Traceback" in log.getvalue()) == (status == "error")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mlcl import losses
 from mlcl.data import PreparedDataset
 from mlcl.encoders.base import Batch, TokenBatch
-from mlcl.encoders.pooling import pool_chunks
+from mlcl.encoders.huggingface import pool_chunks
 from mlcl.training import distributed
 from mlcl.training.grad_cache import cached_backward
 from mlcl.training.launch import train

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlcl.errors import MlclError
-from mlcl.study.paths import CellId, StudyPaths
+from mlcl.records.paths import CellId, StudyPaths
 
 NO_ENCODER = "none"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mlcl.errors import MlclError
-from mlcl.reporting.outline import Outline, OutlineCell, read_outline
-from mlcl.study import records
-from mlcl.study.files import written_aside
-from mlcl.study.paths import CellId, StudyPaths
+from mlcl.records.files import atomic_file
+from mlcl.records.outline import Outline, OutlineCell, read_outline
+from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.record import Record, read_record_if_present
 
 COORDINATES = ("dataset", "encoder", "loss", "variant", "seed")
 METRICS_COLUMNS = (*COORDINATES, "split", "metric", "value")
@@ -36,7 +36,7 @@ class FoundCell:
     """A cell that the study asks for, and its record if there is one."""
 
     cell: OutlineCell
-    record: records.Record | None
+    record: Record | None
 
     @property
     def stale(self) -> bool:
@@ -45,7 +45,7 @@ class FoundCell:
         return self.record is not None and wanted is not None and self.record.fingerprint != wanted
 
 
-def aggregate(study: str, partial: bool = False) -> None:
+def collect(study: str, partial: bool = False) -> None:
     """Writes the three files of the study. Cells without a record are an error, or `missing` if `partial`."""
     outline, paths = read_outline(study), StudyPaths(study)
     found = find_records(outline, paths)
@@ -58,7 +58,7 @@ def aggregate(study: str, partial: bool = False) -> None:
 
 def find_records(outline: Outline, paths: StudyPaths) -> list[FoundCell]:
     """All cells in the order of the study. Raises RecordError for a file that is no record."""
-    return [FoundCell(cell, records.read_if_there(paths.record(cell.id))) for cell in outline.cells]
+    return [FoundCell(cell, read_record_if_present(paths.record(cell.id))) for cell in outline.cells]
 
 
 def _require_all(outline: Outline, found: list[FoundCell]) -> None:
@@ -104,7 +104,7 @@ def _coordinates(cell: CellId) -> tuple[str, str, str, str, int]:
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
     """Python's shortest text of a float gives the same float back, so nothing is lost."""
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)

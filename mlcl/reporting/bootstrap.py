@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcl.reporting.comparing import complete_means, primary_metric
-from mlcl.reporting.kept import Kept
+from mlcl.records.files import JsonCache
+from mlcl.records.paths import CellId
+from mlcl.records.record import SCORES
+from mlcl.records.rescore import read_scores
 from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.ranking import complete_means, primary_metric
 from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.statistics import examples
 from mlcl.reporting.statistics.seeds import Estimate
-from mlcl.study.paths import CellId
-from mlcl.study.records import SCORES
-from mlcl.study.rescore import read_scores
 
 KEPT = "bootstrap.json"
 KEPT_CLAIMS = "bootstrap_claims.json"
@@ -48,7 +48,7 @@ def against_best(results: Results) -> dict[Column, AgainstBest]:
     metric, split = primary_metric(results), results.outline.split
     if metric not in examples.METRICS:
         return {}
-    kept = Kept(results.paths.results / KEPT)
+    kept = JsonCache(results.paths.results / KEPT)
     means = complete_means(results, metric)
     found = {}
     for column in results.outline.columns():
@@ -74,7 +74,7 @@ class ClaimedDifferences:
 
     def __init__(self, results: Results) -> None:
         self._results = results
-        self._kept = Kept(results.paths.results / KEPT_CLAIMS)
+        self._kept = JsonCache(results.paths.results / KEPT_CLAIMS)
         self._resampled: dict[tuple[RowKey, str], NDArray[np.float64]] = {}
 
     def interval(self, columns: Sequence[Sequence[Term]], metric: str, observed: float) -> Estimate | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
+from mlcl.records.outline import Outline
 from mlcl.reporting.metric_info import metric_info
-from mlcl.reporting.outline import Outline
 from mlcl.reporting.results import Results
 from mlcl.reporting.statistics.datasets import Comparison, compare, probability_of_improvement
 

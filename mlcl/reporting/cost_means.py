@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from mlcl.reporting.aggregation import STEP
+from mlcl.records.collect import STEP
 from mlcl.reporting.results import ROW, Results
 
 

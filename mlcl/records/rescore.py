@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import MetricsError, evaluate_splits
 from mlcl.evaluation.representation import evaluate_embeddings
-from mlcl.study import records
-from mlcl.study.paths import CellId, StudyPaths
+from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.record import EMBEDDINGS, SCORES, Metrics, read_record, write_record
 
 KEYS = ("val_scores", "val_labels", "test_scores", "test_labels")
 
@@ -35,17 +35,17 @@ def rescore(folder: Path, metrics_source: str) -> bool:
     Failed cells have no scores and stay as they are. Raises RecordError if the scores are not there or broken.
     """
     path = folder / "metrics.json"
-    record = records.read(path)
+    record = read_record(path)
     if record.status != "ok" or record.result.get("metrics_source") == metrics_source:
         return False
-    records.write(path, record.with_metrics(metrics_of(folder), metrics_source))
+    write_record(path, record.with_metrics(metrics_of(folder), metrics_source))
     return True
 
 
-def metrics_of(folder: Path) -> records.Metrics:
+def metrics_of(folder: Path) -> Metrics:
     """split -> metric -> value, from what lies beside a record: `scores.npz`, `embeddings.npz` if it was kept, and
     for metrics by label frequency the dataset's card."""
-    file = folder / records.SCORES
+    file = folder / SCORES
     scores = read_scores(file)
     counts, examples = _training_counts(folder)
     labels = {split: scores[f"{split}_labels"] for split in ("val", "test")}
@@ -53,7 +53,7 @@ def metrics_of(folder: Path) -> records.Metrics:
         metrics = evaluate_splits(
             (labels["val"], scores["val_scores"]), (labels["test"], scores["test_scores"]), counts, examples
         )
-        if (embeddings := read_embeddings(folder / records.EMBEDDINGS)) is not None:
+        if (embeddings := read_embeddings(folder / EMBEDDINGS)) is not None:
             splits = [(labels[split], embeddings[split]) for split in ("val", "test")]
             metrics["test"] |= evaluate_embeddings(*splits)
     except MetricsError as error:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mlcl.errors import MlclError
-from mlcl.study import records
-from mlcl.study.paths import CellId, StudyPaths
+from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.record import Record, read_record
 
 RECORD = "metrics.json"
 MOST_LISTED = 30
@@ -37,7 +37,7 @@ class Merged:
 class _Found:
     cell: CellId
     folder: Path
-    record: records.Record
+    record: Record
 
 
 def merge(sources: Sequence[Path], study: str) -> Merged:
@@ -74,7 +74,7 @@ def merge(sources: Sequence[Path], study: str) -> Merged:
 def _find(folder: Path) -> Iterator[_Found]:
     for file in sorted(folder.glob(f"*/*/*/*/seed*/{RECORD}")):
         cell = CellId.parse(file.parent.relative_to(folder).as_posix())
-        yield _Found(cell, file.parent, records.read(file))
+        yield _Found(cell, file.parent, read_record(file))
 
 
 def _different_settings(found: Sequence[_Found]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mlcl.errors import RecordError
-from mlcl.study.files import write_json
+from mlcl.records.files import write_json
 
 Status = Literal["ok", "diverged", "oom", "error"]
 """`diverged`: a loss, gradient or score that is not finite; `oom`: out of memory; `error`: anything else."""
@@ -60,11 +60,11 @@ class Record:
         return Record(self.result | {"metrics": metrics, "metrics_source": metrics_source}, self.run)
 
 
-def write(path: Path, record: Record) -> None:
+def write_record(path: Path, record: Record) -> None:
     write_json(path, {"result": record.result, "run": record.run})
 
 
-def read(path: Path) -> Record:
+def read_record(path: Path) -> Record:
     """Raises RecordError if the file is not a record; FileNotFoundError if it is not there."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -79,8 +79,8 @@ def read(path: Path) -> Record:
     return record
 
 
-def read_if_there(path: Path) -> Record | None:
+def read_record_if_present(path: Path) -> Record | None:
     try:
-        return read(path)
+        return read_record(path)
     except FileNotFoundError:
         return None
