@@ -184,7 +184,7 @@ def test_what_goes_wrong_in_one_process_is_told_and_ends_all(
 
 
 def test_batches_that_cannot_be_shared_are_refused(texts: PreparedDataset) -> None:
-    with pytest.raises(ValueError, match="batch_size 16 cannot be shared by 3 processes"):
+    with pytest.raises(ValueError, match="batch_size 16 cannot be shared evenly by 3 processes"):
         run(settings("end_to_end", texts, 3), texts)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mlcl import losses
 from mlcl.data import PreparedDataset
 from mlcl.encoders.mlp import Mlp
+from mlcl.training import fit
 from mlcl.training.context import Context
 from mlcl.training.inputs import batches
 from mlcl.training.methods import MomentumQueue
@@ -320,12 +321,12 @@ def test_finetuning_goes_on_from_the_contrast(
 ) -> None:
     stages: list[tuple[str, dict[str, Tensor]]] = []
     orders: list[list[int]] = []
-    fit, gather = Context.fit, batches.Vectors.gather
+    original, gather = fit.fit, batches.Vectors.gather
 
     def spied(self: Context, method: Any, settings: Any, stage: str = "training", after: Any = None) -> Any:
         stages.append((stage, deepcopy(method.encoder.state_dict())))
         orders.append([])
-        fitted = fit(self, method, settings, stage, after)
+        fitted = original(self, method, settings, stage, after)
         stages.append((f"after {stage}", deepcopy(fitted.method.encoder.state_dict())))
         return fitted
 
@@ -334,7 +335,7 @@ def test_finetuning_goes_on_from_the_contrast(
             orders[-1].extend(rows.tolist())
         return gather(self, rows)
 
-    monkeypatch.setattr(Context, "fit", spied)
+    monkeypatch.setattr(fit, "fit", spied)
     monkeypatch.setattr(batches.Vectors, "gather", gathered)
     tuning = {
         "epochs": 2,

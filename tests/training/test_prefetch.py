@@ -12,7 +12,7 @@ from mlcl.training.inputs.prefetch import prefetch
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "batches"]
+    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
