@@ -322,12 +322,12 @@ def main() -> NoReturn:
 
 def _planned_cell(study: Path, cell: str, data_root: Path | None) -> tuple[Plan, PlannedCell]:
     from mlcl.errors import ConfigError
-    from mlcl.study.config import closest
     from mlcl.study.plan import make_plan
+    from mlcl.suggest import closest
 
     planned = make_plan(study, data_root)
     if cell not in planned.by_id:
-        raise ConfigError(f"{study}: has no cell '{cell}'{closest(cell, planned.by_id)}")
+        raise ConfigError(f"{study}: has no cell '{cell}'; {closest(cell, planned.by_id)}")
     return planned, planned.by_id[cell]
 
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from data_prep import DataError
 from data_prep import format as form
-from data_prep.errors import closest
 from mlcl.data import tokenizers
 from mlcl.data.texts import Texts
 from mlcl.data.tokens import Tokens
+from mlcl.suggest import closest
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from data_prep import DataError
-from data_prep.errors import closest
-from data_prep.rawfiles import offline
 from mlcl.data.tokens import Tokens
+from mlcl.offline import offline
+from mlcl.suggest import closest
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # ids 0 to 3 of trained tokenizers
 KINDS = {"bpe": {"vocab_size"}, "word": {"vocab_size"}, "huggingface": {"name", "revision"}}
@@ -225,7 +225,7 @@ class _HuggingFace:
                 source,
                 revision=spec.get("revision", "main"),
                 trust_remote_code=False,
-                local_files_only=folder or offline(),
+                local_files_only=folder or bool(offline()),
             )
         except (OSError, ValueError, ImportError) as error:
             reason = str(error).strip().splitlines()[0]

@@ -8,9 +8,8 @@ numbers, all from one CPU generator, so that a seeded run repeats.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import (
@@ -23,6 +22,8 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+
+from mlcl.suggest import closest
 
 if TYPE_CHECKING:
     import torch
@@ -194,7 +195,7 @@ def check(given: Any) -> str | list[dict[str, dict[str, Any]]]:
     """
     if isinstance(given, str):
         if given not in NAMED:
-            raise ValueError(f"there is no augmentation '{given}'{_suggestion(given, NAMED)}")
+            raise ValueError(f"there is no augmentation '{given}'; {closest(given, NAMED)}")
         return given
     if not isinstance(given, list):
         raise ValueError(
@@ -212,7 +213,7 @@ def _check_transform(part: Any) -> dict[str, dict[str, Any]]:
         )
     ((name, settings),) = part.items()
     if name not in TRANSFORMS:
-        raise ValueError(f"there is no transform '{name}'{_suggestion(str(name), TRANSFORMS)}")
+        raise ValueError(f"there is no transform '{name}'; {closest(str(name), TRANSFORMS)}")
     try:
         return {name: TRANSFORMS[name].model_validate(settings or {}).model_dump(mode="json")}
     except ValidationError as error:
@@ -220,14 +221,8 @@ def _check_transform(part: Any) -> dict[str, dict[str, Any]]:
         key = ".".join([str(name), *map(str, defect["loc"])])
         if defect["type"] == "extra_forbidden":
             known = TRANSFORMS[name].model_fields
-            raise ValueError(f"{key}: unknown key{_suggestion(str(defect['loc'][-1]), known)}") from None
+            raise ValueError(f"{key}: unknown key; {closest(str(defect['loc'][-1]), known)}") from None
         raise ValueError(f"{key}: {defect['msg']}") from None
-
-
-def _suggestion(name: str, known: Collection[str]) -> str:
-    if near := get_close_matches(name, list(known), n=2, cutoff=0.5):
-        return f"; did you mean {' or '.join(map(repr, near))}?"
-    return f"; there are {', '.join(sorted(known))}"
 
 
 Augmentation = Annotated[str | list[dict[str, dict[str, Any]]], BeforeValidator(check)]
