@@ -45,6 +45,7 @@ LARGE = (16384, 1000)
 WIDTH = 256
 SWEEP_ROWS, SWEEP_LABELS = (256, 1024, 4096, 16384, 65536), (20, 100, 1000, 4000, 16000)
 SWEEP_LOSSES = ("mulsupcon", "supcon_any", "reg", "jaccard", "abalone", "prototype", "simdissim")
+KERNELS = ("tile", *(("fused",) if hasattr(losses.PairWeighting, "kernel") else ()))
 MEMORY_LIMIT = 8e9
 SWEEP_MEMORY_LIMIT = 24e9
 SWEEP_SECONDS = 0.4
@@ -218,8 +219,8 @@ def sweep(device: str, names: list[str], append: Path | None, quick: bool) -> No
     for rows, num_labels in [(256, 20), (1024, 100)] if quick else sizes:
         for name in names[:3] if quick else names:
             batch = make_batch(rows, num_labels, device)
-            ours, theirs = steps(name, batch)
-            forms = {"tile": ours}
+            forms = {kernel: kernel_step(name, batch, kernel) for kernel in KERNELS}
+            _, theirs = steps(name, batch)
             if volume(name, rows, num_labels) * 4 * 5 < SWEEP_MEMORY_LIMIT:
                 forms["transcription"] = theirs
             for form, step in forms.items():
@@ -235,6 +236,22 @@ def sweep(device: str, names: list[str], append: Path | None, quick: bool) -> No
     for rows in (256, 1024) if quick else SWEEP_ROWS:
         for form, step in single_label_steps(rows, device).items():
             tell_sweep(append, "supcon_any, one label a row", form, rows, 100, sweep_case(step, device))
+
+
+def kernel_step(name: str, batch: Batch, kernel: str) -> Callable[[], None]:
+    """One forward and backward pass of ours in this form, labels as training has them."""
+    generator = torch.Generator().manual_seed(0)
+    loss: Any = losses.create(name, batch.labels.shape[1], WIDTH, generator=generator).to(batch.labels.device)
+    labels, leaves = batch.labels.bool(), [batch.embeddings, *loss.parameters()]
+    if kernel != "tile":
+        loss.kernel = kernel
+
+    def step() -> None:
+        torch.autograd.grad(loss(batch.embeddings, labels), leaves)
+        if kernel != "tile" and loss.kernel_used != kernel:
+            raise RuntimeError(loss.kernel_used)
+
+    return step
 
 
 def tell_sweep(

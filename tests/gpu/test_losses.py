@@ -53,10 +53,12 @@ def test_contrastive_losses_in_float32_are_near_the_official_code(path: Path, de
 OPTIONS = {
     "plain": lambda rows, width: TileOptions(),
     "itself": lambda rows, width: TileOptions(self_column=0),
-    "itself, positives kept": lambda rows, width: TileOptions(self_column=0, keep_positives=True),
+    "itself, positives never pushed": lambda rows, width: TileOptions(
+        self_column=0, never_push_positives=True
+    ),
     "weighted columns": lambda rows, width: TileOptions(None, width // 2, 0.1),
     "all of them": lambda rows, width: TileOptions(
-        max(width - rows, 0), width // 2, 0.1, keep_positives=True
+        max(width - rows, 0), width // 2, 0.1, never_push_positives=True
     ),
 }
 
@@ -131,13 +133,30 @@ def test_values_and_gradients_are_finite_on_every_batch(name: str, dtype: torch.
             assert all(torch.isfinite(x).all() for x in found), f"{case}, {change}"
 
 
+KERNELS = ["tile", *(["fused"] if hasattr(losses.PairWeighting, "kernel") else [])]
+SHAPES = [
+    (1, 1, 1),
+    (2, 5, 3),
+    (37, 7, 100),
+    (128, 128, 128),
+    (129, 1000, 64),
+    (513, 37, 33),
+    (2048, 90, 256),
+]
+"""Rows, labels, width of the embeddings."""
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", KERNEL_LOSSES)
-@pytest.mark.parametrize(("rows", "labels"), [(513, 37), (2048, 90)])
-def test_large_batches_equal_float64(name: str, rows: int, labels: int, device: str) -> None:
-    """Batches of several tiles: relative error of value and gradients, against the same loss in float64."""
-    width = 64
+def test_values_and_gradients_equal_float64(
+    name: str, kernel: str, shape: tuple[int, int, int], device: str
+) -> None:
+    """Relative error of value and gradients in float32, several tiles where the batch is large."""
+    rows, labels, width = shape
     generator = torch.Generator().manual_seed(rows)
     multi_hot = (torch.rand(rows, labels, generator=generator) < 3 / labels).to(device)
+    multi_hot[: rows // 10] = False  # anchors without labels
     embeddings = torch.randn(rows, width, generator=generator).to(device)
     found = []
     for dtype in (torch.float32, torch.float64):
@@ -145,11 +164,34 @@ def test_large_batches_equal_float64(name: str, rows: int, labels: int, device: 
             device, dtype
         )
         loss.tile_elements = 2**18
+        if kernel == "fused" and dtype == torch.float32:
+            loss.kernel = "fused"
         leaf = embeddings.to(dtype).requires_grad_()
         value = loss(leaf, multi_hot)
         found.append([value, *torch.autograd.grad(value, [leaf, *loss.parameters()])])
+        if kernel == "fused" and dtype == torch.float32 and loss.kernel_used != "fused":
+            pytest.skip(loss.kernel_used)
     for ours, exact in zip(*found, strict=True):
-        assert ((ours.double() - exact).norm() / exact.norm()).item() < 1e-4
+        assert torch.isfinite(ours).all()
+        assert ((ours.double() - exact).norm() / exact.norm().clamp_min(0.01)).item() < 1e-4
+
+
+@pytest.mark.skipif("fused" not in KERNELS, reason="there is no fused form")
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+@pytest.mark.parametrize("name", KERNEL_LOSSES)
+def test_the_fused_form_equals_the_tile_on_awkward_batches(name: str, labels: Tensor, device: str) -> None:
+    found = []
+    for kernel in KERNELS:
+        loss = build(name).to(device)
+        loss.kernel = kernel
+        inputs = {
+            key: leaf.detach().to(device).requires_grad_()
+            for key, leaf in inputs_for(name, len(labels), dtype=torch.float32).items()
+        }
+        value = loss(*inputs.values(), labels.to(device))
+        found.append([value, *gradients(value, loss, inputs).values()])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_the_golden_tests_can_fail(device: str) -> None:
