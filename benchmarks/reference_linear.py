@@ -1,4 +1,4 @@
-"""Linear evaluation as one writes it without further thought: a model, an optimiser and a scheduler for each head.
+"""Linear evaluation as one writes it without further thought: a model, an optimizer and a scheduler for each head.
 
 The same protocol as `mlcl.evaluation.linear`, and nothing shared with it but the grid. Where the batches come from
 is an argument: `tensor_batches` indexes tensors in memory; `item_batches` asks a dataset for one item at a time
@@ -83,15 +83,15 @@ def _train(
     head = nn.Linear(features.shape[1], labels.shape[1], device=features.device)
     criterion = nn.BCEWithLogitsLoss()
     groups: list[dict[str, Any]] = [{"params": [head.weight]}, {"params": [head.bias], "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
+    optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
     steps = grid.epochs * -(-len(features) // grid.batch_size)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     for _ in range(grid.epochs):
         for x, y in batches(features, labels, grid.batch_size):
             loss = criterion(head(x), y)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             scheduler.step()
     return head.requires_grad_(False)
 

@@ -1,4 +1,4 @@
-"""A recipe: everything that decides what a prepared dataset will hold, found out without preparing it."""
+"""Plans a dataset: checks its settings, finds its raw files, and computes its fingerprint without preparing it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +10,16 @@ from data_prep import registry
 from data_prep.errors import DataError
 from data_prep.fingerprint import fingerprint
 from data_prep.rawfiles import Found, judge, locate
-from data_prep.settings import validate
-from data_prep.source import About, Modality, Settings, Source
+from data_prep.source import About, Modality, Settings, Source, validate
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Valid settings with defaults filled in, and what follows from them alone."""
+
+    modality: Modality
+    settings: Mapping[str, Any]
+    title: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,15 @@ class Plan:
     """The dataset's folder in the data root."""
 
 
+def check(name: str, given: Mapping[str, Any]) -> Checked:
+    """Checks a dataset's settings; its raw files need not be there.
+
+    Raises DataError for an unknown dataset or setting, a wrong type, or a value out of range.
+    """
+    entry, settings, about = _configured(name, given)
+    return Checked(_modality(entry, settings), _chosen(entry, settings), about.title)
+
+
 def plan(source: str, settings: Mapping[str, Any], data_root: Path, accept_local: bool) -> Recipe:
     """The recipe of a dataset. Quick: reads no raw content that it has read before, prepares nothing.
 
@@ -60,20 +77,16 @@ def plan(source: str, settings: Mapping[str, Any], data_root: Path, accept_local
 
 def make_plan(name: str, given: Mapping[str, Any], data_root: Path, accept_local: bool) -> Plan:
     """`plan`, with the objects behind the recipe."""
-    entry = registry.find(name)
-    settings = validate(entry.source.settings, given, entry.preset, name)
-    about = entry.source.about(settings) if callable(entry.source.about) else entry.source.about
+    entry, settings, about = _configured(name, given)
     folder = _folder(entry, settings, data_root)
     raw = locate(name, entry.source.files(settings), folder, about, accept_local)
     versions = {package: _version(package, name) for package in entry.source.packages}
-    values = settings.model_dump()
-    modality = entry.source.modality
     recipe = Recipe(
         source=name,
-        modality=modality(settings) if callable(modality) else modality,
-        settings={key: value for key, value in values.items() if key not in entry.preset},
+        modality=_modality(entry, settings),
+        settings=_chosen(entry, settings),
         fingerprint=fingerprint(
-            entry.module, values, versions, {item.file.path: item.identity for item in raw}
+            entry.module, settings.model_dump(), versions, {item.file.path: item.identity for item in raw}
         ),
         title=about.title,
         accept_local=accept_local,
@@ -87,10 +100,8 @@ def describe(name: str, data_root: Path) -> tuple[str, About | None]:
     `ready` (raw files are there), `local` (they are not the published ones: needs `accept_local`), `download`
     (can be fetched), `by hand` (to be obtained by hand), `own data` (needs settings that name files).
     """
-    entry = registry.find(name)
     try:
-        settings = validate(entry.source.settings, {}, entry.preset, name)
-        about = entry.source.about(settings) if callable(entry.source.about) else entry.source.about
+        entry, settings, about = _configured(name, {})
     except DataError:
         return "own data", None
     found = [judge(file, _folder(entry, settings, data_root)) for file in entry.source.files(settings)]
@@ -98,6 +109,23 @@ def describe(name: str, data_root: Path) -> tuple[str, About | None]:
     if missing:
         return ("download" if all(file.urls for file in missing) else "by hand"), about
     return ("local" if any(item.state == "local" for item in found) else "ready"), about
+
+
+def _configured(name: str, given: Mapping[str, Any]) -> tuple[registry.Entry, Settings, About]:
+    entry = registry.find(name)
+    settings = validate(entry.source.settings, given, entry.preset, name)
+    about = entry.source.about(settings) if callable(entry.source.about) else entry.source.about
+    return entry, settings, about
+
+
+def _modality(entry: registry.Entry, settings: Settings) -> Modality:
+    modality = entry.source.modality
+    return modality(settings) if callable(modality) else modality
+
+
+def _chosen(entry: registry.Entry, settings: Settings) -> dict[str, Any]:
+    """The settings a user may set: those that the dataset's name stands for are left out."""
+    return {key: value for key, value in settings.model_dump().items() if key not in entry.preset}
 
 
 def _folder(entry: registry.Entry, settings: Settings, data_root: Path) -> Path:

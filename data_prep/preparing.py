@@ -66,9 +66,10 @@ def _with_all_files(plan: Plan, data_root: Path) -> Plan:
 
 
 def stored_fingerprint(folder: Path) -> str | None:
-    """The fingerprint of the prepared dataset in a folder; None where there is none."""
+    """The fingerprint of the prepared dataset in a folder; None where there is none, or one of another format."""
     try:
-        return str(json.loads((folder / form.CARD).read_text(encoding="utf-8"))["fingerprint"])
+        card = json.loads((folder / form.CARD).read_text(encoding="utf-8"))
+        return str(card["fingerprint"]) if card["format"] == form.VERSION else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

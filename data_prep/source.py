@@ -1,8 +1,8 @@
-"""What a source declares: the vocabulary of the modules in `data_prep.sources`.
+"""What a source module declares, and the check of a user's settings against the declaration.
 
-A source module holds three things: `ABOUT` (what is said about the dataset), a `Settings` class (what may be
-chosen), and `SOURCE`, which ties them to the files it reads and the function that prepares it. Nothing here
-makes content, so this module takes no part in a dataset's fingerprint; nor does `ABOUT`.
+A module in `data_prep.sources` holds three things: `ABOUT` (facts about the dataset), a `Settings` class (what may
+be configured), and `SOURCE`, which ties them to the raw files and to the function that prepares them. Nothing here
+makes content, so neither this module nor `ABOUT` is part of a dataset's fingerprint.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from data_prep.errors import DataError, closest
 
 if TYPE_CHECKING:
     from data_prep.writer import DatasetWriter
@@ -94,3 +96,30 @@ class Source:
     folder: Callable[[Any], str] | None = None
     packages: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+
+
+def validate(
+    model: type[Settings], given: Mapping[str, Any], preset: Mapping[str, Any], name: str
+) -> Settings:
+    """Settings with all defaults filled in.
+
+    Args:
+        given: what the user set.
+        preset: values that the dataset's name stands for (`mulan_yeast`: set=yeast); they cannot be set.
+        name: the dataset, for messages.
+
+    Raises:
+        DataError: an unknown key (the message lists the valid ones), a wrong type, or a value out of range.
+    """
+    allowed = [key for key in model.model_fields if key not in preset]
+    for key in given:
+        if key not in allowed:
+            raise DataError(f"dataset {name}: unknown setting {key!r}: {closest(str(key), allowed)}")
+    try:
+        return model(**given, **preset)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        message = str(first["msg"]).removeprefix("Value error, ")
+        got = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        raise DataError(f"dataset {name}: setting {where!r}: {message}{got}") from None

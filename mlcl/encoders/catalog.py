@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -23,6 +22,7 @@ from pydantic import (
 from mlcl.encoders import weights
 from mlcl.encoders.errors import EncoderError
 from mlcl.encoders.torchvision_names import TORCHVISION
+from mlcl.suggest import closest
 
 if TYPE_CHECKING:
     from mlcl.encoders.base import Encoder
@@ -50,13 +50,13 @@ class EncoderSettings(BaseModel):
         return None
 
     @property
-    def tokeniser_source(self) -> str | None:
-        """Where a published tokeniser of its own comes from: a local folder or a hub id."""
+    def tokenizer_source(self) -> str | None:
+        """Where a published tokenizer of its own comes from: a local folder or a hub id."""
         return None
 
 
-class TokeniserSettings(BaseModel):
-    """A tokeniser that is trained on the dataset's training texts (`mlcl.data`)."""
+class TokenizerSettings(BaseModel):
+    """A tokenizer that is trained on the dataset's training texts (`mlcl.data`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,8 +64,8 @@ class TokeniserSettings(BaseModel):
     vocab_size: Annotated[int, Field(ge=16)] = 8000
 
 
-class PublishedTokeniserSettings(BaseModel):
-    """A tokeniser in the form of the Hugging Face hub: `name` is a hub id (with `revision`) or a local folder."""
+class PublishedTokenizerSettings(BaseModel):
+    """A tokenizer in the form of the Hugging Face hub: `name` is a hub id (with `revision`) or a local folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -118,11 +118,9 @@ class TorchvisionSettings(BackboneSettings):
     @classmethod
     def _known(cls, model: str) -> str:
         if model not in TORCHVISION:
-            similar = get_close_matches(model, TORCHVISION, n=3, cutoff=0.5)
-            hint = (
-                f"did you mean {' or '.join(similar)}?" if similar else f"there are {', '.join(TORCHVISION)}"
+            raise ValueError(
+                f"torchvision has no classification network of this name; {closest(model, TORCHVISION)}"
             )
-            raise ValueError(f"torchvision has no classification network of this name; {hint}")
         return model
 
 
@@ -135,7 +133,7 @@ class TimmSettings(BackboneSettings):
 class TransformerSettings(EncoderSettings):
     """A small transformer encoder, mean-pooled."""
 
-    tokeniser: TokeniserSettings = TokeniserSettings()
+    tokenizer: TokenizerSettings = TokenizerSettings()
     max_length: PositiveInt = 32
     dim: PositiveInt = 64
     layers: PositiveInt = 1
@@ -155,7 +153,7 @@ class TransformerSettings(EncoderSettings):
     @property
     def tokens(self) -> dict[str, Any]:
         """What `mlcl.data` is told to make token ids with."""
-        return self.tokeniser.model_dump()
+        return self.tokenizer.model_dump()
 
     @property
     def max_chunks(self) -> int:
@@ -179,15 +177,15 @@ class HuggingFaceSettings(EncoderSettings):
     weights: bool = True
     """False: random weights in the form that `model` has."""
     config: dict[str, Any] | None = None
-    """`{model_type: bert, hidden_size: 384, ...}`, with random weights; the vocabulary is the tokeniser's."""
-    tokeniser: (
-        Annotated[TokeniserSettings | PublishedTokeniserSettings, Field(discriminator="kind")] | None
+    """`{model_type: bert, hidden_size: 384, ...}`, with random weights; the vocabulary is the tokenizer's."""
+    tokenizer: (
+        Annotated[TokenizerSettings | PublishedTokenizerSettings, Field(discriminator="kind")] | None
     ) = None
     """None: the one that lies beside `model`."""
     pooling: Literal["cls", "mean", "last"] = "cls"
     """A text's feature: the first token's (comprehensive study), the mean over its tokens, or the last token's.
 
-    Where the tokeniser is trained there is no [CLS] to read, and the default is `mean`.
+    Where the tokenizer is trained there is no [CLS] to read, and the default is `mean`.
     """
     max_length: PositiveInt = 300
     """Tokens of a text, or of a chunk, special tokens included."""
@@ -202,14 +200,14 @@ class HuggingFaceSettings(EncoderSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _pooling_of_trained_tokenisers(cls, given: Any) -> Any:
+    def _pooling_of_trained_tokenizers(cls, given: Any) -> Any:
         if (
             isinstance(given, dict)
             and "pooling" not in given
             and cls.model_fields["pooling"].default == "cls"
         ):
-            tokeniser = given.get("tokeniser")
-            kind = tokeniser.get("kind") if isinstance(tokeniser, dict) else getattr(tokeniser, "kind", None)
+            tokenizer = given.get("tokenizer")
+            kind = tokenizer.get("kind") if isinstance(tokenizer, dict) else getattr(tokenizer, "kind", None)
             if kind in ("word", "bpe"):
                 return given | {"pooling": "mean"}
         return given
@@ -219,16 +217,16 @@ class HuggingFaceSettings(EncoderSettings):
         if (self.model is None) == (self.config is None):
             raise EncoderError("set either model (a hub id or a folder) or config (model_type and sizes)")
         if self.config is not None:
-            if self.tokeniser is None:
-                raise EncoderError("config: needs tokeniser, such as {kind: bpe, vocab_size: 8000}")
+            if self.tokenizer is None:
+                raise EncoderError("config: needs tokenizer, such as {kind: bpe, vocab_size: 8000}")
             if not isinstance(self.config.get("model_type"), str):
                 raise EncoderError("config: needs model_type, such as bert")
             if "vocab_size" in self.config or "pad_token_id" in self.config:
-                raise EncoderError("config: leave vocab_size and pad_token_id out, the tokeniser says them")
+                raise EncoderError("config: leave vocab_size and pad_token_id out, the tokenizer says them")
         weights.check_pinned(self.model, self.revision)
-        if self.pretrained and isinstance(self.tokeniser, TokeniserSettings):
+        if self.pretrained and isinstance(self.tokenizer, TokenizerSettings):
             raise EncoderError(
-                f"tokeniser: the weights of '{self.model}' know their own tokens only; leave it out, or set "
+                f"tokenizer: the weights of '{self.model}' know their own tokens only; leave it out, or set "
                 "weights: false"
             )
         return self
@@ -242,14 +240,14 @@ class HuggingFaceSettings(EncoderSettings):
         return self.model
 
     @property
-    def tokeniser_source(self) -> str | None:
-        return self.tokeniser.name if isinstance(self.tokeniser, PublishedTokeniserSettings) else None
+    def tokenizer_source(self) -> str | None:
+        return self.tokenizer.name if isinstance(self.tokenizer, PublishedTokenizerSettings) else None
 
     @property
     def tokens(self) -> dict[str, Any]:
         """What `mlcl.data` is told to make token ids with."""
-        if self.tokeniser is not None:
-            return self.tokeniser.model_dump(exclude_none=True)
+        if self.tokenizer is not None:
+            return self.tokenizer.model_dump(exclude_none=True)
         own = {"kind": "huggingface", "name": self.model, "revision": self.revision}
         return {key: value for key, value in own.items() if value is not None}
 
@@ -385,15 +383,15 @@ def create(name: str, settings: Mapping[str, Any], inputs: InputShape) -> Encode
 
 
 def local_sources(name: str, settings: Mapping[str, Any]) -> list[str]:
-    """The files and folders of this machine that an encoder's weights and tokeniser come from, as the study names
+    """The files and folders of this machine that an encoder's weights and tokenizer come from, as the study names
     them."""
     checked = describe(name).settings.model_validate(settings)
-    found = (checked.weights_source, checked.tokeniser_source)
+    found = (checked.weights_source, checked.tokenizer_source)
     return [source for source in found if source is not None and weights.kind(source) == "local"]
 
 
 def weights_digest(name: str, settings: Mapping[str, Any]) -> str | None:
-    """The hash of the local weights and tokeniser that an encoder starts from, so that new ones are a new cell.
+    """The hash of the local weights and tokenizer that an encoder starts from, so that new ones are a new cell.
 
     None where there are none, or where name and revision say already which they are. Raises EncoderError where they
     are not there.

@@ -2,7 +2,7 @@
 
 model.safetensors      tensors `encoder.*`, `adapter.*` (frozen encoders), `heads.*`
 config.json            `ModelConfig`
-tokeniser.json         texts: the tokeniser in the form of the tokenizers library
+tokenizer.json         texts: the tokenizer in the form of the tokenizers library
 encoder/config.json    models of the transformers library: the library's own configuration
 README.md              the model card; `mlcl export` adds it
 """
@@ -20,7 +20,7 @@ from mlcl.encoders.catalog import Modality
 from mlcl.errors import MlclError
 
 FORMAT: Final = 1
-WEIGHTS, CONFIG, TOKENISER, CARD = "model.safetensors", "config.json", "tokeniser.json", "README.md"
+WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
 ENCODER = "encoder"
 """A folder in the hub's layout, without weights."""
 THRESHOLD = 0.5
@@ -43,8 +43,8 @@ class EncoderPart(_Part):
     """The fields of `mlcl.encoders.InputShape`."""
 
 
-class TokeniserPart(_Part):
-    """What `tokeniser.json` does not say (see `mlcl.data.Tokens`)."""
+class TokenizerPart(_Part):
+    """What `tokenizer.json` does not say (see `mlcl.data.Tokens`)."""
 
     vocab_size: int
     pad_id: int
@@ -66,7 +66,7 @@ class ModelConfig(_Part):
     """What makes scores of features."""
     cleaning: Cleaning | None = None
     """What preparation did to the dataset's texts; None where it took them as they were, or in a way of its own."""
-    tokeniser: TokeniserPart | None = None
+    tokenizer: TokenizerPart | None = None
     thresholds: list[float] | None = None
     """For each label the one with the best F1 on validation; added by the export."""
     trained: dict[str, Any] = {}
@@ -76,8 +76,8 @@ class ModelConfig(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
-        if (self.modality == "text") != (self.tokeniser is not None):
-            raise ValueError("tokeniser: texts need one, and nothing else does")
+        if (self.modality == "text") != (self.tokenizer is not None):
+            raise ValueError("tokenizer: texts need one, and nothing else does")
         if self.thresholds is not None and len(self.thresholds) != len(self.labels):
             raise ValueError(f"thresholds: {len(self.thresholds)} for {len(self.labels)} labels")
         return self
@@ -90,7 +90,7 @@ def read_config(folder: Path) -> ModelConfig:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise ModelError(
-            f"{folder}: is no folder of a model ({CONFIG} is not there); 'mlcl export' writes one"
+            f"{folder}: is not a model's folder ({CONFIG} is missing); 'mlcl export' writes one"
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{file}: cannot be read ({error}); export the model again") from None

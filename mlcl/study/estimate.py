@@ -25,8 +25,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlcl import encoders
-from mlcl.study.paths import CellId
-from mlcl.study.progress import duration
+from mlcl.records.paths import CellId
+from mlcl.records.status import duration
 from mlcl.study.sizes import FLOAT, Size, prepared_bytes, size_of
 from mlcl.training import protocols
 from mlcl.training.settings import CellSettings
@@ -184,7 +184,7 @@ class _Costs:
     def _look_up(self, name: str, settings: Mapping[str, Any], width: int) -> encoders.Cost | None:
         checked = encoders.describe(name).settings.model_validate(settings)
         tokens = getattr(checked, "max_length", 1) * getattr(checked, "max_chunks", 1)
-        vocabulary = getattr(getattr(checked, "tokeniser", None), "vocab_size", 30_000)
+        vocabulary = getattr(getattr(checked, "tokenizer", None), "vocab_size", 30_000)
         shape = encoders.InputShape(
             channels=3, height=width, width=width, dimensions=width, vocab_size=vocabulary
         )
@@ -301,7 +301,7 @@ def _computed(settings: CellSettings, size: Size, rows: int, cost: encoders.Cost
     if settings.encoder.settings["freeze"]:
         forward = 2.0 * cost.feature_dim**2  # the layer that is trained on stored features
     todo = work(settings, rows)
-    reads = protocols.reads_features(protocols.load(settings.protocol), settings.training)
+    reads = protocols.probes_features(protocols.load(settings.protocol), settings.training)
     seconds = device.seconds(todo.passes * forward, todo.steps)
     seconds += device.seconds((size.evaluated + (rows if reads else 0)) * forward)
     grid = settings.linear_evaluation
@@ -315,13 +315,13 @@ def _computed(settings: CellSettings, size: Size, rows: int, cost: encoders.Cost
 
 
 def _copies(settings: CellSettings) -> int:
-    """How often a checkpoint holds the weights: they, the optimiser's means, averages, keys, the best so far."""
+    """How often a checkpoint holds the weights: they, the optimizer's means, averages, keys, the best so far."""
     training = settings.training
     if training is None:
         return 0
-    optimiser = 1 if training["optimiser"] == "sgd" else 2
+    optimizer = 1 if training["optimizer"] == "sgd" else 2
     others = (training["ema_decay"] is not None, training["selection"] != "last", "momentum" in training)
-    return 1 + optimiser + sum(others)
+    return 1 + optimizer + sum(others)
 
 
 def _record_bytes(settings: CellSettings, size: Size | None, cost: encoders.Cost | None) -> int | None:

@@ -12,8 +12,8 @@ from typing import Any
 import mlcl
 from data_prep import syntax
 from mlcl import encoders, losses
+from mlcl.records.files import canonical_json
 from mlcl.study.cells import Cell
-from mlcl.study.files import canonical_json
 from mlcl.training.settings import LossPart
 
 PACKAGE = Path(mlcl.__file__).parent
@@ -32,15 +32,15 @@ CORE = (
 result."""
 
 NOT_CORE = (
-    "data/cards.py",
     "encoders/flops.py",
-    "training/clock.py",
+    "training/events.py",
     "training/launch.py",
-    "training/speed.py",
+    "training/step_timer.py",
+    "training/throughput.py",
 )
 """What lies among them and changes no result: pages, costs, the starting of processes."""
 
-METRICS = ("evaluation/metrics.py", "evaluation/representation.py", "study/rescore.py")
+METRICS = ("evaluation/metrics.py", "evaluation/representation.py", "records/rescore.py")
 """Modules whose change needs no training: metrics are computed anew from what is stored."""
 
 

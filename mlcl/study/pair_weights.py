@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mlcl import losses
-from mlcl.study.files import canonical_json, write_json
+from mlcl.records.files import canonical_json, write_json
+from mlcl.records.paths import StudyPaths
 from mlcl.study.fingerprint import digest, source_digest
-from mlcl.study.paths import StudyPaths
 
 LABEL_SETS = ("11..", "11..", "1...", "111.", ".11.", "..11", "....")
 """To the first row the others are: equal, a subset, a superset, overlapping, disjoint; the last has no labels."""

@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import data_prep
-from data_prep.checking import check as check_dataset
+from data_prep.planning import check as check_dataset
 from mlcl import losses
 from mlcl.encoders import EncoderError
 from mlcl.errors import ConfigError, MlclError
-from mlcl.study import records
+from mlcl.records.files import write_json
+from mlcl.records.paths import StudyPaths, prepared
+from mlcl.records.record import Record, read_record_if_present
 from mlcl.study.cells import Cell, DatasetFacts, Skip, expand
 from mlcl.study.config import DatasetEntry, Study, load_study
-from mlcl.study.files import write_json
 from mlcl.study.fingerprint import core_sources, fingerprint, metrics_source, payload, reporting_source
-from mlcl.study.paths import StudyPaths, prepared
 from mlcl.training import protocols
 from mlcl.training.settings import CellSettings
 
@@ -60,7 +60,7 @@ class PlannedCell:
     cell: Cell
     payload: Mapping[str, Any] | None
     fingerprint: str | None
-    record: records.Record | None
+    record: Record | None
     defect: str | None = None
     """What keeps the cell from being made, other than its dataset."""
 
@@ -317,7 +317,7 @@ def _plan_dataset(study: Study, name: str, entry: DatasetEntry, data_root: Path)
 
 
 def _plan_cell(cell: Cell, dataset: PlannedDataset, paths: StudyPaths) -> PlannedCell:
-    record = records.read_if_there(paths.record(cell.id))
+    record = read_record_if_present(paths.record(cell.id))
     if dataset.recipe is None:
         return PlannedCell(cell, None, None, record)
     try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from data_prep import registry
 from data_prep.format import CARD
 from data_prep.planning import make_plan
-from data_prep.settings import validate
+from data_prep.source import validate
 
 if TYPE_CHECKING:
     from mlcl.study.plan import Plan, PlannedDataset

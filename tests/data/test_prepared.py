@@ -180,7 +180,7 @@ def test_tokens_are_made_once_and_do_not_depend_on_the_process(tmp_path: Path, k
 
 
 @pytest.mark.slow
-def test_a_saved_tokeniser_is_used_as_it_is(texts: PreparedDataset, tmp_path: Path) -> None:
+def test_a_saved_tokenizer_is_used_as_it_is(texts: PreparedDataset, tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -324,3 +324,15 @@ def test_a_dataset_that_is_there_is_not_prepared_again_but_another_is_replaced(t
     assert (out / "card.json").stat().st_mtime_ns == written
     data_prep.prepare(data_prep.plan("digit_scenes", {**SMALL, "train": 61}, tmp_path, False), tmp_path, out)
     assert len(open_dataset(out)["train"]) == 61
+
+
+def test_a_dataset_of_another_format_is_refused_and_prepared_again(tmp_path: Path) -> None:
+    recipe, out = data_prep.plan("digit_scenes", SMALL, tmp_path, False), tmp_path / "out"
+    data_prep.prepare(recipe, tmp_path, out)
+    card = (out / "card.json").read_text(encoding="utf-8")
+    assert '"format": 1,' in card
+    (out / "card.json").write_text(card.replace('"format": 1,', '"format": 2,'), encoding="utf-8")
+    with pytest.raises(DataError, match=r"card\.json: has format 2, this version reads format 1; delete the"):
+        open_dataset(out)
+    data_prep.prepare(recipe, tmp_path, out)
+    assert open_dataset(out).card["format"] == 1

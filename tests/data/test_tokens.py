@@ -1,4 +1,4 @@
-"""Token ids: special tokens of published tokenisers, chunks of long texts, pinned sources."""
+"""Token ids: special tokens of published tokenizers, chunks of long texts, pinned sources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from data_prep import DataError
 from data_prep.writer import DatasetWriter
 from mlcl.data import PreparedDataset, open_dataset
-from mlcl.data.tokens import Tokens, checked_spec
+from mlcl.data.tokenizers import checked_spec
+from mlcl.data.tokens import Tokens
 
 TEXTS = ["the cat sat", "", "dog", "the dog ran off with the cat and the other dog"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "dog", "sat"]
@@ -121,8 +122,8 @@ def dataset(tmp_path: Path) -> PreparedDataset:
     return open_dataset(tmp_path / "prepared")
 
 
-def save_tokeniser(folder: Path, template: str | None, words: list[str] = WORDS) -> None:
-    """A BERT-like tokeniser that cuts at 4 tokens and pads by itself, as some published ones do."""
+def save_tokenizer(folder: Path, template: str | None, words: list[str] = WORDS) -> None:
+    """A BERT-like tokenizer that cuts at 4 tokens and pads by itself, as some published ones do."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -152,7 +153,7 @@ def save_tokeniser(folder: Path, template: str | None, words: list[str] = WORDS)
 def test_special_tokens_are_found_and_kept_apart(
     dataset: PreparedDataset, tmp_path: Path, template: str | None, prefix: tuple, suffix: tuple
 ) -> None:
-    save_tokeniser(tmp_path / "saved", template)
+    save_tokenizer(tmp_path / "saved", template)
     tokens = dataset["train"].tokens({"kind": "huggingface", "name": str(tmp_path / "saved")})
     assert (tokens.prefix_ids, tokens.suffix_ids) == (prefix, suffix)
     long = tokens.ids[tokens.offsets[3] : tokens.offsets[4]].tolist()
@@ -164,21 +165,21 @@ def test_special_tokens_are_found_and_kept_apart(
     assert (tuple(stored["prefix_ids"]), tuple(stored["suffix_ids"])) == (prefix, suffix)
 
 
-def test_another_tokeniser_in_the_same_folder_is_noticed(dataset: PreparedDataset, tmp_path: Path) -> None:
+def test_another_tokenizer_in_the_same_folder_is_noticed(dataset: PreparedDataset, tmp_path: Path) -> None:
     spec = {"kind": "huggingface", "name": str(tmp_path / "saved")}
-    save_tokeniser(tmp_path / "saved", "[CLS] $A [SEP]")
+    save_tokenizer(tmp_path / "saved", "[CLS] $A [SEP]")
     assert dataset["train"].tokens(spec).ids[0] == 4
-    save_tokeniser(tmp_path / "saved", "[CLS] $A [SEP]", WORDS[:4] + WORDS[:3:-1])
+    save_tokenizer(tmp_path / "saved", "[CLS] $A [SEP]", WORDS[:4] + WORDS[:3:-1])
     assert dataset["train"].tokens(spec).ids[0] == 7
 
 
-def test_trained_tokenisers_have_no_special_tokens_around_a_text(dataset: PreparedDataset) -> None:
+def test_trained_tokenizers_have_no_special_tokens_around_a_text(dataset: PreparedDataset) -> None:
     tokens = dataset["train"].tokens({"kind": "word", "vocab_size": 30})
     assert tokens.specials == 0
     assert tokens.chunked(np.array([1]), 4, 2)[1].tolist() == [[True]]
 
 
-def test_a_tokeniser_without_a_fast_form_is_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
+def test_a_tokenizer_without_a_fast_form_is_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
     folder = tmp_path / "characters"
     folder.mkdir()
     (folder / "tokenizer_config.json").write_text(
@@ -191,7 +192,7 @@ def test_a_tokeniser_without_a_fast_form_is_refused(dataset: PreparedDataset, tm
 
 @pytest.mark.slow
 def test_tokenising_long_texts_prints_nothing(dataset: PreparedDataset, tmp_path: Path) -> None:
-    save_tokeniser(tmp_path / "saved", "[CLS] $A [SEP]")
+    save_tokenizer(tmp_path / "saved", "[CLS] $A [SEP]")
     code = (
         "from mlcl.data import open_dataset\n"
         f"dataset = open_dataset({str(dataset.folder)!r})\n"

@@ -65,7 +65,7 @@ def test_a_text_costs_what_its_chunks_cost() -> None:
         {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1},
     )
     config |= {"num_attention_heads": 2, "intermediate_size": 64}
-    settings = {"config": config, "tokeniser": {"kind": "bpe", "vocab_size": 100}, "max_length": 64}
+    settings = {"config": config, "tokenizer": {"kind": "bpe", "vocab_size": 100}, "max_length": 64}
     one = encoders.cost("huggingface", settings, shape, tokens=64).forward_flops_per_example
     cut = encoders.cost("huggingface", settings, shape, tokens=256).forward_flops_per_example
     chunked = settings | {"max_chunks": 4}
@@ -113,7 +113,7 @@ def test_published_shapes_add_up(name: str) -> None:
     ],
 )
 def test_the_table_agrees_with_counting(name: str, config: dict) -> None:
-    settings = {"config": {"model_type": "bert", **config}, "tokeniser": {"kind": "word"}}
+    settings = {"config": {"model_type": "bert", **config}, "tokenizer": {"kind": "word"}}
     counted = encoders.cost("huggingface", settings, InputShape(vocab_size=30522), tokens=100)
     assert counted == encoders.cost(
         "huggingface", {"model": f"any/{name}", "revision": "0" * 40}, InputShape(), 100
@@ -133,7 +133,7 @@ def test_what_cannot_be_counted_is_said_so() -> None:
     """Longformer's code looks at the values of its input; its published shape helps where its name is known."""
     settings = {
         "config": {"model_type": "longformer", "num_hidden_layers": 1, "attention_window": [8]},
-        "tokeniser": {"kind": "word"},
+        "tokenizer": {"kind": "word"},
         "max_length": 16,
     }
     with pytest.raises(EncoderError, match="without running it"):

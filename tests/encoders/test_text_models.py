@@ -15,11 +15,11 @@ from mlcl.data import PreparedDataset, open_dataset
 from mlcl.encoders import EncoderError, InputShape, create
 from mlcl.encoders.base import TokenBatch
 from mlcl.encoders.catalog import HuggingFaceSettings
-from mlcl.encoders.pooling import pool_chunks, pool_tokens
+from mlcl.encoders.huggingface import pool_chunks, pool_tokens
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 INPUTS = InputShape(vocab_size=60, pad_id=0)
-TOKENISER = {"kind": "bpe", "vocab_size": 60}
+TOKENIZER = {"kind": "bpe", "vocab_size": 60}
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
 MODELS: dict[str, dict[str, Any]] = {
     "bert": {"model_type": "bert", **SIZES},
@@ -43,7 +43,7 @@ def encoder(
     model: str, name: str = "huggingface", inputs: InputShape = INPUTS, seed: int = 0, **more: Any
 ) -> Any:
     torch.manual_seed(seed)
-    settings = {"config": MODELS[model], "tokeniser": TOKENISER, "max_length": 24, **more}
+    settings = {"config": MODELS[model], "tokenizer": TOKENIZER, "max_length": 24, **more}
     return create(name, settings, inputs)
 
 
@@ -220,7 +220,7 @@ def test_padding_of_another_number_is_padding() -> None:
 )
 def test_a_configuration_that_does_not_suit_is_refused(config: dict, more: dict, message: str) -> None:
     with pytest.raises(EncoderError, match=message):
-        create("huggingface", {"config": config, "tokeniser": TOKENISER, "max_length": 24, **more}, INPUTS)
+        create("huggingface", {"config": config, "tokenizer": TOKENIZER, "max_length": 24, **more}, INPUTS)
 
 
 # --- local folders in the hub's layout
@@ -228,7 +228,7 @@ def test_a_configuration_that_does_not_suit_is_refused(config: dict, more: dict,
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A masked language model with its tokeniser, as published ones are stored."""
+    """A masked language model with its tokenizer, as published ones are stored."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
@@ -274,7 +274,7 @@ def copied(saved: Path, folder: Path) -> Path:
 
 
 def test_a_folder_gives_what_the_library_gives(saved: Path, write_texts: WriteTexts) -> None:
-    """Dataset, tokens and encoder together equal the library's own tokeniser and model."""
+    """Dataset, tokens and encoder together equal the library's own tokenizer and model."""
     from transformers import AutoModel, AutoTokenizer
 
     sentences = ["w1 w2 w3", "", "w4", " ".join(f"w{number % 36}" for number in range(90))]
@@ -298,7 +298,7 @@ def test_a_folder_gives_what_the_library_gives(saved: Path, write_texts: WriteTe
 def test_a_hub_id_in_the_cache(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_texts: WriteTexts
 ) -> None:
-    """Model and tokeniser of a pinned hub id are found without a network, and are the folder's."""
+    """Model and tokenizer of a pinned hub id are found without a network, and are the folder's."""
     copied(saved, tmp_path / "models--owner--net" / "snapshots" / COMMIT)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     dataset = write_texts(["w1 w2 w3", "w4"])
@@ -320,9 +320,9 @@ def test_a_folder_without_its_weights_is_its_configuration(saved: Path) -> None:
     inputs = InputShape(vocab_size=40, pad_id=1)
     stored, random, other = (
         create(
-            "huggingface", {"model": str(saved), "weights": flag, "max_length": 16, "tokeniser": kind}, shape
+            "huggingface", {"model": str(saved), "weights": flag, "max_length": 16, "tokenizer": kind}, shape
         )
-        for flag, kind, shape in ((True, None, inputs), (False, None, inputs), (False, TOKENISER, INPUTS))
+        for flag, kind, shape in ((True, None, inputs), (False, None, inputs), (False, TOKENIZER, INPUTS))
     )
     weights = [net.model.embeddings.word_embeddings.weight for net in (stored, random, other)]  # type: ignore[attr-defined]
     assert weights[0].shape == weights[1].shape == (40, 16)
@@ -373,7 +373,7 @@ def test_code_beside_the_weights_is_not_run(saved: Path, tmp_path: Path) -> None
 
 
 def test_tokens_of_another_model_are_refused(saved: Path) -> None:
-    with pytest.raises(EncoderError, match="knows 40 tokens, the tokeniser has 60"):
+    with pytest.raises(EncoderError, match="knows 40 tokens, the tokenizer has 60"):
         create("huggingface", {"model": str(saved), "max_length": 16}, INPUTS)
 
 
@@ -388,11 +388,11 @@ def test_only_adapters_are_trained() -> None:
     assert all("lora_" in name for name in trained)
     assert all(3 in weight.shape for weight in trained.values())
     before = {name: weight.clone() for name, weight in trained.items()}
-    optimiser = torch.optim.SGD(trained.values(), lr=1.0)
+    optimizer = torch.optim.SGD(trained.values(), lr=1.0)
     for _ in range(2):  # B is 0 at the start, so A has no gradient in the first step
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         net(batch(texts(9, 4))).square().sum().backward()
-        optimiser.step()
+        optimizer.step()
     assert all(not torch.equal(weight, before[name]) for name, weight in trained.items())
     for name, weight in net.named_parameters():
         assert name in trained or (weight.grad is None and torch.equal(weight, kept[name]))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mlcl.data.tokens import checked_spec
+from mlcl.data.tokenizers import checked_spec
 from mlcl.encoders import describe, local_sources, names, weights_digest
 from mlcl.encoders.catalog import DecoderSettings, HuggingFaceSettings, TransformerSettings
 
@@ -56,19 +56,19 @@ def test_a_shorthand_without_a_known_commit_asks_for_one() -> None:
     ("given", "message"),
     [
         ({}, "set either model"),
-        ({"model": "a/b", "revision": COMMIT, "config": SMALL, "tokeniser": TRAINED}, "set either model"),
+        ({"model": "a/b", "revision": COMMIT, "config": SMALL, "tokenizer": TRAINED}, "set either model"),
         ({"model": "owner/model"}, "no folder 'owner/model', and as a hub id it needs revision"),
         ({"model": "owner/model", "revision": "main"}, "needs revision: a full commit hash"),
-        ({"model": "owner/model", "revision": COMMIT, "tokeniser": TRAINED}, "know their own tokens only"),
-        ({"config": SMALL}, "config: needs tokeniser"),
-        ({"config": {"hidden_size": 8}, "tokeniser": TRAINED}, "config: needs model_type"),
+        ({"model": "owner/model", "revision": COMMIT, "tokenizer": TRAINED}, "know their own tokens only"),
+        ({"config": SMALL}, "config: needs tokenizer"),
+        ({"config": {"hidden_size": 8}, "tokenizer": TRAINED}, "config: needs model_type"),
         (
-            {"config": SMALL | {"vocab_size": 9}, "tokeniser": TRAINED},
+            {"config": SMALL | {"vocab_size": 9}, "tokenizer": TRAINED},
             "leave vocab_size and pad_token_id out",
         ),
-        ({"config": SMALL, "tokeniser": {"kind": "huggingface", "name": "owner/model"}}, "needs revision"),
-        ({"config": SMALL, "tokeniser": TRAINED | {"freeze": True}}, "freeze"),
-        ({"config": SMALL, "tokeniser": TRAINED, "pooling": "max"}, "pooling"),
+        ({"config": SMALL, "tokenizer": {"kind": "huggingface", "name": "owner/model"}}, "needs revision"),
+        ({"config": SMALL, "tokenizer": TRAINED | {"freeze": True}}, "freeze"),
+        ({"config": SMALL, "tokenizer": TRAINED, "pooling": "max"}, "pooling"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(kind: type, given: dict, message: str) -> None:
@@ -77,10 +77,10 @@ def test_what_cannot_be_meant_is_refused(kind: type, given: dict, message: str) 
 
 
 def test_tokens_are_what_the_data_floor_understands(tmp_path: Path) -> None:
-    trained = HuggingFaceSettings.model_validate({"config": SMALL, "tokeniser": TRAINED})
+    trained = HuggingFaceSettings.model_validate({"config": SMALL, "tokenizer": TRAINED})
     folder = HuggingFaceSettings.model_validate({"model": str(tmp_path)})
     other = HuggingFaceSettings.model_validate(
-        {"config": SMALL, "tokeniser": {"kind": "huggingface", "name": "a/b", "revision": COMMIT}}
+        {"config": SMALL, "tokenizer": {"kind": "huggingface", "name": "a/b", "revision": COMMIT}}
     )
     assert trained.tokens == checked_spec(trained.tokens) == TRAINED
     assert folder.tokens == checked_spec(folder.tokens) == {"kind": "huggingface", "name": str(tmp_path)}
@@ -90,8 +90,8 @@ def test_tokens_are_what_the_data_floor_understands(tmp_path: Path) -> None:
 
 
 def test_pooling_reads_what_is_there() -> None:
-    """A trained tokeniser puts no [CLS] before a text; the first token of a decoder sees nothing."""
-    trained = {"config": SMALL, "tokeniser": TRAINED}
+    """A trained tokenizer puts no [CLS] before a text; the first token of a decoder sees nothing."""
+    trained = {"config": SMALL, "tokenizer": TRAINED}
     assert HuggingFaceSettings.model_validate(trained).pooling == "mean"
     assert HuggingFaceSettings.model_validate(trained | {"pooling": "last"}).pooling == "last"
     assert HuggingFaceSettings.model_validate({"model": "a/b", "revision": COMMIT}).pooling == "cls"
@@ -104,12 +104,12 @@ def test_pretrained_says_whether_weights_are_loaded(tmp_path: Path) -> None:
     given = {"model": str(tmp_path)}
     assert HuggingFaceSettings.model_validate(given).pretrained
     assert not HuggingFaceSettings.model_validate(given | {"weights": False}).pretrained
-    assert not HuggingFaceSettings.model_validate({"config": SMALL, "tokeniser": TRAINED}).pretrained
+    assert not HuggingFaceSettings.model_validate({"config": SMALL, "tokenizer": TRAINED}).pretrained
 
 
 def test_settings_survive_the_way_through_json() -> None:
     for settings in (
-        HuggingFaceSettings.model_validate({"config": SMALL, "tokeniser": TRAINED}),
+        HuggingFaceSettings.model_validate({"config": SMALL, "tokenizer": TRAINED}),
         DecoderSettings.model_validate({"model": "a/b", "revision": COMMIT, "lora": {"rank": 4}}),
         describe("all-MiniLM-L6-v2").settings(),
     ):
@@ -125,7 +125,7 @@ def test_settings_import_no_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_tokeniser_s_folder_counts_as_the_weights_do(tmp_path: Path) -> None:
+def test_a_tokenizer_s_folder_counts_as_the_weights_do(tmp_path: Path) -> None:
     folder, copy = tmp_path / "one", tmp_path / "two"
     for place in (folder, copy):
         place.mkdir()
@@ -133,7 +133,7 @@ def test_a_tokeniser_s_folder_counts_as_the_weights_do(tmp_path: Path) -> None:
 
     def digest(place: Path) -> str | None:
         return weights_digest(
-            "huggingface", {"config": SMALL, "tokeniser": {"kind": "huggingface", "name": str(place)}}
+            "huggingface", {"config": SMALL, "tokenizer": {"kind": "huggingface", "name": str(place)}}
         )
 
     before = digest(folder)
@@ -141,13 +141,13 @@ def test_a_tokeniser_s_folder_counts_as_the_weights_do(tmp_path: Path) -> None:
     assert before == digest(copy)
     (copy / "tokenizer.json").write_text("{ }")
     assert before != digest(copy)
-    assert weights_digest("huggingface", {"config": SMALL, "tokeniser": TRAINED}) is None
+    assert weights_digest("huggingface", {"config": SMALL, "tokenizer": TRAINED}) is None
     pinned = {"kind": "huggingface", "name": "owner/name", "revision": COMMIT}
-    assert weights_digest("huggingface", {"config": SMALL, "tokeniser": pinned}) is None
+    assert weights_digest("huggingface", {"config": SMALL, "tokenizer": pinned}) is None
     both = {
         "model": "owner/name",
         "revision": COMMIT,
-        "tokeniser": {"kind": "huggingface", "name": str(folder)},
+        "tokenizer": {"kind": "huggingface", "name": str(folder)},
     }
     assert local_sources("huggingface", both) == [str(folder)]
     assert weights_digest("huggingface", both) == before

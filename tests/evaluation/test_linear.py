@@ -38,15 +38,15 @@ def one_at_a_time(features: torch.Tensor, labels: torch.Tensor, grid: linear.Gri
             weight = start[head, :-1].clone().requires_grad_()
             bias = start[head, -1].clone().requires_grad_()
             groups = [{"params": [weight], "weight_decay": decay}, {"params": [bias], "weight_decay": 0.0}]
-            optimiser = torch.optim.AdamW(groups, lr=rate)
+            optimizer = torch.optim.AdamW(groups, lr=rate)
             for step, rows in enumerate(batches):
-                optimiser.param_groups[0]["lr"] = optimiser.param_groups[1]["lr"] = rate * (
+                optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = rate * (
                     1 - step / len(batches)
                 )
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 logits = features[rows] @ weight + bias
                 F.binary_cross_entropy_with_logits(logits, labels[rows].to(logits.dtype)).backward()
-                optimiser.step()
+                optimizer.step()
             trained.append(torch.cat([weight.detach(), bias.detach()[None]]))
     return torch.stack(trained).view(len(grid.combinations), grid.heads, dim + 1, num_labels)
 

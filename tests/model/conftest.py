@@ -14,13 +14,13 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from mlcl.cli import app
+from mlcl.records.paths import CellId, StudyPaths
 from mlcl.study.make import THREAD_VARIABLES
-from mlcl.study.paths import CellId, StudyPaths
 
 WORDS = ("rain", "sun", "wind", "Snow!", "fög", "ice", "storm", "heat")
 MODALITY = {"photos": "image", "notes": "text", "points": "vector"}
 SPLITS = ["train"] * 40 + ["val"] * 16 + ["test"] * 16
-TRANSFORMER = {"dim": 8, "heads": 2, "feedforward": 8, "max_length": 6, "tokeniser": {"vocab_size": 30}}
+TRANSFORMER = {"dim": 8, "heads": 2, "feedforward": 8, "max_length": 6, "tokenizer": {"vocab_size": 30}}
 STUDY: dict[str, Any] = {
     "title": "Tiny",
     "seeds": [0],

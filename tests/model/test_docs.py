@@ -48,7 +48,7 @@ def test_the_table_of_files_is_complete() -> None:
     for name in (
         config.WEIGHTS,
         config.CONFIG,
-        config.TOKENISER,
+        config.TOKENIZER,
         config.CARD,
         f"{config.ENCODER}/config.json",
     ):

@@ -15,7 +15,7 @@ import torch
 
 from mlcl.evaluation.metrics import evaluate
 from mlcl.model import load_model
-from mlcl.study.paths import StudyPaths
+from mlcl.records.paths import StudyPaths
 from tests.model.conftest import Workshop
 
 PHOTOS, NOTES, POINTS = (
@@ -152,9 +152,9 @@ def test_stored_weights_are_not_needed_again(workshop: Workshop) -> None:
     np.testing.assert_allclose(load_model(model).predict(tests), scores, atol=1e-5)
 
 
-@pytest.mark.parametrize("tokeniser", ["published", "trained"])
+@pytest.mark.parametrize("tokenizer", ["published", "trained"])
 @pytest.mark.slow
-def test_text_models_of_the_library(workshop: Workshop, tokeniser: str) -> None:
+def test_text_models_of_the_library(workshop: Workshop, tokenizer: str) -> None:
     """From a local folder that is gone by the time of prediction; with stored weights, and without."""
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
@@ -181,10 +181,10 @@ def test_text_models_of_the_library(workshop: Workshop, tokeniser: str) -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     BertModel(BertConfig(vocab_size=20, max_position_embeddings=16, **sizes)).save_pretrained(bert)
     own = (
-        {} if tokeniser == "published" else {"weights": False, "tokeniser": {"kind": "bpe", "vocab_size": 40}}
+        {} if tokenizer == "published" else {"weights": False, "tokenizer": {"kind": "bpe", "vocab_size": 40}}
     )
     encoder = {"name": "huggingface", "model": str(bert), "max_length": 5, "max_chunks": 2, **own}
-    study = workshop.study(f"bert_{tokeniser}", encoders={"text": {"net": encoder}})
+    study = workshop.study(f"bert_{tokenizer}", encoders={"text": {"net": encoder}})
     cell = "notes/net/bce/base/seed0"
     workshop.export(cell, study)
     moved = workshop.folder / "elsewhere"
@@ -205,7 +205,7 @@ def test_decoders_with_adapters(workshop: Workshop) -> None:
             "model_type": "llama", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
             "num_key_value_heads": 1, "intermediate_size": 16,
         },
-        "tokeniser": {"kind": "bpe", "vocab_size": 40},
+        "tokenizer": {"kind": "bpe", "vocab_size": 40},
         "max_length": 8,
     }  # fmt: skip
     check(
@@ -224,7 +224,7 @@ def test_the_model_needs_neither_study_nor_data(workshop: Workshop, tmp_path: Pa
         "README.md",
         "config.json",
         "model.safetensors",
-        "tokeniser.json",
+        "tokenizer.json",
     }
     loaded = load_model(copy, device="cpu")
     assert loaded.labels == ["wet", "cold"]

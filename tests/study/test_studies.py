@@ -103,7 +103,7 @@ def fields_of_studies() -> list[str]:
         settings.KnnEvaluationSettings,
         *(module.Settings for name in protocols.names() if (module := protocols.load(name)).Settings),
         *(encoders.describe(name).settings for name in encoders.names()),
-        catalog.TokeniserSettings,
+        catalog.TokenizerSettings,
         catalog.LoraSettings,
     ]
     fields = {field for model in models for field in model.model_fields}

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from mlcl import losses
 from mlcl.data import PreparedDataset
 from mlcl.encoders.mlp import Mlp
-from mlcl.training import batches
+from mlcl.training import fit
 from mlcl.training.context import Context
+from mlcl.training.inputs import batches
 from mlcl.training.methods import MomentumQueue
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -103,19 +104,19 @@ def in_age(method: MomentumQueue) -> tuple[Tensor, Tensor]:
 def test_it_equals_a_plain_loop(name: str, queue_size: int, sizes: list[int]) -> None:
     plain = Plain(name, queue_size)
     method = MomentumQueue(*parts(), losses.create(name, L, D, temperature=TEMPERATURE), queue_size, MOMENTUM)
-    optimiser = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=RATE)
+    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=RATE)
     method.train()
     generator = torch.Generator().manual_seed(5)
     for size in sizes:
         first, second, labels = batch(max(size, 2), generator)
         expected = plain.step(first, second, labels)
         loss = method([[first], [second]], labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         assert all(
             p.grad is None for p in [*method.key_encoder.parameters(), *method.key_projection.parameters()]
         )
-        optimiser.step()
+        optimizer.step()
         assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
         keys, key_labels = in_age(method)
         assert len(keys) == len(plain.queue)
@@ -225,7 +226,7 @@ def test_a_step_equals_the_official_code(path: Path) -> None:
     more = {"per_anchor": True} if family.endswith("_w") else {}
     loss = losses.create(OFFICIAL[family], labels.shape[1], width, temperature=golden["temperature"], **more)
     method = MomentumQueue(nn.Identity(), identity, loss, len(references) - size, 0.999).double()  # type: ignore[arg-type]
-    method._enqueue(nn.functional.normalize(references[size:], dim=1), reference_labels[size:])
+    method.enqueue(nn.functional.normalize(references[size:], dim=1), reference_labels[size:])
     queries.requires_grad_()
     value = method.loss(queries, labels, method.references(labels, [[references[:size]]]))
     value.backward()
@@ -320,12 +321,12 @@ def test_finetuning_goes_on_from_the_contrast(
 ) -> None:
     stages: list[tuple[str, dict[str, Tensor]]] = []
     orders: list[list[int]] = []
-    fit, gather = Context.fit, batches.Vectors.gather
+    original, gather = fit.fit, batches.Vectors.gather
 
     def spied(self: Context, method: Any, settings: Any, stage: str = "training", after: Any = None) -> Any:
         stages.append((stage, deepcopy(method.encoder.state_dict())))
         orders.append([])
-        fitted = fit(self, method, settings, stage, after)
+        fitted = original(self, method, settings, stage, after)
         stages.append((f"after {stage}", deepcopy(fitted.method.encoder.state_dict())))
         return fitted
 
@@ -334,7 +335,7 @@ def test_finetuning_goes_on_from_the_contrast(
             orders[-1].extend(rows.tolist())
         return gather(self, rows)
 
-    monkeypatch.setattr(Context, "fit", spied)
+    monkeypatch.setattr(fit, "fit", spied)
     monkeypatch.setattr(batches.Vectors, "gather", gathered)
     tuning = {
         "epochs": 2,

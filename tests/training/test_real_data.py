@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from interrupting import Killed, at_step, kill, terminate
+from interrupt import Killed, at_step, kill, terminate
 from tiny import cell, run
 
 import data_prep
 from data_prep.writer import DatasetWriter
 from mlcl.data import PreparedDataset, open_dataset
 from mlcl.evaluation.metrics import evaluate
-from mlcl.training.checkpoint import Interrupted
-from mlcl.training.context import Outcome
-from mlcl.training.run import train
+from mlcl.training.events import Interrupted
+from mlcl.training.launch import train
+from mlcl.training.outcome import Outcome
 from mlcl.training.settings import CellSettings
 
 pytestmark = pytest.mark.slow
@@ -114,7 +114,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "name": "huggingface",
             "config": {"model_type": "bert", **SIZES},
-            "tokeniser": BPE,
+            "tokenizer": BPE,
             "max_length": 24,
         },
     ),
@@ -123,7 +123,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "name": "huggingface",
             "config": {"model_type": "bert", **SIZES},
-            "tokeniser": BPE,
+            "tokenizer": BPE,
             "max_length": 8,
             "max_chunks": 4,
         },
@@ -133,7 +133,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "name": "decoder",
             "config": {"model_type": "llama", **SIZES, "num_key_value_heads": 2},
-            "tokeniser": BPE,
+            "tokenizer": BPE,
             "max_length": 24,
             "lora": {"rank": 2, "alpha": 4},
         },

@@ -107,7 +107,7 @@ def test_editing_the_core_retrains_all_and_says_so(box: Sandbox) -> None:
 
 
 def test_editing_reporting_and_the_command_line_retrains_nothing(box: Sandbox) -> None:
-    for file in ("mlcl/cli.py", "mlcl/reporting/report.py", "mlcl/study/progress.py"):
+    for file in ("mlcl/cli.py", "mlcl/reporting/report.py", "mlcl/study/runlock.py"):
         path = box.folder / file
         path.write_text(path.read_text() + "\nADDED = 1\n")
     jobs = box.jobs()
