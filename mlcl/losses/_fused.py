@@ -52,7 +52,7 @@ class Blocks:
     labels: int = 128  # in one step of their product
     output: int = 64  # columns of the gradient that one program makes
     warps: int = 8
-    stages: int = 2
+    stages: int = 3
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def check_covered(problem: Problem, embeddings: Tensor) -> None:
         raise NotFusedError(f"it is for float32, not {str(embeddings.dtype).removeprefix('torch.')}")
     if problem.anchors != ("batch",) or problem.references != ("batch",):
         raise NotFusedError("anchors or references are prototypes")
-    if problem.batch_weight != 1 or problem.keep_positives:
-        raise NotFusedError("references are weighted in the denominator, or positives kept")
+    if problem.batch_weight != 1 or problem.never_push_positives:
+        raise NotFusedError("references are weighted in the denominator, or no positive is pushed away")
     if problem.ranks.size > 1:
         raise NotFusedError("the batch lies on several ranks")
     if not 0 < embeddings.shape[1] <= WIDEST:
