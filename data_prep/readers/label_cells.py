@@ -182,18 +182,19 @@ class LabelColumn:
         """Whether the lists are vectors: repeated numbers, or floats, tell them from label numbers."""
         if not seen.binary or not (seen.real or seen.repeated or set(seen.lengths) == {2}):
             return False
+        where = next(iter(seen.first.values()))
         if len(seen.lengths) > 1:
             lengths = ", ".join(map(str, sorted(seen.lengths)[:5]))
             raise DataError(
-                f"column {self.column!r} holds lists of zeros and ones of different lengths ({lengths}): vectors must "
-                "have one value for each label, label numbers must differ within a row"
+                f"{where}: column {self.column!r} holds lists of zeros and ones of different lengths ({lengths}): vectors "
+                "must have one value for each label, label numbers must differ within a row"
             )
         (length,) = seen.lengths
         if length == len(self.names):
             return True
         raise DataError(
-            f"column {self.column!r} holds vectors of {length} zeros and ones; name these labels, in order, with "
-            f"{self.names_setting}: [...] ({len(self.names) or 'none'} given)"
+            f"{where}: column {self.column!r} holds vectors of {length} zeros and ones; name these labels, in order, "
+            f"with {self.names_setting}: [...] ({len(self.names) or 'none'} given)"
         )
 
     def _refuse_odd(self, seen: _Observed) -> None:

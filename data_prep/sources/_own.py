@@ -153,8 +153,10 @@ def labelled_rows(settings: LabelColumns, files: dict[str, Path], writer: Datase
     for name, table in tables.items():
         refuse_swallowed_rows(settings, table, labels)
         read_of(writer, table)
-        if settings.id == "" and len(tables) == 1 and not observed[name].labels:
+        if not observed[name].labels:
             raise DataError(f"{table.path}: holds no rows")
+    if not labels:
+        raise DataError(f"{next(iter(files.values()))}: no row has a label in column {settings.label_list!r}")
     writer.labels(labels)
     kept = [
         (split, row_labels)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import Field
 
 from data_prep.errors import DataError
+from data_prep.readers.labels import normal_form
 from data_prep.readers.lines import lines
 from data_prep.readers.numbers import finite
 from data_prep.source import RawPaths, Source
@@ -119,7 +120,8 @@ def _labels(
     settings: SvmlightSettings, names: list[str], sizes: list[_Sizes], first_number: int
 ) -> list[str]:
     """The label names. Raises DataError for more labels than there can be: a number with a typo makes millions."""
-    count = max(size.labels for size in sizes)
+    if not (count := max(size.labels for size in sizes)):
+        raise DataError(f"svmlight: no row of {settings.path} has a label")
     where = next(size.last_label for size in sizes if size.labels == count)
     if names:
         if len(names) < count:
@@ -269,9 +271,12 @@ def _label_names(path: Path) -> list[str]:
     listed = [(where, line.strip()) for where, line in lines(path)]
     while listed and not listed[-1][1]:
         listed.pop()
+    first: dict[str, str] = {}
     for where, name in listed:
         if not name:
             raise DataError(f"{where}: the line is blank; each line of label_names must name a label")
+        if first.setdefault(normal_form(name), where) != where:
+            raise DataError(f"{where}: label {name!r} occurs twice, first in {first[normal_form(name)]}")
     return [name for _, name in listed]
 
 
