@@ -288,8 +288,7 @@ def predict(
     """Score new texts, images or vectors with an exported model."""
     from mlcl.errors import MlclError
     from mlcl.model import load_model
-    from mlcl.model.predictions import parse_threshold, write_predictions
-    from mlcl.model.rows import open_rows
+    from mlcl.model.predict import open_rows, parse_threshold, write_predictions
     from mlcl.records.files import atomic_file
 
     limit = parse_threshold(threshold)
