@@ -74,7 +74,9 @@ CONDITIONS: Mapping[str, Callable[[Facts], bool]] = {
     "mlcl.encoders": lambda cell: cell.settings.encoder is not None,
     "mlcl.losses": lambda cell: cell.settings.loss is not None,
     "mlcl.data.augment": lambda cell: cell.modality == "image" and cell.any_stage("augmentation", "basic"),
-    "mlcl.data.randaugment": lambda cell: cell.modality == "image" and cell.any_stage("augmentation", "basic"),
+    "mlcl.data.randaugment": lambda cell: (
+        cell.modality == "image" and cell.any_stage("augmentation", "basic")
+    ),
     "mlcl.data.texts": lambda cell: cell.modality == "text",
     "mlcl.data.tokens": lambda cell: cell.modality == "text",
     "mlcl.evaluation.knn": lambda cell: (
@@ -111,16 +113,16 @@ def code_of(settings: CellSettings, project: Project | None = None) -> Reached:
     encoder = settings.encoder
     facts = Facts(settings, encoders.describe(encoder.name).modality if encoder else None)
     left_out = frozenset(place for place, enters in CONDITIONS.items() if not enters(facts))
-    file = settings.loss.file if settings.loss else None
-    return _code(project or installed(), tuple(_entries(settings)), left_out, file)
+    loss_file = _version(settings.loss.file if settings.loss else None)
+    return _code(project or installed(), tuple(_entries(settings)), left_out, loss_file)
 
 
 @cache
 def _code(
-    project: Project, entries: tuple[str, ...], left_out: frozenset[str], loss_file: Path | None
+    project: Project, entries: tuple[str, ...], left_out: frozenset[str], loss_file: tuple[Path, int] | None
 ) -> Reached:
     if loss_file is not None:
-        project = project.with_file(_own_module(loss_file), loss_file)
+        project = project.with_file(_own_module(loss_file[0]), loss_file[0])
     skipped = {*left_out, *NO_PART_IN_RESULTS, *LISTS_OF_NAMES}
     reached = project.reach(entries, enters=lambda name: not skipped & set(_prefixes(name)))
     if unknown := sorted(set(reached.imports_by_name) - IMPORT_BY_NAME):
@@ -129,6 +131,18 @@ def _code(
             "module would go unnoticed; import it with an import statement"
         )
     return reached
+
+
+def changed_definitions(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """What differs between two lists of definitions, in words: changed ones, then new ones, then those gone."""
+    changed = sorted(name for name in before.keys() & after.keys() if before[name] != after[name])
+    new = [f"{name} (new)" for name in sorted(after.keys() - before.keys())]
+    return [*changed, *new, *(f"{name} (gone)" for name in sorted(before.keys() - after.keys()))]
+
+
+def loss_digest(loss: LossPart) -> str:
+    """The digest of the loss's own code."""
+    return _code(installed(), tuple(_loss_entries(loss)), frozenset(), _version(loss.file)).digest
 
 
 def _entries(settings: CellSettings) -> Iterator[str]:
@@ -150,6 +164,11 @@ def _loss_entries(loss: LossPart) -> Iterator[str]:
     for key in info.parts:
         name = loss.hyperparameters[key]["name"]
         yield f"mlcl.losses.{name}.{losses.describe(name).class_name}"
+
+
+def _version(file: Path | None) -> tuple[Path, int] | None:
+    """The file and its time, which keeps a cache honest."""
+    return (file, file.stat().st_mtime_ns) if file else None
 
 
 def _own_module(file: Path) -> str:
