@@ -226,7 +226,7 @@ def diff(
     """List what changed between two metrics files beyond noise."""
     from mlcl import reporting
 
-    print(reporting.diff(old, new).render())
+    print(reporting.diff_metrics(old, new).render())
 
 
 @app.command()
@@ -243,14 +243,14 @@ def merge(
 @app.command()
 def cards(study: StudyFile, data_root: DataRoot = None) -> None:
     """Write a page on each prepared dataset of a study: label frequencies, examples, counts."""
-    from mlcl.data.cards import write_card_page
+    from mlcl.reporting.dataset_page import write_dataset_page
     from mlcl.study.plan import make_plan
 
     planned = make_plan(study, data_root)
     planned.require_data()
     for name, dataset in planned.datasets.items():
         if dataset.folder is not None and dataset.folder.exists():
-            _say(f"{name}: {write_card_page(dataset.folder, planned.paths.results / name / 'card.html')}")
+            _say(f"{name}: {write_dataset_page(dataset.folder, planned.paths.results / name / 'card.html')}")
         else:
             _say(f"{name}: is not prepared yet ('mlcl prepare {study}')")
 
@@ -323,12 +323,12 @@ def main() -> NoReturn:
 
 def _planned_cell(study: Path, cell: str, data_root: Path | None) -> tuple[Plan, PlannedCell]:
     from mlcl.errors import ConfigError
-    from mlcl.study.config import closest
     from mlcl.study.plan import make_plan
+    from mlcl.suggest import closest
 
     planned = make_plan(study, data_root)
     if cell not in planned.by_id:
-        raise ConfigError(f"{study}: has no cell '{cell}'{closest(cell, planned.by_id)}")
+        raise ConfigError(f"{study}: has no cell '{cell}'; {closest(cell, planned.by_id)}")
     return planned, planned.by_id[cell]
 
 

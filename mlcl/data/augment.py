@@ -17,8 +17,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from data_prep import DataError
-from data_prep.errors import closest
 from mlcl.data.randaugment import Operation, operations, sent
+from mlcl.suggest import closest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

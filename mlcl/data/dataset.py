@@ -12,9 +12,9 @@ import numpy as np
 
 from data_prep import DataError
 from data_prep import format as form
-from data_prep.errors import closest
 from mlcl.data.texts import Texts
 from mlcl.data.tokens import Tokens, open_tokens
+from mlcl.suggest import closest
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

@@ -17,8 +17,8 @@ import numpy as np
 
 from data_prep import DataError
 from data_prep import format as form
-from data_prep.errors import closest
-from data_prep.rawfiles import offline
+from mlcl.offline import offline
+from mlcl.suggest import closest
 
 if TYPE_CHECKING:
     from mlcl.data.dataset import PreparedDataset, Split
@@ -316,7 +316,7 @@ class _HuggingFace:
                 source,
                 revision=spec.get("revision", "main"),
                 trust_remote_code=False,
-                local_files_only=folder or offline(),
+                local_files_only=folder or bool(offline()),
             )
         except (OSError, ValueError, ImportError) as error:
             reason = str(error).strip().splitlines()[0]

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 from mlcl import encoders, losses
 from mlcl.errors import ConfigError
 from mlcl.records.paths import CellId
-from mlcl.study.config import Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry, closest
+from mlcl.study.config import Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry
+from mlcl.suggest import closest
 from mlcl.training import protocols, relevance
 from mlcl.training.settings import (
     CellSettings,
@@ -189,7 +190,7 @@ def _check_encoders(study: Study, datasets: Mapping[str, DatasetFacts]) -> None:
         where = f"{study.file}: encoders.{entry.modality}.{name}"
         if entry.name not in encoders.names():
             raise ConfigError(
-                f"{where}: unknown encoder '{entry.name}'{closest(entry.name, encoders.names())}"
+                f"{where}: unknown encoder '{entry.name}'; {closest(entry.name, encoders.names())}"
             )
         own = encoders.describe(entry.name).modality
         if own != entry.modality:
@@ -219,7 +220,9 @@ def _check_training(study: Study) -> None:
             _checked(protocol.Settings, _known(settings, protocol), f"{study.file}: {where}")
         known = {key for protocol in used for key in protocol.Settings.model_fields}
         if used and (unknown := sorted(settings.keys() - known)):
-            raise ConfigError(f"{study.file}: {where}.{unknown[0]}: unknown key{closest(unknown[0], known)}")
+            raise ConfigError(
+                f"{study.file}: {where}.{unknown[0]}: unknown key; {closest(unknown[0], known)}"
+            )
     for loss, entry in study.losses.items():
         where = f"{study.file}: losses.{loss}.training"
         _checked(protocols.load(_protocol_of(study, loss)).Settings, entry.training, where)
@@ -336,5 +339,5 @@ def _checked(model: type[SomeSettings], values: dict[str, Any], where: str) -> S
         defect = error.errors()[0]
         key = ".".join(str(part) for part in defect["loc"])
         if defect["type"] == "extra_forbidden":
-            raise ConfigError(f"{where}.{key}: unknown key{closest(key, model.model_fields)}") from None
+            raise ConfigError(f"{where}.{key}: unknown key; {closest(key, model.model_fields)}") from None
         raise ConfigError(f"{where}.{key}: {defect['msg']} (given: {defect['input']!r})") from None

@@ -162,7 +162,8 @@ def _loss_entries(loss: LossPart) -> Iterator[str]:
     module = _own_module(loss.file) if loss.file else f"mlcl.losses.{loss.name}"
     yield f"{module}.{info.class_name}"
     for key in info.parts:
-        name = loss.hyperparameters[key]["name"]
+        part = loss.hyperparameters[key]
+        name = part if isinstance(part, str) else part["name"]
         yield f"mlcl.losses.{name}.{losses.describe(name).class_name}"
 
 

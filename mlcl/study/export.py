@@ -12,7 +12,7 @@ from mlcl.records.files import atomic_folder
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import MODEL, SCORES, Record, read_record_if_present
 from mlcl.records.rescore import read_scores
-from mlcl.study.config import closest
+from mlcl.suggest import closest
 
 EXPORTS = Path("models")
 
@@ -53,7 +53,7 @@ def _known(study: str, cell: str) -> tuple[CellId, str]:
     outline = json.loads(StudyPaths(study).outline.read_text(encoding="utf-8"))
     names = [entry["id"] for entry in outline["cells"]]
     if cell not in names:
-        raise MlclError(f"study {study}: has no cell '{cell}'{closest(cell, names)}")
+        raise MlclError(f"study {study}: has no cell '{cell}'; {closest(cell, names)}")
     return CellId.parse(cell), f"mlcl train {outline['file']} {cell}"
 
 

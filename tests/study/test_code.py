@@ -151,11 +151,11 @@ def is_read_by_linear_heads(cell: Cell) -> bool:
     ("file", "old", "new", "concerned"),
     [
         ("mlcl/encoders/cnn.py", "2 * width, 4 * width", "3 * width, 4 * width", lambda cell: encoder_of(cell) == "cnn"),
-        ("mlcl/encoders/transformer.py", "norm_first=", "norm_last=", lambda cell: encoder_of(cell) == "transformer"),
+        ("mlcl/encoders/transformer.py", "* 0.02", "* 0.03", lambda cell: encoder_of(cell) == "transformer"),
         ("mlcl/losses/_kernel.py", "alpha=1 / problem", "alpha=2 / problem", is_contrastive),
         ("mlcl/evaluation/linear.py", "beta2=0.999", "beta2=0.99", is_read_by_linear_heads),
         ("mlcl/losses/bce.py", "none", "mean",
-         lambda cell: "bce" in str(cell.settings.loss) or "finetuning" in str(cell.settings.training)),
+         lambda cell: "bce" in str(cell.settings.loss) or bool((cell.settings.training or {}).get("finetuning"))),
         ("mlcl/training/protocols/label_prior.py", "axis=0", "axis=-2", lambda cell: cell.settings.protocol == "label_prior"),
         ("mlcl/training/protocols/kmcl.py", "OwnHeads(encoder, loss)", "OwnHeads(encoder, 0)", lambda cell: cell.settings.protocol == "kmcl"),
     ],

@@ -276,7 +276,7 @@ def test_a_variant_that_changes_nothing_here_is_skipped_with_the_reason(tmp_path
 TEXT = {"datasets": {"scipy_docs": {"train": 100}}, "encoders": {"text": {"transformer": {}}}}
 FROZEN = {"encoders": {"image": {"cnn": {"freeze": True}}}}
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"training": {"epochz": 3}}, r"training\.epochz: unknown key; did you mean 'epochs'"),
+    ({"training": {"epochz": 3}}, r"training\.epochz: unknown key; did you mean epochs"),
     (
         {"losses": {"mulsupcon": {"training": {"queue": 3}}}},
         r"losses\.mulsupcon\.training\.queue: unknown key",
