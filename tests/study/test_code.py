@@ -26,7 +26,7 @@ PACKAGES = {"mlcl": Path(mlcl.__file__).parent, "data_prep": Path(data_prep.__fi
 @cache
 def cells() -> list[Cell]:
     """Cells of all kinds: of the default study and of some papers'."""
-    names = ("default", "studies/mulsupcon", "studies/kmcl", "studies/comprehensive_text", "studies/small")
+    names = ("default", "studies/mulan", "studies/mulsupcon", "studies/kmcl", "studies/simdissim_small")
     plans = [make_plan(ROOT / "config" / f"{name}.yaml", ROOT / "no-data-needed") for name in names]
     return [planned.cell for made in plans for planned in made.cells]
 
@@ -155,7 +155,7 @@ def is_read_by_linear_heads(cell: Cell) -> bool:
         ("mlcl/losses/_kernel.py", "alpha=1 / problem", "alpha=2 / problem", is_contrastive),
         ("mlcl/evaluation/linear.py", "beta2=0.999", "beta2=0.99", is_read_by_linear_heads),
         ("mlcl/losses/bce.py", "none", "mean",
-         lambda cell: "bce" in str(cell.settings.loss) or bool((cell.settings.training or {}).get("finetuning"))),
+         lambda cell: "bce" in str(cell.settings.loss)),
         ("mlcl/training/protocols/label_prior.py", "axis=0", "axis=-2", lambda cell: cell.settings.protocol == "label_prior"),
         ("mlcl/training/protocols/kmcl.py", "OwnHeads(encoder, loss)", "OwnHeads(encoder, 0)", lambda cell: cell.settings.protocol == "kmcl"),
     ],
