@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "mlcl.reporting": {"mlcl.errors", "mlcl.data", "mlcl.records", "mlcl.evaluation"},
     "mlcl.cli": {
         "mlcl.suggest", "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.encoders", "mlcl.study", "mlcl.reporting",
-        "mlcl.data", "mlcl.model", "mlcl.records",
+        "mlcl.data", "mlcl.model", "mlcl.records", "mlcl.training",
     },
     "mlcl.__main__": {"mlcl.cli"},
 }  # fmt: skip

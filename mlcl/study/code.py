@@ -20,7 +20,7 @@ from mlcl import encoders, losses
 from mlcl.errors import ConfigError
 from mlcl.training.settings import CellSettings, LossPart
 
-ENTRIES = ("mlcl.training.run.train", "mlcl.data.open_dataset")
+ENTRIES = ("mlcl.training.launch.train", "mlcl.data.open_dataset")
 """What the train command calls for every cell."""
 
 IMPORT_BY_NAME = frozenset({
@@ -32,8 +32,8 @@ IMPORT_BY_NAME = frozenset({
 
 NO_PART_IN_RESULTS = (
     "mlcl.encoders.flops",
-    "mlcl.training.clock",
-    "mlcl.training.speed",
+    "mlcl.training.step_timer",
+    "mlcl.training.throughput",
 )
 """What is measured beside the training and goes into the record's `run` block."""
 
@@ -65,6 +65,10 @@ class Facts:
     def frozen(self) -> bool:
         return self.settings.encoder is not None and bool(self.settings.encoder.settings["freeze"])
 
+    @property
+    def augmented(self) -> bool:
+        return self.modality == "image" and self.any_stage("augmentation", "basic")
+
     def any_stage(self, key: str, *neutral: Any) -> bool:
         """Does a stage set the key to anything but these values?"""
         return any(key in stage and stage[key] not in neutral for stage in self.stages)
@@ -73,28 +77,28 @@ class Facts:
 CONDITIONS: Mapping[str, Callable[[Facts], bool]] = {
     "mlcl.encoders": lambda cell: cell.settings.encoder is not None,
     "mlcl.losses": lambda cell: cell.settings.loss is not None,
-    "mlcl.data.augment": lambda cell: cell.modality == "image" and cell.any_stage("augmentation", "basic"),
-    "mlcl.data.randaugment": lambda cell: (
-        cell.modality == "image" and cell.any_stage("augmentation", "basic")
-    ),
     "mlcl.data.texts": lambda cell: cell.modality == "text",
+    "mlcl.data.tokenizers": lambda cell: cell.modality == "text",
     "mlcl.data.tokens": lambda cell: cell.modality == "text",
+    "mlcl.encoders.adapter": lambda cell: cell.frozen,
     "mlcl.evaluation.knn": lambda cell: (
         cell.settings.knn_evaluation is not None or cell.any_stage("selection", "last")
     ),
     "mlcl.evaluation.linear.Grid": lambda cell: cell.settings.linear_evaluation is not None,
     "mlcl.evaluation.linear.fit": lambda cell: cell.settings.linear_evaluation is not None,
-    "mlcl.training.average": lambda cell: cell.any_stage("ema_decay", None),
-    "mlcl.training.batches.Images": lambda cell: cell.modality == "image",
-    "mlcl.training.batches.Texts": lambda cell: cell.modality == "text",
-    "mlcl.training.batches.Vectors": lambda cell: cell.modality == "vector" or cell.frozen,
-    "mlcl.training.batches.mask_features": lambda cell: cell.any_stage("feature_masking", 0),
-    "mlcl.training.cached_gradients": lambda cell: cell.any_stage("micro_batch_size", None),
-    "mlcl.training.frozen": lambda cell: cell.frozen,
-    "mlcl.training.launch": lambda cell: cell.settings.compute.processes > 1,
-    "mlcl.training.loop.Loop": lambda cell: cell.settings.training is not None,
-    "mlcl.training.loop.encode": lambda cell: cell.settings.encoder is not None,
-    "mlcl.training.selection": lambda cell: cell.any_stage("selection", "last"),
+    "mlcl.training.feature_cache": lambda cell: cell.frozen,
+    "mlcl.training.fit.validation": lambda cell: cell.any_stage("selection", "last"),
+    "mlcl.training.grad_cache": lambda cell: cell.any_stage("micro_batch_size", None),
+    "mlcl.training.inputs.batches.Images": lambda cell: cell.modality == "image",
+    "mlcl.training.inputs.batches.Texts": lambda cell: cell.modality == "text",
+    "mlcl.training.inputs.batches.Vectors": lambda cell: cell.modality == "vector" or cell.frozen,
+    "mlcl.training.inputs.transforms.NAMED": lambda cell: cell.augmented,
+    "mlcl.training.inputs.transforms.TRANSFORMS": lambda cell: cell.augmented,
+    "mlcl.training.inputs.transforms.build": lambda cell: cell.augmented,
+    "mlcl.training.inputs.transforms.mask_features": lambda cell: cell.any_stage("feature_masking", 0),
+    "mlcl.training.launch._Workers": lambda cell: cell.settings.compute.processes > 1,
+    "mlcl.training.launch._import_loss": lambda cell: cell.settings.compute.processes > 1,
+    "mlcl.training.optim.MovingAverage": lambda cell: cell.any_stage("ema_decay", None),
 }
 """Module or definition -> whether a cell ever enters it. Tests train cells of all kinds and compare."""
 

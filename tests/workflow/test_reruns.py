@@ -103,7 +103,7 @@ def test_editing_the_loop_retrains_what_is_trained_and_says_so(box: Sandbox) -> 
     """All but the two baselines, which nothing trains."""
     box.edit("mlcl/training/loop.py", "or math.inf", "or math.pi")
     result = box.snakemake("-n")
-    assert "the code changed (mlcl.training.loop._Run) (2)" in result.stdout
+    assert "the code changed (mlcl.training.loop.TrainingRun) (2)" in result.stdout
     assert box.trained() == len(box.records()) - 2
 
 
