@@ -28,11 +28,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 
 from mlcl import reporting
+from mlcl.records.collect import collect
+from mlcl.records.files import write_json
+from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.record import SCORES, Record, write_record
+from mlcl.records.rescore import metrics_of
 from mlcl.reporting.statistics import examples
-from mlcl.study import records
-from mlcl.study.files import write_json
-from mlcl.study.paths import CellId, StudyPaths
-from mlcl.study.rescore import metrics_of
 
 STUDY = "synthetic"
 METRICS = (
@@ -77,7 +78,7 @@ def measure(size: Size) -> Iterator[dict[str, Any]]:
     with _empty_folder():
         cells = make_study(size)
         case = f"{len(cells)}x{len(METRICS)}"
-        yield from _timed(f"aggregate-{case}", lambda: reporting.aggregate(STUDY))
+        yield from _timed(f"aggregate-{case}", lambda: collect(STUDY))
         yield from _timed(f"report-{case}", _report)
         yield _line(f"report-{case}", "megabytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         yield from _rescoring(size.rescored)
@@ -95,7 +96,7 @@ def _rescoring(cells: int) -> Iterator[dict[str, Any]]:
     folder.mkdir(parents=True)
     val, test = (make_scores(seed) for seed in (0, 1))
     stored = {"val_labels": val[0], "val_scores": val[1], "test_labels": test[0], "test_scores": test[1]}
-    np.savez_compressed(folder / records.SCORES, scores_kind="probability", **stored)  # type: ignore[arg-type]
+    np.savez_compressed(folder / SCORES, scores_kind="probability", **stored)  # type: ignore[arg-type]
     metrics_of(folder)
     begun = time.perf_counter()
     for _ in range(cells):
@@ -141,16 +142,16 @@ def make_study(size: Size) -> list[CellId]:
         write_json(paths.card(dataset), _card(dataset, 10 + 20 * i))
     rng = np.random.default_rng(0)
     for cell in cells:
-        records.write(paths.record(cell), _record(cell, rng))
+        write_record(paths.record(cell), _record(cell, rng))
     return cells
 
 
-def _record(cell: CellId, rng: np.random.Generator) -> records.Record:
+def _record(cell: CellId, rng: np.random.Generator) -> Record:
     level = 0.4 + 0.02 * int(cell.loss.removeprefix("loss")) + 0.01 * rng.normal()
     values = {split: {metric: level + 0.01 * rng.normal() for metric in METRICS} for split in ("val", "test")}
     result = {"status": "ok", "reason": None, "fingerprint": str(cell), "metrics": values}
     run = {"attempt": 1, "wall_seconds": 60 + 5 * rng.random(), "cpu_seconds": 55.0, "peak_memory_mb": 700.0}
-    return records.Record(result, run)
+    return Record(result, run)
 
 
 def _card(dataset: str, labels: int) -> dict[str, Any]:

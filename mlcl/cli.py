@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 import typer
 
 if TYPE_CHECKING:
+    from mlcl.records.record import Record
     from mlcl.study.plan import Plan, PlannedCell
-    from mlcl.study.records import Record
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -126,7 +126,7 @@ def train(
 @app.command()
 def evaluate(study: StudyArgument) -> None:
     """Compute the metrics of all records anew from their stored scores, where the metrics' code changed."""
-    from mlcl.study.rescore import rescore_study
+    from mlcl.records.rescore import rescore_study
 
     changed = rescore_study(_planned_name(study))
     _say(f"{changed} records scored anew")
@@ -135,7 +135,7 @@ def evaluate(study: StudyArgument) -> None:
 @app.command()
 def aggregate(study: StudyArgument, partial: bool = False, log: Log = None) -> None:
     """Collect the records into metrics.csv, costs.csv and cells.csv, and write the losses' pair weights."""
-    from mlcl.study.paths import StudyPaths
+    from mlcl.records.paths import StudyPaths
 
     with _logged(log):
         name = _planned_name(study)
@@ -147,7 +147,7 @@ def aggregate(study: StudyArgument, partial: bool = False, log: Log = None) -> N
 def tables(study: StudyArgument, partial: bool = False, log: Log = None) -> None:
     """Write the tables; with --partial, from whatever records exist."""
     from mlcl import reporting
-    from mlcl.study.paths import StudyPaths
+    from mlcl.records.paths import StudyPaths
 
     with _logged(log):
         name = _planned_name(study)
@@ -161,7 +161,7 @@ def tables(study: StudyArgument, partial: bool = False, log: Log = None) -> None
 def figures(study: StudyArgument, log: Log = None) -> None:
     """Draw the figures from the collected metrics."""
     from mlcl import reporting
-    from mlcl.study.paths import StudyPaths
+    from mlcl.records.paths import StudyPaths
 
     with _logged(log):
         name = _planned_name(study)
@@ -174,7 +174,7 @@ def figures(study: StudyArgument, log: Log = None) -> None:
 def report(study: StudyArgument, log: Log = None) -> None:
     """Write the report, one self-contained HTML page."""
     from mlcl import reporting
-    from mlcl.study.paths import StudyPaths
+    from mlcl.records.paths import StudyPaths
 
     with _logged(log):
         name = _planned_name(study)
@@ -190,12 +190,12 @@ def status(
 ) -> None:
     """Say how far a study is, and which cells failed; with --complete, end with exit code 1 if any did."""
     from mlcl.errors import FailedCellsError
-    from mlcl.study.files import write_text
-    from mlcl.study.progress import failures, look
+    from mlcl.records.files import write_text
+    from mlcl.records.status import failures, study_progress
 
     with _logged(log):
         name = _planned_name(study)
-        progress = look(name)
+        progress = study_progress(name)
         _say(f"{name}: {progress.line()}")
         failed = [f"  {cell}: {record.status}: {record.reason}" for cell, record in failures(name)]
         if complete is None:
@@ -213,9 +213,9 @@ def status(
 @app.command()
 def coverage(study: StudyArgument) -> None:
     """Show how much of a study is there, as a matrix; also while it runs."""
-    from mlcl import reporting
+    from mlcl.records import status
 
-    print(reporting.coverage(_planned_name(study)).render())
+    print(status.coverage(_planned_name(study)).render())
 
 
 @app.command()
@@ -226,7 +226,7 @@ def diff(
     """List what changed between two metrics files beyond noise."""
     from mlcl import reporting
 
-    print(reporting.diff(old, new).render())
+    print(reporting.diff_metrics(old, new).render())
 
 
 @app.command()
@@ -235,22 +235,22 @@ def merge(
     sources: Annotated[list[Path], typer.Argument(help="Folders results/<study> of other machines.")],
 ) -> None:
     """Bring together the records of several machines; conflicting settings are refused with a list."""
-    from mlcl import reporting
+    from mlcl.records import merge as merging
 
-    print(reporting.merge(sources, study).render())
+    print(merging.merge(sources, study).render())
 
 
 @app.command()
 def cards(study: StudyFile, data_root: DataRoot = None) -> None:
     """Write a page on each prepared dataset of a study: label frequencies, examples, counts."""
-    from mlcl.data.cards import write_card_page
+    from mlcl.reporting.dataset_page import write_dataset_page
     from mlcl.study.plan import make_plan
 
     planned = make_plan(study, data_root)
     planned.require_data()
     for name, dataset in planned.datasets.items():
         if dataset.folder is not None and dataset.folder.exists():
-            _say(f"{name}: {write_card_page(dataset.folder, planned.paths.results / name / 'card.html')}")
+            _say(f"{name}: {write_dataset_page(dataset.folder, planned.paths.results / name / 'card.html')}")
         else:
             _say(f"{name}: is not prepared yet ('mlcl prepare {study}')")
 
@@ -288,9 +288,8 @@ def predict(
     """Score new texts, images or vectors with an exported model."""
     from mlcl.errors import MlclError
     from mlcl.model import load_model
-    from mlcl.model.predictions import parse_threshold, write_predictions
-    from mlcl.model.rows import open_rows
-    from mlcl.study.files import written_aside
+    from mlcl.model.predict import open_rows, parse_threshold, write_predictions
+    from mlcl.records.files import atomic_file
 
     limit = parse_threshold(threshold)
     loaded = load_model(model, device)
@@ -299,7 +298,7 @@ def predict(
         raise MlclError(f"{out}: is the file that is read; name another with --out")
     if source.left_out:
         _say(f"{file}: {source.left_out} files are no images and are left out")
-    with written_aside(out) as aside:
+    with atomic_file(out) as aside:
         count = write_predictions(loaded, source, aside, limit, batch_size)
     _say(f"{out}: {count} rows scored")
 
@@ -310,26 +309,25 @@ def main() -> NoReturn:
     from mlcl.encoders import EncoderError
     from mlcl.errors import MlclError
     from mlcl.losses import LossError
+    from mlcl.training.events import Interrupted
 
     try:
         app()
     except (MlclError, DataError, LossError, EncoderError) as error:
         _fail(str(error), code=2)
-    except Exception as error:
-        if type(error).__name__ != "Interrupted":  # not imported: its module needs torch
-            raise
+    except Interrupted as error:
         _fail(str(error), code=128 + signal.SIGTERM)
     sys.exit(0)
 
 
 def _planned_cell(study: Path, cell: str, data_root: Path | None) -> tuple[Plan, PlannedCell]:
     from mlcl.errors import ConfigError
-    from mlcl.study.config import closest
     from mlcl.study.plan import make_plan
+    from mlcl.suggest import closest
 
     planned = make_plan(study, data_root)
     if cell not in planned.by_id:
-        raise ConfigError(f"{study}: has no cell '{cell}'{closest(cell, planned.by_id)}")
+        raise ConfigError(f"{study}: has no cell '{cell}'; {closest(cell, planned.by_id)}")
     return planned, planned.by_id[cell]
 
 
@@ -337,7 +335,7 @@ def _planned_name(study: str) -> str:
     """The study's name; a study file is planned first, so that reporting knows what it should find."""
     if not study.endswith((".yaml", ".yml")):
         from mlcl.errors import ConfigError
-        from mlcl.study.paths import StudyPaths
+        from mlcl.records.paths import StudyPaths
 
         if not StudyPaths(study).outline.exists():
             raise ConfigError(
@@ -354,17 +352,17 @@ def _planned_name(study: str) -> str:
 
 def _collect(study: str, partial: bool) -> None:
     """Brings all that reporting is made of up to date: metrics of stored scores, CSV files, pair weights."""
-    from mlcl import reporting
+    from mlcl.records.collect import collect
+    from mlcl.records.rescore import rescore_study
     from mlcl.study.pair_weights import write_pair_weights
-    from mlcl.study.rescore import rescore_study
 
     rescore_study(study)
-    reporting.aggregate(study, partial=partial)
+    collect(study, partial=partial)
     write_pair_weights(study)
 
 
 def _say_finished(record: Record) -> None:
-    from mlcl.study.progress import look
+    from mlcl.records.status import study_progress
 
     what = (
         f"test map {record.metrics['test']['map']:.3f}"
@@ -372,7 +370,7 @@ def _say_finished(record: Record) -> None:
         else f"{record.status}: {record.reason}"
     )
     _say(f"{record.result['id']}: {what} ({record.run['wall_seconds']:.0f} s)")
-    _say(f"{record.result['study']}: {look(record.result['study']).line()}")
+    _say(f"{record.result['study']}: {study_progress(record.result['study']).line()}")
 
 
 @contextlib.contextmanager

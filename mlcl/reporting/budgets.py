@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
+from mlcl.records.outline import NO_ENCODER, Outline
 from mlcl.reporting.metric_info import metric_info
-from mlcl.reporting.outline import NO_ENCODER, Outline
 
 MOST_NAMED = 6
 """Differences of settings; how many more there are is counted."""

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mlcl.records.files import write_text
+from mlcl.records.outline import NO_ENCODER, Outline
+from mlcl.reporting.bootstrap import ClaimedDifferences, Term
 from mlcl.reporting.budgets import tuning_in_words
 from mlcl.reporting.metric_info import MetricInfo, metric_info
-from mlcl.reporting.outline import NO_ENCODER, Outline
-from mlcl.reporting.paired import ClaimedDifferences, Term
 from mlcl.reporting.results import Results
 from mlcl.reporting.specs import Claim, read_claims
 from mlcl.reporting.statistics.seeds import Estimate, contrast
-from mlcl.study.files import write_text
 
 Column = tuple[str, str]
 Answer = Literal["holds", "does not hold", "undecided", "no data"]

@@ -13,9 +13,9 @@ from typing import Any, cast
 import pandas as pd
 
 from mlcl.errors import MlclError
-from mlcl.reporting.aggregation import CELLS_COLUMNS, COSTS_COLUMNS, METRICS_COLUMNS
-from mlcl.reporting.outline import NO_ENCODER, Outline, read_outline
-from mlcl.study.paths import StudyPaths
+from mlcl.records.collect import CELLS_COLUMNS, COSTS_COLUMNS, METRICS_COLUMNS
+from mlcl.records.outline import NO_ENCODER, Outline, read_outline
+from mlcl.records.paths import StudyPaths
 
 ROW = ["dataset", "encoder", "loss", "variant"]
 """What makes a row of the grid: a cell but for its seed."""

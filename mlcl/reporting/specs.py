@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from mlcl.errors import MlclError
-from mlcl.study.paths import PAPER_TABLES
+from mlcl.records.paths import PAPER_TABLES
 
 SPECS = PAPER_TABLES / "specs"
 CLAIMS = "claims.yaml"

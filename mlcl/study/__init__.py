@@ -4,10 +4,6 @@
 `cells`        the grid: study -> cells (a pure function)
 `fingerprint`  what makes a cell stale
 `plan`         cells + datasets + records that exist -> what is current, what has to be made, and why
-`records`      what a finished cell leaves behind
 `make`         a request becomes a prepared dataset or a record
-`rescore`      metrics of a record anew, from its stored scores
-`progress`     how far a study is
-`paths`        where everything lies
 `runlock`      one run at a time in one folder, and no lock left by a run that was killed
 """

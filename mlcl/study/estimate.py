@@ -25,8 +25,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlcl import encoders
-from mlcl.study.paths import CellId
-from mlcl.study.progress import duration
+from mlcl.records.paths import CellId
+from mlcl.records.status import duration
 from mlcl.study.sizes import FLOAT, Size, prepared_bytes, size_of
 from mlcl.training import protocols
 from mlcl.training.settings import CellSettings
@@ -301,7 +301,7 @@ def _computed(settings: CellSettings, size: Size, rows: int, cost: encoders.Cost
     if settings.encoder.settings["freeze"]:
         forward = 2.0 * cost.feature_dim**2  # the layer that is trained on stored features
     todo = work(settings, rows)
-    reads = protocols.reads_features(protocols.load(settings.protocol), settings.training)
+    reads = protocols.probes_features(protocols.load(settings.protocol), settings.training)
     seconds = device.seconds(todo.passes * forward, todo.steps)
     seconds += device.seconds((size.evaluated + (rows if reads else 0)) * forward)
     grid = settings.linear_evaluation

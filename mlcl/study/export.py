@@ -8,11 +8,11 @@ from pathlib import Path
 
 from mlcl.errors import MlclError
 from mlcl.evaluation.metrics import best_thresholds
-from mlcl.study import records
-from mlcl.study.config import closest
-from mlcl.study.files import folder_written_aside
-from mlcl.study.paths import CellId, StudyPaths
-from mlcl.study.rescore import read_scores
+from mlcl.records.files import atomic_folder
+from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.record import MODEL, SCORES, Record, read_record_if_present
+from mlcl.records.rescore import read_scores
+from mlcl.suggest import closest
 
 EXPORTS = Path("models")
 
@@ -33,7 +33,7 @@ def export(study: str, cell: str, to: Path | None = None) -> Path:
     paths, cell_id, again = StudyPaths(study), *_known(study, cell)
     kept, record = _kept(paths, cell_id, again)
     config = read_config(kept)
-    scores = read_scores(paths.cell(cell_id) / records.SCORES)
+    scores = read_scores(paths.cell(cell_id) / SCORES)
     thresholds = best_thresholds(scores["val_labels"], scores["val_scores"])
     config = config.model_copy(
         update={"thresholds": [float(value) for value in thresholds], "metrics": record.metrics}
@@ -41,7 +41,7 @@ def export(study: str, cell: str, to: Path | None = None) -> Path:
     card = json.loads(paths.card(cell_id.dataset).read_text(encoding="utf-8"))
     folder = to or default_folder(study, cell_id)
     _refuse_foreign(folder)
-    with folder_written_aside(folder) as aside:
+    with atomic_folder(folder) as aside:
         shutil.copytree(kept, aside, dirs_exist_ok=True)
         write_config(aside, config)
         (aside / CARD).write_text(render(config, card, record.result["selection"]), encoding="utf-8")
@@ -53,18 +53,18 @@ def _known(study: str, cell: str) -> tuple[CellId, str]:
     outline = json.loads(StudyPaths(study).outline.read_text(encoding="utf-8"))
     names = [entry["id"] for entry in outline["cells"]]
     if cell not in names:
-        raise MlclError(f"study {study}: has no cell '{cell}'{closest(cell, names)}")
+        raise MlclError(f"study {study}: has no cell '{cell}'; {closest(cell, names)}")
     return CellId.parse(cell), f"mlcl train {outline['file']} {cell}"
 
 
-def _kept(paths: StudyPaths, cell: CellId, again: str) -> tuple[Path, records.Record]:
+def _kept(paths: StudyPaths, cell: CellId, again: str) -> tuple[Path, Record]:
     """The folder that the cell kept, and its record."""
-    record = records.read_if_there(paths.record(cell))
+    record = read_record_if_present(paths.record(cell))
     if record is None:
         raise MlclError(f"{cell}: has no record yet; set keep_models: true in the study, and run '{again}'")
     if record.status != "ok":
         raise MlclError(f"{cell}: has no model: {record.status}: {record.reason}")
-    folder = paths.cell(cell) / records.MODEL
+    folder = paths.cell(cell) / MODEL
     if not folder.is_dir():
         if record.result.get("settings", {}).get("encoder") is None:
             raise MlclError(f"{cell}: has no encoder, so there is no model to export")

@@ -26,21 +26,33 @@ from filelock import FileLock
 
 import data_prep
 from mlcl.errors import MlclError
-from mlcl.study import gpus, records
-from mlcl.study.files import folder_written_aside, written_aside
+from mlcl.records.code import write_definitions
+from mlcl.records.files import atomic_file, atomic_folder
+from mlcl.records.paths import BOOKKEEPING, CellId, StudyPaths
+from mlcl.records.record import (
+    EMBEDDINGS,
+    HISTORY,
+    MODEL,
+    SCORES,
+    Metrics,
+    Record,
+    Status,
+    read_record_if_present,
+    write_record,
+)
+from mlcl.records.rescore import metrics_of
+from mlcl.records.status import Running
+from mlcl.study import gpus
+from mlcl.study.code import code_of
 from mlcl.study.fingerprint import metrics_source
 from mlcl.study.live import Live
-from mlcl.study.paths import BOOKKEEPING, CellId, StudyPaths
 from mlcl.study.plan import read_request
-from mlcl.study.progress import Running
-from mlcl.study.records import Record, Status
-from mlcl.study.rescore import metrics_of
 from mlcl.training import protocols
 from mlcl.training.settings import CellSettings
 
 if TYPE_CHECKING:
     from mlcl.data import PreparedDataset
-    from mlcl.training.context import Outcome
+    from mlcl.training.outcome import Outcome
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 VERSIONS_OF = ("torch", "numpy", "scikit-learn", "transformers", "mlcl")
@@ -67,7 +79,7 @@ def make_cell(request_file: Path, log: TextIO) -> Record:
     request = read_request(request_file)
     paths, cell = StudyPaths(request["study"]), CellId.parse(request["cell"])
     with FileLock(request_file.with_name("cell.lock")):
-        found = records.read_if_there(paths.record(cell))
+        found = read_record_if_present(paths.record(cell))
         if found and found.fingerprint == request["fingerprint"] and found.attempt >= request["attempt"]:
             return found
         compute = CellSettings.model_validate(request["settings"]).compute
@@ -91,7 +103,7 @@ class _Maker:
         dataset = self._open_dataset()
         self._put_card(dataset)
         status, reason, outcome = self._attempt(settings, dataset, checkpoints)
-        metrics: records.Metrics = {}
+        metrics: Metrics = {}
         if outcome is not None:
             metrics = self._write_outcome(dataset, outcome, settings)
         result = {
@@ -119,7 +131,9 @@ class _Maker:
         record = Record(result, {"attempt": self.request["attempt"], **run})
         if status != "ok":  # first: a next attempt is to start over, not where this one ended
             shutil.rmtree(checkpoints, ignore_errors=True)
-        records.write(self.folder / "metrics.json", record)
+        code = code_of(settings)
+        write_definitions(self.folder.parents[4], code.digest, code.definitions)
+        write_record(self.folder / "metrics.json", record)
         shutil.rmtree(checkpoints, ignore_errors=True)
         return record
 
@@ -140,14 +154,14 @@ class _Maker:
         """A copy of the dataset's card beside the records, so that these can be reported on without the data."""
         card, copy = dataset.folder / "card.json", self.folder.parents[3] / "card.json"
         if not copy.exists() or copy.read_bytes() != card.read_bytes():
-            with written_aside(copy) as aside:
+            with atomic_file(copy) as aside:
                 shutil.copyfile(card, aside)
 
     def _clear(self) -> None:
         """Takes away what an earlier attempt left, the record first: without it the rest counts for nothing."""
-        for name in ("metrics.json", records.SCORES, records.HISTORY, records.EMBEDDINGS):
+        for name in ("metrics.json", SCORES, HISTORY, EMBEDDINGS):
             (self.folder / name).unlink(missing_ok=True)
-        for folder in (self.folder / records.MODEL, *self.folder.glob(f".{records.MODEL}.*")):
+        for folder in (self.folder / MODEL, *self.folder.glob(f".{MODEL}.*")):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _open_dataset(self) -> PreparedDataset:
@@ -165,13 +179,12 @@ class _Maker:
         import numpy as np
         import torch
 
-        from mlcl.training.checkpoint import Interrupted
-        from mlcl.training.loop import Diverged
-        from mlcl.training.run import train
+        from mlcl.training import launch
+        from mlcl.training.events import Diverged, Interrupted
 
         try:
             with Live(self.log) as live:
-                outcome = train(settings, dataset, live.tell, checkpoints)
+                outcome = launch.train(settings, dataset, live.tell, checkpoints)
             if not all(np.isfinite(scores).all() for scores in outcome.scores.values()):
                 raise Diverged("the scores are not finite")
         except Interrupted:
@@ -189,9 +202,7 @@ class _Maker:
             return "error", _one_line(error), None
         return "ok", None, outcome
 
-    def _write_outcome(
-        self, dataset: PreparedDataset, outcome: Outcome, settings: CellSettings
-    ) -> records.Metrics:
+    def _write_outcome(self, dataset: PreparedDataset, outcome: Outcome, settings: CellSettings) -> Metrics:
         import numpy as np
 
         labels = {split: dataset[split].dense_labels() for split in outcome.scores}
@@ -202,28 +213,28 @@ class _Maker:
                 f"{split}_labels": labels[split],
                 f"{split}_ids": np.asarray(dataset[split].ids),
             }
-        with written_aside(self.folder / records.SCORES) as aside, aside.open("wb") as file:
+        with atomic_file(self.folder / SCORES) as aside, aside.open("wb") as file:
             np.savez_compressed(file, **stored)
         if settings.keep_embeddings and outcome.features:
             features = {split: values.astype(np.float16) for split, values in outcome.features.items()}
-            with written_aside(self.folder / records.EMBEDDINGS) as aside, aside.open("wb") as file:
+            with atomic_file(self.folder / EMBEDDINGS) as aside, aside.open("wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **features)
         if settings.keep_model and outcome.fitted is not None:
             self._keep_model(dataset, outcome, settings)
         curve = outcome.fitted.curve if outcome.fitted else []
         if curve:
-            with written_aside(self.folder / records.HISTORY) as aside, aside.open("w", newline="") as file:
+            with atomic_file(self.folder / HISTORY) as aside, aside.open("w", newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow(field.name for field in fields(curve[0]))
                 writer.writerows(astuple(line) for line in curve)
         return metrics_of(self.folder)
 
     def _keep_model(self, dataset: PreparedDataset, outcome: Outcome, settings: CellSettings) -> None:
-        from mlcl.model.keeping import keep
+        from mlcl.model.folder import save
 
         made_by = {key: self.request[key] for key in ("study", "cell", "fingerprint")}
-        with folder_written_aside(self.folder / records.MODEL) as aside:
-            keep(settings, dataset, outcome, aside, made_by)
+        with atomic_folder(self.folder / MODEL) as aside:
+            save(settings, dataset, outcome, aside, made_by)
 
 
 def limit_threads(threads: int) -> None:
@@ -259,14 +270,14 @@ def _run_block(
         **_device(settings),
     }
     if outcome is not None:
-        block |= outcome.speed
+        block |= outcome.throughput
     return block
 
 
 def _device(settings: CellSettings) -> dict[str, Any]:
     import torch
 
-    from mlcl.training.processes import select_device
+    from mlcl.training.distributed import select_device
 
     device = select_device(settings.compute)
     if device.type != "cuda":

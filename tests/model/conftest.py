@@ -14,8 +14,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from mlcl.cli import app
+from mlcl.records.paths import CellId, StudyPaths
 from mlcl.study.make import THREAD_VARIABLES
-from mlcl.study.paths import CellId, StudyPaths
 
 WORDS = ("rain", "sun", "wind", "Snow!", "fög", "ice", "storm", "heat")
 MODALITY = {"photos": "image", "notes": "text", "points": "vector"}

@@ -15,7 +15,7 @@ import torch
 
 from mlcl.evaluation.metrics import evaluate
 from mlcl.model import load_model
-from mlcl.study.paths import StudyPaths
+from mlcl.records.paths import StudyPaths
 from tests.model.conftest import Workshop
 
 PHOTOS, NOTES, POINTS = (

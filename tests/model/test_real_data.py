@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from mlcl.evaluation.metrics import evaluate
+from mlcl.records.paths import PREPARED
 from mlcl.study.make import THREAD_VARIABLES
-from mlcl.study.paths import PREPARED
 from tests.model.conftest import Workshop
 from tests.model.test_prediction import predictions
 

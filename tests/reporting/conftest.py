@@ -13,9 +13,10 @@ import pytest
 
 from mlcl import reporting
 from mlcl.evaluation.metrics import evaluate_splits
-from mlcl.study import records
-from mlcl.study.files import write_json, write_text
-from mlcl.study.paths import CellId, StudyPaths
+from mlcl.records.collect import collect
+from mlcl.records.files import write_json, write_text
+from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.record import HISTORY, SCORES, Record, write_record
 
 SOURCE = "metrics-1"
 LABELS = {"scenes": 6, "docs": 12, "more": 4}
@@ -140,10 +141,10 @@ class Grid:
         folder = self.paths.cell(cell)
         folder.mkdir(parents=True, exist_ok=True)
         scores = make_scores(cell)
-        np.savez(folder / records.SCORES, **scores)
+        np.savez(folder / SCORES, **scores)
         splits = [(scores[f"{split}_labels"], scores[f"{split}_scores"]) for split in ("val", "test")]
         self._write(cell, "ok", None, evaluate_splits(*splits), fingerprint)
-        write_text(folder / records.HISTORY, make_history(cell))
+        write_text(folder / HISTORY, make_history(cell))
 
     def fail(self, cell: CellId, status: str, reason: str) -> None:
         """A record of a cell that failed."""
@@ -198,7 +199,7 @@ class Grid:
             "commit": "abc1234",
             "device": "cpu",
         }
-        records.write(self.paths.record(cell), records.Record(result, run))
+        write_record(self.paths.record(cell), Record(result, run))
 
     def make_card(self, dataset: str) -> None:
         train = dataset_labels(dataset, "train", 400)
@@ -287,7 +288,7 @@ def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         spoiled(Grid())
-        reporting.aggregate("tiny", partial=True)
+        collect("tiny", partial=True)
         reporting.write_tables("tiny")
         reporting.write_figures("tiny")
         reporting.write_report("tiny")

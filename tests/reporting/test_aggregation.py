@@ -7,9 +7,9 @@ import csv
 import pytest
 
 from mlcl.errors import MlclError, RecordError
-from mlcl.reporting import aggregate
-from mlcl.study import records
-from mlcl.study.paths import CellId
+from mlcl.records.collect import collect
+from mlcl.records.paths import CellId
+from mlcl.records.record import read_record
 
 CELL = CellId("scenes", "cnn", "bce", "base", 1)
 
@@ -21,7 +21,7 @@ def read(path):
 
 def test_metrics_csv_holds_every_metric_of_every_record_with_full_precision(grid):
     grid.plan().make_all()
-    aggregate("tiny")
+    collect("tiny")
     rows = read(grid.paths.metrics_csv)
     assert list(rows[0]) == ["dataset", "encoder", "loss", "variant", "seed", "split", "metric", "value"]
     found = {}
@@ -30,12 +30,12 @@ def test_metrics_csv_holds_every_metric_of_every_record_with_full_precision(grid
         found.setdefault(cell, {}).setdefault(row["split"], {})[row["metric"]] = float(row["value"])
     assert set(found) == set(grid.cells())
     for cell, metrics in found.items():
-        assert metrics == records.read(grid.paths.record(cell)).metrics
+        assert metrics == read_record(grid.paths.record(cell)).metrics
 
 
 def test_costs_come_from_run_blocks_and_only_there_parts_of_a_step_by_name(grid):
     grid.plan().make_all()
-    aggregate("tiny")
+    collect("tiny")
     costs = {
         r["cost"]: float(r["value"])
         for r in read(grid.paths.costs_csv)
@@ -53,7 +53,7 @@ def test_an_absent_record_is_an_error_that_counts_and_names(grid):
     grid.plan().make_all()
     grid.paths.record(CELL).unlink()
     with pytest.raises(MlclError, match=f"1 of {len(grid.cells())} cells have no record.*{CELL}"):
-        aggregate("tiny")
+        collect("tiny")
     assert not grid.paths.metrics_csv.exists()
 
 
@@ -76,7 +76,7 @@ def test_partial_marks_missing_failed_stale_and_skipped_cells(finished):
 def test_without_a_fingerprint_to_compare_with_nothing_is_called_stale(grid):
     grid.fingerprints = {str(CELL): None}
     grid.plan().make_all()
-    aggregate("tiny")
+    collect("tiny")
     assert all(row["stale"] == "False" for row in read(grid.paths.cells_csv))
 
 
@@ -84,7 +84,7 @@ def test_records_that_the_study_does_not_ask_for_play_no_part(grid):
     grid.plan().make_all()
     grid.losses = ["bce"]
     grid.plan()
-    aggregate("tiny")
+    collect("tiny")
     assert {row["loss"] for row in read(grid.paths.metrics_csv)} == {"bce", "label_prior", "random_encoder"}
 
 
@@ -92,16 +92,16 @@ def test_a_broken_record_is_an_error_that_names_the_file(grid):
     grid.plan().make_all()
     grid.paths.record(CELL).write_text('{"result": {"status": "ok"')
     with pytest.raises(RecordError, match=str(grid.paths.record(CELL))):
-        aggregate("tiny", partial=True)
+        collect("tiny", partial=True)
 
 
 def test_no_record_at_all_gives_empty_files(grid):
     grid.plan()
-    aggregate("tiny", partial=True)
+    collect("tiny", partial=True)
     assert read(grid.paths.metrics_csv) == []
     assert {row["state"] for row in read(grid.paths.cells_csv)} == {"missing"}
 
 
 def test_an_unplanned_study_is_an_error_that_says_what_to_do(grid):
     with pytest.raises(MlclError, match="plan the study 'tiny' first"):
-        aggregate("tiny")
+        collect("tiny")

@@ -78,7 +78,7 @@ def visit(paths, folder, width):
 
 @pytest.fixture(scope="module")
 def desktop(finished_folder, tmp_path_factory):
-    from mlcl.study.paths import StudyPaths
+    from mlcl.records.paths import StudyPaths
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(finished_folder)

@@ -6,28 +6,27 @@ import json
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from mlcl.errors import MlclError, RecordError
-from mlcl.reporting import aggregate, write_figures
-from mlcl.reporting.costs import costs_by_encoder, mean_costs
+from mlcl.records.collect import collect
+from mlcl.records.files import write_json
+from mlcl.records.paths import CellId
+from mlcl.records.rescore import rescore
+from mlcl.reporting import write_figures
+from mlcl.reporting.cost_means import costs_by_encoder, mean_costs
 from mlcl.reporting.figures import (
-    comparison,
     costs,
+    dot_plots,
     embeddings,
     frequency,
     pair_weights,
     ranks,
     sensitivity,
-    step_parts,
     style,
 )
 from mlcl.reporting.figures.learning_curves import read_history
-from mlcl.reporting.figures.panels import names_in_a_line
+from mlcl.reporting.figures.style import names_in_a_line
 from mlcl.reporting.results import load_results
-from mlcl.study.files import write_json
-from mlcl.study.paths import CellId
-from mlcl.study.rescore import rescore
 
 EXPECTED = {
     "comparison-scenes-cnn", "comparison-docs-transformer", "learning-scenes-cnn", "learning-docs-transformer",
@@ -52,7 +51,7 @@ def test_each_figure_is_there_as_pdf_and_png_with_caption_and_alt_text(finished)
 def test_the_same_results_give_the_same_bytes(finished, tmp_path):
     results = load_results("tiny")
     for run in ("first", "second"):
-        figure = next(comparison.draw(results))
+        figure = next(dot_plots.draw(results))
         style.save(figure.canvas, tmp_path / run)
     for ending in ("pdf", "png"):
         first, second = ((tmp_path / f"{run}.{ending}").read_bytes() for run in ("first", "second"))
@@ -61,7 +60,7 @@ def test_the_same_results_give_the_same_bytes(finished, tmp_path):
 
 def test_no_record_and_no_card_gives_no_figure_and_no_error(grid):
     grid.plan()
-    aggregate("tiny", partial=True)
+    collect("tiny", partial=True)
     write_figures("tiny")
     assert names(grid.paths.figures) == set()
 
@@ -69,22 +68,15 @@ def test_no_record_and_no_card_gives_no_figure_and_no_error(grid):
 def test_figures_of_an_earlier_state_are_removed(grid):
     grid.datasets = {"scenes": "image"}
     grid.plan().make_all()
-    aggregate("tiny")
+    collect("tiny")
     grid.paths.figures.mkdir()
     (grid.paths.figures / "comparison-gone.png").write_text("of old")
     write_figures("tiny")
     assert not (grid.paths.figures / "comparison-gone.png").exists()
 
 
-def test_the_interval_is_the_t_interval_of_the_mean():
-    values = [0.70, 0.74, 0.75, 0.71]
-    low, high = stats.t.interval(0.95, 3, loc=stats.tmean(values), scale=stats.sem(values))
-    assert comparison.t_interval(values) == pytest.approx((high - low) / 2)
-    assert comparison.t_interval([0.7]) is None
-
-
 def test_the_alt_text_tells_the_order_and_the_means(finished):
-    figure = next(comparison.draw(load_results("tiny")))
+    figure = next(dot_plots.draw(load_results("tiny")))
     assert figure.alt.startswith("Dot plot. micro-F1: bce 85.4, reg 80.8, jaccard 73.6, random encoder 47.1")
 
 
@@ -121,10 +113,10 @@ def test_costs_are_means_over_seeds(finished):
 
 def test_sensitivity_goes_through_the_study_itself_and_its_variants(finished):
     results = load_results("tiny")
-    knobs = sensitivity._knobs(results.outline)
-    assert knobs == {("dataset", "fraction"): {"fraction_0.1": 0.1}}
-    curves = sensitivity._curves(
-        results, "scenes", "cnn", ("dataset", "fraction"), knobs["dataset", "fraction"]
+    settings = sensitivity.swept_settings(results.outline)
+    assert settings == {("dataset", "fraction"): {"fraction_0.1": 0.1}}
+    curves = sensitivity.curves_by_loss(
+        results, "scenes", "cnn", ("dataset", "fraction"), settings["dataset", "fraction"]
     )
     assert [value for value, _ in curves["bce"]] == [0.1, 1.0]
     assert [row[3] for _, row in curves["bce"]] == ["fraction_0.1", "base"]
@@ -142,7 +134,7 @@ def test_ranks_and_embeddings_and_frequencies_are_drawn_where_there_is_what_they
             kept = {split: rng.normal(size=(rows, 8)).astype(np.float16) for split, rows in splits.items()}
             np.savez(grid.paths.cell(cell) / "embeddings.npz", **kept)
             rescore(grid.paths.cell(cell), "new")
-    aggregate("tiny")
+    collect("tiny")
     results = load_results("tiny")
     found = [figure.name for module in (ranks, embeddings, frequency) for figure in module.draw(results)]
     assert found == ["ranks-micro_f1", "ranks-macro_f1", "ranks-map", "embeddings-scenes-cnn", "frequency"]
@@ -156,7 +148,7 @@ def test_the_anchor_of_a_view_is_related_in_many_ways():
 
 def test_pair_weights_are_drawn_from_their_file_and_equal_ones_once(grid):
     grid.plan().make_all()
-    aggregate("tiny")
+    collect("tiny")
     results = load_results("tiny")
     assert list(pair_weights.draw(results)) == []
     own = {
@@ -180,7 +172,7 @@ def test_costs_of_encoders_are_over_datasets_that_all_losses_share(grid):
     grid.plan().make_all()
     for seed in grid.seeds:
         grid.fail(CellId("more", "cnn", "reg", "base", seed), "oom", "too large")
-    aggregate("tiny")
+    collect("tiny")
     results = load_results("tiny")
     costs = results.costs
     costs.loc[(costs["dataset"] == "more") & (costs["cost"] == "wall_seconds"), "value"] = 1e6
@@ -190,7 +182,7 @@ def test_costs_of_encoders_are_over_datasets_that_all_losses_share(grid):
 
 
 def test_the_parts_of_a_step_are_stacked_to_its_whole_for_losses_that_are_complete(finished):
-    (figure,) = step_parts.draw(load_results("tiny"))
+    (figure,) = costs.draw_step_parts(load_results("tiny"))
     ax = figure.canvas.axes[0]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["bce", "jaccard"]
     ends = [
@@ -221,7 +213,7 @@ def test_a_map_of_embeddings_is_made_again_only_if_they_changed(grid, monkeypatc
         np.savez(file, **{split: rng.normal(shift, 1, size=(300, 4)) for split in ("val", "test")})
 
     keep(0)
-    aggregate("tiny")
+    collect("tiny")
     results = load_results("tiny")
     (first,), (second,) = embeddings.draw(results), embeddings.draw(results)
     places = [figure.canvas.axes[0].lines[-1].get_xydata() for figure in (first, second)]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mlcl.reporting import aggregate, write_tables
+from mlcl.records.collect import collect
+from mlcl.reporting import write_tables
 from mlcl.reporting.metric_info import metric_info
 from mlcl.reporting.results import load_results
 from mlcl.reporting.specs import SPECS, SpecError, read_papers
@@ -41,7 +42,7 @@ def specs(grid):
     SPECS.mkdir(parents=True)
     (SPECS / "a.yaml").write_text(SPEC)
     (SPECS / "a.csv").write_text(NUMBERS)
-    aggregate("tiny")
+    collect("tiny")
     return grid
 
 

@@ -18,13 +18,13 @@ import pytest
 from sklearn import metrics as sk
 
 from mlcl.errors import MlclError
-from mlcl.reporting import aggregate, tables, write_tables
+from mlcl.records.collect import collect
+from mlcl.records.paths import CellId
+from mlcl.reporting import tables, write_tables
 from mlcl.reporting.results import load_results
 from mlcl.reporting.tables import latex, pdf
 from mlcl.reporting.tables.costs import costs_table
-from mlcl.reporting.tables.model import Column, Number, Row, Table, Text, letter
-from mlcl.reporting.tables.ranking import with_marks
-from mlcl.study.paths import CellId
+from mlcl.reporting.tables.table import Column, Number, Row, Table, Text, letter, with_marks
 
 GOLDEN = Path(__file__).parent / "golden"
 needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
@@ -117,14 +117,14 @@ def test_the_same_table_gives_the_same_pdf(finished, tmp_path):
 @needs_latex
 def test_a_pdf_is_made_again_only_if_its_source_changed(grid, monkeypatch):
     grid.plan().make_all()
-    aggregate("tiny")
+    collect("tiny")
     write_tables("tiny")
     made = []
     monkeypatch.setattr(tables, "compile_pdf", made.append)
     write_tables("tiny")
     assert made == []
     grid.fail(CellId("scenes", "cnn", "bce", "base", 0), "oom", "too large")
-    aggregate("tiny")
+    collect("tiny")
     write_tables("tiny")
     assert {source.name for source in made} == {"main.tex", "differences.tex", "costs.tex"}
 
@@ -148,7 +148,7 @@ def test_without_an_engine_there_is_no_pdf_and_no_old_one_stays(tmp_path, monkey
 
 def test_no_record_at_all_gives_tables_of_marks(grid):
     grid.plan()
-    aggregate("tiny", partial=True)
+    collect("tiny", partial=True)
     write_tables("tiny")
     rows = read(grid.paths.tables / "main.csv")
     assert rows

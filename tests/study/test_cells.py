@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mlcl.records.paths import CellId
 from mlcl.study.cells import Cell, Skip
-from mlcl.study.paths import CellId
 from mlcl.study.plan import Plan, make_plan
 
 STUDY = {

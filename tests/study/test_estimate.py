@@ -12,9 +12,9 @@ import yaml
 from typer.testing import CliRunner
 
 from mlcl import encoders
-from mlcl.study import records
+from mlcl.records.paths import StudyPaths
+from mlcl.records.record import Record, write_record
 from mlcl.study.estimate import STEP_SECONDS, Device, Estimate, estimate, work
-from mlcl.study.paths import StudyPaths
 from mlcl.study.plan import Plan, make_plan
 from mlcl.study.sizes import published_rows
 
@@ -162,7 +162,7 @@ def test_raw_files_of_ones_own_are_not_counted_before_they_are_prepared(data_roo
     assert estimate(make_plan(Path("mine.yaml"), data_root), SLOW).lines[-1].size is None
 
 
-def write_record(made: Plan, cell: str, seconds: float, rows: int, **changes: object) -> None:
+def make_record(made: Plan, cell: str, seconds: float, rows: int, **changes: object) -> None:
     planned = made.by_id[cell]
     assert planned.payload is not None
     result = {
@@ -175,14 +175,14 @@ def write_record(made: Plan, cell: str, seconds: float, rows: int, **changes: ob
     }
     file = StudyPaths("mine").record(planned.cell.id)
     file.parent.mkdir(parents=True, exist_ok=True)
-    records.write(file, records.Record(result | changes, {"attempt": 1, "wall_seconds": seconds}))
+    write_record(file, Record(result | changes, {"attempt": 1, "wall_seconds": seconds}))
 
 
 def test_records_win_over_operations() -> None:
     tenth = {"variants": {"tenth": {"dataset": {"fraction": 0.1}}}}
     made = plan(**tenth)
-    write_record(made, "digit_scenes/cnn/jaccard/base/seed0", 40.0, 100)
-    write_record(made, "digit_scenes/cnn/jaccard/base/seed1", 60.0, 100)
+    make_record(made, "digit_scenes/cnn/jaccard/base/seed0", 40.0, 100)
+    make_record(made, "digit_scenes/cnn/jaccard/base/seed1", 60.0, 100)
     found = estimate(plan(**tenth), SLOW)
     assert of(found, "digit_scenes/cnn/jaccard/base/seed1") == (50.0, "measured")
     assert of(found, "digit_scenes/cnn/jaccard/tenth/seed0") == (pytest.approx(5.0), "measured")
@@ -200,14 +200,14 @@ def test_records_of_local_weights_are_known_again(tmp_path: Path) -> None:
     made = plan(**encoder)
     recorded = made.by_id[f"{cell}0"].payload
     assert recorded is not None
-    write_record(made, f"{cell}0", 40.0, 100, settings=recorded["settings"])
+    make_record(made, f"{cell}0", 40.0, 100, settings=recorded["settings"])
     assert of(estimate(plan(**encoder), SLOW), f"{cell}1") == (40.0, "measured")
 
 
 def test_failed_records_and_other_encoders_tell_nothing() -> None:
     made = plan()
-    write_record(made, "digit_scenes/cnn/bce/base/seed0", 1.0, 100, status="oom", reason="too large")
-    write_record(made, "digit_scenes/cnn/jaccard/base/seed0", 1.0, 100)
+    make_record(made, "digit_scenes/cnn/bce/base/seed0", 1.0, 100, status="oom", reason="too large")
+    make_record(made, "digit_scenes/cnn/jaccard/base/seed0", 1.0, 100)
     found = estimate(plan(encoders={"image": {"cnn": {"width": 48}}}), SLOW)
     assert of(found, "digit_scenes/cnn/bce/base/seed1")[1] == "computed"
     assert of(found, "digit_scenes/cnn/jaccard/base/seed1")[1] == "computed"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mlcl.study.files import folder_written_aside
+from mlcl.records.files import atomic_folder
 
 
 def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
     place = tmp_path / "model"
     for content in ("first", "second"):
-        with folder_written_aside(place) as aside:
+        with atomic_folder(place) as aside:
             (aside / content).touch()
     assert [file.name for file in place.iterdir()] == ["second"]
     assert list(tmp_path.iterdir()) == [place]
@@ -24,16 +24,16 @@ def test_what_a_killed_process_of_the_same_number_left_is_not_in_it(tmp_path: Pa
         left = tmp_path / f".model.{os.getpid()}{ending}"
         left.mkdir()
         (left / "half").touch()
-    with folder_written_aside(tmp_path / "model") as aside:
+    with atomic_folder(tmp_path / "model") as aside:
         (aside / "whole").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "whole"]
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "model"
-    with folder_written_aside(place) as aside:
+    with atomic_folder(place) as aside:
         (aside / "first").touch()
-    with pytest.raises(ValueError, match="no"), folder_written_aside(place) as aside:
+    with pytest.raises(ValueError, match="no"), atomic_folder(place) as aside:
         raise ValueError("no")
     rename = Path.rename
 
@@ -43,6 +43,6 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fails)
-    with pytest.raises(OSError, match="no space"), folder_written_aside(place) as aside:
+    with pytest.raises(OSError, match="no space"), atomic_folder(place) as aside:
         (aside / "second").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "first"]

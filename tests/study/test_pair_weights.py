@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from mlcl import losses
+from mlcl.records.files import write_json
+from mlcl.records.paths import StudyPaths
 from mlcl.study import pair_weights
-from mlcl.study.files import write_json
 from mlcl.study.pair_weights import LABELS, example, write_pair_weights
-from mlcl.study.paths import StudyPaths
 
 
 @pytest.fixture

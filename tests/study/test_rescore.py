@@ -10,10 +10,10 @@ import pytest
 from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import evaluate_splits
 from mlcl.evaluation.representation import evaluate_embeddings
-from mlcl.study import records
-from mlcl.study.files import write_json
-from mlcl.study.paths import StudyPaths
-from mlcl.study.rescore import rescore, rescore_study
+from mlcl.records.files import write_json
+from mlcl.records.paths import StudyPaths
+from mlcl.records.record import Record, read_record, write_record
+from mlcl.records.rescore import rescore, rescore_study
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def folder(tmp_path):
         "metrics": {"test": {"old": 0.5}},
         "metrics_source": "old",
     }
-    records.write(folder / "metrics.json", records.Record(result, {"attempt": 1, "wall_seconds": 3.0}))
+    write_record(folder / "metrics.json", Record(result, {"attempt": 1, "wall_seconds": 3.0}))
     return folder
 
 
@@ -49,9 +49,9 @@ def splits(folder):
 
 
 def test_metrics_are_replaced_and_the_rest_of_the_record_stays(folder):
-    before = records.read(folder / "metrics.json")
+    before = read_record(folder / "metrics.json")
     assert rescore(folder, "new") is True
-    after = records.read(folder / "metrics.json")
+    after = read_record(folder / "metrics.json")
     assert after.metrics == evaluate_splits(*splits(folder))
     assert after.result["metrics_source"] == "new"
     assert after.run == before.run
@@ -67,9 +67,9 @@ def test_a_record_with_current_metrics_is_left_alone(folder):
 
 
 def test_a_failed_cell_is_left_alone(folder):
-    record = records.read(folder / "metrics.json")
+    record = read_record(folder / "metrics.json")
     failed = record.result | {"status": "diverged", "reason": "NaN", "metrics": {}}
-    records.write(folder / "metrics.json", records.Record(failed, record.run))
+    write_record(folder / "metrics.json", Record(failed, record.run))
     (folder / "scores.npz").unlink()
     assert rescore(folder, "new") is False
 
@@ -80,7 +80,7 @@ def test_the_datasets_card_adds_metrics_by_label_frequency(folder):
     (folder.parents[3] / "card.json").write_text(json.dumps(card))
     rescore(folder, "new")
     expected = evaluate_splits(*splits(folder), [50, 40, 30, 20, 10], 100)
-    assert records.read(folder / "metrics.json").metrics == expected
+    assert read_record(folder / "metrics.json").metrics == expected
     assert "macro_f1_tail" in expected["test"]
 
 
@@ -89,7 +89,7 @@ def test_embeddings_that_were_kept_add_representation_metrics(folder):
     kept = {split: rng.normal(size=(40, 8)).astype(np.float16) for split in ("val", "test")}
     np.savez(folder / "embeddings.npz", **kept)
     rescore(folder, "new")
-    metrics = records.read(folder / "metrics.json").metrics
+    metrics = read_record(folder / "metrics.json").metrics
     (y_val, _), (y_test, _) = splits(folder)
     expected = evaluate_embeddings((y_val, kept["val"]), (y_test, kept["test"]))
     assert {name: metrics["test"][name] for name in expected} == expected

@@ -20,7 +20,7 @@ from mlcl.errors import MlclError
 from mlcl.study import gpus
 from mlcl.study.plan import make_plan
 from mlcl.study.runlock import RunLock
-from mlcl.study.paths import BOOKKEEPING, PREPARED
+from mlcl.records.paths import BOOKKEEPING, PREPARED
 
 from snakemake.exceptions import WorkflowError
 

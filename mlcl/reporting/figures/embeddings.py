@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcl.evaluation.representation import relations
+from mlcl.records.files import JsonCache
+from mlcl.records.paths import CellId
+from mlcl.records.record import EMBEDDINGS, SCORES
+from mlcl.records.rescore import read_embeddings, read_scores
 from mlcl.reporting.figures import style
-from mlcl.reporting.figures.model import Figure
-from mlcl.reporting.figures.panels import column_title, shared_legend, small_multiples
-from mlcl.reporting.kept import Kept
+from mlcl.reporting.figures.style import Figure, column_title, shared_legend, small_multiples
 from mlcl.reporting.results import Results
-from mlcl.study.paths import CellId
-from mlcl.study.records import EMBEDDINGS, SCORES
-from mlcl.study.rescore import read_embeddings, read_scores
 
 KEPT = "embeddings_2d.json"
 ROWS = 300
@@ -35,7 +34,7 @@ LOOKS = {
 
 
 def draw(results: Results) -> Iterator[Figure]:
-    kept = Kept(results.paths.results / KEPT)
+    kept = JsonCache(results.paths.results / KEPT)
     for dataset, encoder in results.outline.columns():
         found = {}
         for loss in results.outline.losses:
@@ -71,7 +70,7 @@ def _one(
     dataset: str,
     encoder: str,
     found: dict[str, tuple[NDArray[Any], NDArray[Any]]],
-    kept: Kept,
+    kept: JsonCache,
 ) -> Figure:
     outline = results.outline
     labels = next(iter(found.values()))[0]

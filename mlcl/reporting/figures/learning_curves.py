@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcl.errors import RecordError
+from mlcl.records.paths import CellId
+from mlcl.records.record import HISTORY
 from mlcl.reporting.figures import style
-from mlcl.reporting.figures.model import Figure
-from mlcl.reporting.figures.panels import names_in_a_line, shared_legend
+from mlcl.reporting.figures.style import Figure, names_in_a_line, shared_legend
 from mlcl.reporting.results import Results
-from mlcl.study.paths import CellId
-from mlcl.study.records import HISTORY
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Epochs, loss."""

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from mlcl.errors import MlclError
-from mlcl.study.files import written_aside
+from mlcl.records.files import atomic_file
 
 ENGINES = ("pdflatex", "lualatex", "xelatex", "tectonic")
 TIME_LIMIT_S = 120
@@ -41,7 +41,7 @@ def compile_pdf(source: Path) -> Path | None:
             return None
         if made is None:
             raise MlclError(f"{source}: {name} does not compile it:\n{_complaint(output)}")
-        with written_aside(target) as aside:
+        with atomic_file(target) as aside:
             shutil.copyfile(made, aside)
     return target
 

@@ -1,0 +1,86 @@
+"""Files that are either whole or not there, and the JSON cache of slow results."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`; renamed to `path` if the block ends well, removed if not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """As `atomic_file`, for a folder: gives an empty one, which takes the place of what is at `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside, old = (path.with_name(f".{path.name}.{os.getpid()}{ending}") for ending in ("", ".old"))
+    for left in (aside, old):  # of a process of this number that was killed: in a container they recur
+        shutil.rmtree(left, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+        if path.exists():
+            path.rename(old)
+        try:
+            aside.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+    finally:
+        for left in (aside, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Readable JSON; a NaN or infinity raises ValueError, since no result may hold one."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def canonical_json(content: Any) -> str:
+    """One text for equal contents, whatever the order of the keys."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+class JsonCache:
+    """A JSON cache of slow results, keyed by a digest of their inputs.
+
+    `write` keeps the entries that were asked for since the file was opened and drops the others.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        try:
+            self._stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            self._stored = {}
+        self._used: dict[str, Any] = {}
+
+    def get(self, digest: str, compute: Callable[[], Any]) -> Any:
+        """The entry of this digest; computed if there is none."""
+        if digest not in self._used:
+            self._used[digest] = self._stored[digest] if digest in self._stored else compute()
+        return self._used[digest]
+
+    def write(self) -> None:
+        if self._used != self._stored:
+            write_json(self._file, self._used)

@@ -1,0 +1,170 @@
+"""Results of several machines made one, unless they contradict one another."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlcl.errors import MlclError
+from mlcl.records.code import read_definitions, write_definitions
+from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.record import Record, read_record
+
+RECORD = "metrics.json"
+MOST_LISTED = 30
+
+
+class MergeError(MlclError):
+    """Results contradict one another. The message lists where."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was taken over, and what was there already."""
+
+    copied: tuple[CellId, ...]
+    kept: tuple[CellId, ...]
+
+    def render(self) -> str:
+        return f"{len(self.copied)} cells taken over, {len(self.kept)} were there already"
+
+
+@dataclass(frozen=True)
+class _Found:
+    cell: CellId
+    folder: Path
+    record: Record
+
+
+def merge(sources: Sequence[Path], study: str) -> Merged:
+    """Copies the cells of each source (another machine's `results/<study>`) into this `results/<study>`.
+
+    All are checked before anything is copied. Of a cell that is there more than once, one that went well wins over
+    one that failed, and what is here over what is elsewhere. Raises MergeError, with a list, if the same cell was
+    made with different settings, the cells of a row or dataset with different settings, code or data, the cells of
+    the study with different forms of a definition, or the same cell has different results.
+    """
+    target = StudyPaths(study).results
+    for source in sources:
+        if not source.is_dir():
+            raise MergeError(f"{source}: there is no such folder")
+        if not any(source.glob(f"*/*/*/*/seed*/{RECORD}")):
+            raise MergeError(
+                f"{source}: holds no record; name the folder results/<study> of the other machine"
+            )
+    found = [cell for folder in (target, *sources) for cell in _find(folder)]
+    if conflicts := list(
+        dict.fromkeys([*_different_settings(found), *_different_code(found), *_different_results(found)])
+    ):
+        more = f"\n  ... and {len(conflicts) - MOST_LISTED} more" if len(conflicts) > MOST_LISTED else ""
+        listed = "".join(f"\n  {conflict}" for conflict in conflicts[:MOST_LISTED])
+        raise MergeError(f"study {study}: nothing was merged, {len(conflicts)} conflicts:{listed}{more}")
+    copied, kept = [], []
+    for cell, chosen in _choose(found, target).items():
+        if chosen.folder == target / str(cell):
+            kept.append(cell)
+        else:
+            _copy(chosen, target)
+            copied.append(cell)
+    return Merged(tuple(copied), tuple(kept))
+
+
+def _find(folder: Path) -> Iterator[_Found]:
+    for file in sorted(folder.glob(f"*/*/*/*/seed*/{RECORD}")):
+        cell = CellId.parse(file.parent.relative_to(folder).as_posix())
+        yield _Found(cell, file.parent, read_record(file))
+
+
+def _different_settings(found: Sequence[_Found]) -> Iterator[str]:
+    """Everything that must be the same over cells that a table puts side by side."""
+    first: dict[tuple[str, str], tuple[str, Path]] = {}
+    for one in found:
+        made_of = one.record.result
+        cell = one.cell
+        row = f"{cell.dataset}/{cell.encoder}/{cell.loss}/{cell.variant}"
+        parts: list[tuple[str, str, Any]] = [
+            ("settings of", row, made_of.get("settings")),
+            ("data of", cell.dataset, one.record.result.get("dataset", {}).get("content_sha256")),
+            ("code of", row, made_of.get("code")),
+        ]
+        for what, name, value in parts:
+            text = json.dumps(value, sort_keys=True)
+            known, where = first.setdefault((what, name), (text, one.folder))
+            if known != text:
+                yield f"{what} {name}: {_first_difference(json.loads(known), value)} ({where} and {one.folder})"
+
+
+def _different_code(found: Sequence[_Found]) -> Iterator[str]:
+    """Definitions that not all records were made by in the same form, whatever their row."""
+    first: dict[str, tuple[str, Path]] = {}
+    codes = dict.fromkeys((one.folder.parents[4], str(one.record.result.get("code"))) for one in found)
+    for results, code in codes:
+        for name, digest in (read_definitions(results, code) or {}).items():
+            known, where = first.setdefault(name, (digest, results))
+            if known != digest:
+                yield f"code: {name}: is not the same in both ({where} and {results})"
+
+
+def _first_difference(a: Any, b: Any, path: str = "") -> str:
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted(a.keys() | b.keys()):
+            if a.get(key) != b.get(key):
+                return _first_difference(a.get(key), b.get(key), f"{path}.{key}" if path else key)
+    short = [text if len(text) <= 20 else f"{text[:12]}..." for text in (str(a), str(b))]
+    return f"{path + ': ' if path else ''}{short[0]} and {short[1]}"
+
+
+def _different_results(found: Sequence[_Found]) -> Iterator[str]:
+    first: dict[CellId, _Found] = {}
+    for one in found:
+        if one.record.status != "ok":
+            continue
+        other = first.setdefault(one.cell, one)
+        if other.record.fingerprint != one.record.fingerprint:
+            yield f"{one.cell}: made of different things ({other.folder} and {one.folder})"
+        elif _shared_metrics(other, one) != _shared_metrics(one, other):
+            yield f"{one.cell}: the same settings, but different results ({other.folder} and {one.folder})"
+
+
+def _shared_metrics(one: _Found, other: _Found) -> dict[tuple[str, str], float]:
+    """The values of the metrics that both have: a newer version may have more."""
+    return {
+        (split, metric): value
+        for split, metrics in one.record.metrics.items()
+        for metric, value in metrics.items()
+        if metric in other.record.metrics.get(split, {})
+    }
+
+
+def _choose(found: Sequence[_Found], target: Path) -> dict[CellId, _Found]:
+    chosen: dict[CellId, _Found] = {}
+    for one in found:
+        known = chosen.get(one.cell)
+        if known is None or (known.record.status != "ok" and one.record.status == "ok"):
+            chosen[one.cell] = one
+    return chosen
+
+
+def _copy(found: _Found, target: Path) -> None:
+    """The whole folder aside, then renamed; a record that failed and stands in its place goes away first."""
+    place = target / str(found.cell)
+    aside = place.with_name(f".{place.name}.{os.getpid()}")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copytree(found.folder, aside)
+        if place.exists():
+            shutil.rmtree(place)
+        aside.replace(place)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    code = str(found.record.result.get("code"))
+    if (definitions := read_definitions(found.folder.parents[4], code)) is not None:
+        write_definitions(target, code, definitions)
+    card, own = found.folder.parents[3] / "card.json", target / found.cell.dataset / "card.json"
+    if card.exists() and not own.exists():
+        shutil.copyfile(card, own)

@@ -1,0 +1,106 @@
+"""Metrics of a record anew, from its stored scores: a new metric never needs training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlcl.errors import RecordError
+from mlcl.evaluation.metrics import MetricsError, evaluate_splits
+from mlcl.evaluation.representation import evaluate_embeddings
+from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.record import EMBEDDINGS, SCORES, Metrics, read_record, write_record
+
+KEYS = ("val_scores", "val_labels", "test_scores", "test_labels")
+
+
+def rescore_study(study: str) -> int:
+    """Brings the metrics of all records of a planned study up to date; returns how many were not."""
+    paths = StudyPaths(study)
+    outline = json.loads(paths.outline.read_text(encoding="utf-8"))
+    cells = [paths.cell(CellId.parse(cell["id"])) for cell in outline["cells"]]
+    made = [folder for folder in cells if (folder / "metrics.json").exists()]
+    return sum(rescore(folder, outline["metrics_source"]) for folder in made)
+
+
+def rescore(folder: Path, metrics_source: str) -> bool:
+    """Brings the metrics of the record in `folder` up to date; returns whether there was anything to do.
+
+    `metrics_source` is the digest of the code that computes metrics (`mlcl.study.fingerprint.metrics_source`).
+    Failed cells have no scores and stay as they are. Raises RecordError if the scores are not there or broken.
+    """
+    path = folder / "metrics.json"
+    record = read_record(path)
+    if record.status != "ok" or record.result.get("metrics_source") == metrics_source:
+        return False
+    write_record(path, record.with_metrics(metrics_of(folder), metrics_source))
+    return True
+
+
+def metrics_of(folder: Path) -> Metrics:
+    """split -> metric -> value, from what lies beside a record: `scores.npz`, `embeddings.npz` if it was kept, and
+    for metrics by label frequency the dataset's card."""
+    file = folder / SCORES
+    scores = read_scores(file)
+    counts, examples = _training_counts(folder)
+    labels = {split: scores[f"{split}_labels"] for split in ("val", "test")}
+    try:
+        metrics = evaluate_splits(
+            (labels["val"], scores["val_scores"]), (labels["test"], scores["test_scores"]), counts, examples
+        )
+        if (embeddings := read_embeddings(folder / EMBEDDINGS)) is not None:
+            splits = [(labels[split], embeddings[split]) for split in ("val", "test")]
+            metrics["test"] |= evaluate_embeddings(*splits)
+    except MetricsError as error:
+        raise RecordError(f"{file}: {error}") from None
+    return metrics
+
+
+def read_scores(file: Path) -> dict[str, NDArray[Any]]:
+    """Scores and labels of both splits. Raises RecordError if the file is absent, broken or of another kind."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            kind = str(stored["scores_kind"])
+            arrays = {key: stored[key] for key in KEYS}
+    except FileNotFoundError:
+        raise RecordError(
+            f"{file}: is not there; remove the record beside it, and the cell is made again"
+        ) from None
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise RecordError(
+            f"{file}: cannot be read ({error}); remove the record, and the cell is made again"
+        ) from None
+    if kind != "probability":
+        raise RecordError(f"{file}: scores_kind is '{kind}', and metrics are defined for 'probability'")
+    return arrays
+
+
+def read_embeddings(file: Path) -> dict[str, NDArray[Any]] | None:
+    """Embeddings (N, D) of both splits; None if they were not kept. Raises RecordError if the file is broken."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return {split: stored[split] for split in ("val", "test")}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise RecordError(
+            f"{file}: cannot be read ({error}); remove the record, and the cell is made again"
+        ) from None
+
+
+def _training_counts(folder: Path) -> tuple[list[int] | None, int | None]:
+    """Label counts and rows of the training split; None without a card (`results/<study>/<dataset>/card.json`)."""
+    card = folder.parents[3] / "card.json"
+    try:
+        content = json.loads(card.read_text(encoding="utf-8"))
+        train = content["splits"]["train"]
+        return [int(train["label_counts"][label]) for label in content["labels"]], int(train["examples"])
+    except FileNotFoundError:
+        return None, None
+    except (ValueError, KeyError, TypeError):
+        raise RecordError(f"{card}: is no card of a dataset; prepare the dataset again") from None

@@ -1,0 +1,45 @@
+"""What cells cost: time, memory, rates, and the parts of a training step."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from mlcl.records.collect import STEP
+from mlcl.reporting.results import ROW, Results
+
+
+def mean_costs(results: Results, cost: str) -> dict[tuple[str, ...], float]:
+    """row -> mean over seeds."""
+    own = results.costs[results.costs["cost"] == cost]
+    found: dict[tuple[str, ...], list[float]] = {}
+    for *row, value in zip(*(own[column].tolist() for column in [*ROW, "value"]), strict=True):
+        found.setdefault(tuple(row), []).append(value)
+    return {row: fmean(values) for row, values in found.items()}
+
+
+def costs_by_encoder(results: Results, cost: str) -> dict[str, dict[str, float]]:
+    """encoder -> loss -> mean over datasets and seeds, of the study itself.
+
+    Only over the datasets on which all losses that ever went well with the encoder did so: what they cost can then
+    be compared. Encoders without such a dataset are left out."""
+    means = mean_costs(results, cost)
+    found = {}
+    for encoder in results.outline.encoders:
+        rows = {
+            loss: {
+                dataset: means[row]
+                for dataset in results.outline.datasets
+                if (row := (dataset, encoder, loss, "base")) in means and results.rows[row].complete
+            }
+            for loss in results.outline.losses
+        }
+        there = {loss: own for loss, own in rows.items() if own}
+        if shared := set.intersection(*map(set, there.values())) if there else set():
+            found[encoder] = {loss: fmean(own[dataset] for dataset in shared) for loss, own in there.items()}
+    return found
+
+
+def step_parts(results: Results) -> list[str]:
+    """The parts into which the time of a step is split, in the order of the records."""
+    names = results.costs["cost"].drop_duplicates().tolist()
+    return [name.removeprefix(STEP) for name in names if name.startswith(STEP)]

@@ -1,0 +1,116 @@
+"""What changed beyond noise between two metrics files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from mlcl.errors import MlclError
+from mlcl.records.collect import METRICS_COLUMNS
+from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.statistics import ALPHA
+from mlcl.reporting.statistics.datasets import holm
+from mlcl.reporting.statistics.seeds import welch_p_value
+
+Key = tuple[str, str, str, str, str, str]
+"""dataset, encoder, loss, variant, split, metric"""
+Runs = dict[int, float]
+"""seed -> value"""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A mean over seeds that is not what it was. `p_value` is adjusted for all comparisons; None: noise unknown."""
+
+    key: Key
+    before: float
+    after: float
+    p_value: float | None
+
+    @property
+    def better(self) -> bool:
+        return metric_info(self.key[5]).better(self.after, self.before)
+
+    def __str__(self) -> str:
+        info = metric_info(self.key[5])
+        old, new = (f"{value * info.scale:.{info.decimals}f}" for value in (self.before, self.after))
+        gap = f"{(self.after - self.before) * info.scale:+.{info.decimals}f}"
+        certainty = "noise unknown: one seed" if self.p_value is None else f"p = {self.p_value:.2g}"
+        word = "better" if self.better else "worse"
+        return f"{'/'.join(self.key)}: {old} -> {new} ({gap}, {word}; {certainty})"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """All that differs between two metrics files. Noise: what Welch's test over seeds, adjusted by Holm, does not
+    tell from chance. Values that are the same to the last bit are not tested."""
+
+    compared: int
+    identical: int
+    changed: tuple[Change, ...]
+    within_noise: int
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+    def render(self) -> str:
+        lines = [
+            f"{self.compared} means over seeds compared: {self.identical} the same to the last bit, "
+            f"{self.within_noise} changed within noise, {len(self.changed)} beyond it.",
+            *(f"  {change}" for change in self.changed),
+        ]
+        for word, rows in (("only in the new file", self.added), ("only in the old file", self.removed)):
+            if rows:
+                lines += [f"{len(rows)} rows {word}:", *(f"  {row}" for row in rows)]
+        return "\n".join(lines)
+
+
+def diff_metrics(old: Path, new: Path, tolerance: float = 1e-3) -> Changes:
+    """Compares two metrics.csv, row by row of the grid. Where there is one seed only, changes above `tolerance` are
+    listed. Raises MlclError if a file is absent or no metrics file."""
+    before, after = _read(old), _read(new)
+    shared = [key for key in before if key in after]
+    differing = [key for key in shared if before[key] != after[key]]
+    tested = [key for key in differing if min(len(before[key]), len(after[key])) > 1]
+    p_values = holm([welch_p_value(list(before[key].values()), list(after[key].values())) for key in tested])
+    adjusted = dict(zip(tested, p_values, strict=True))
+    changed = []
+    for key in differing:
+        a, b = fmean(before[key].values()), fmean(after[key].values())
+        beyond = adjusted[key] < ALPHA if key in adjusted else abs(b - a) > tolerance
+        if beyond:
+            changed.append(Change(key, a, b, adjusted.get(key)))
+    return Changes(
+        compared=len(shared),
+        identical=len(shared) - len(differing),
+        changed=tuple(changed),
+        within_noise=len(differing) - len(changed),
+        added=_rows_only_in(after, before),
+        removed=_rows_only_in(before, after),
+    )
+
+
+def _read(file: Path) -> dict[Key, Runs]:
+    found: dict[Key, Runs] = {}
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            reader = csv.reader(lines)
+            if tuple(next(reader, ())) != METRICS_COLUMNS:
+                raise MlclError(f"{file}: is no metrics.csv (its columns: {', '.join(METRICS_COLUMNS)})")
+            for dataset, encoder, loss, variant, seed, split, metric, value in reader:
+                found.setdefault((dataset, encoder, loss, variant, split, metric), {})[int(seed)] = float(
+                    value
+                )
+    except FileNotFoundError:
+        raise MlclError(f"{file}: is not there") from None
+    except ValueError as error:
+        raise MlclError(f"{file}: is no metrics.csv ({error})") from None
+    return found
+
+
+def _rows_only_in(one: Mapping[Key, Runs], other: Mapping[Key, Runs]) -> tuple[str, ...]:
+    """Rows of the grid, named once, that have metrics which the other file lacks altogether."""
+    theirs = {key[:4] for key in other}
+    return tuple(dict.fromkeys("/".join(key[:4]) for key in one if key[:4] not in theirs))

@@ -1,0 +1,93 @@
+"""Losses compared over the datasets of a study.
+
+The tests take blocks to be independent, and the encoders of one dataset are not: a dataset is one block, and what a
+loss is worth there is the mean over its columns (dataset, encoder).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+
+from mlcl.records.outline import Outline
+from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.results import Results
+from mlcl.reporting.statistics.datasets import Comparison, compare, probability_of_improvement
+
+PREFERRED = ("macro_f1", "map", "micro_f1")
+Column = tuple[str, str]
+
+
+def primary_metric(results: Results) -> str:
+    """What the overview goes by: macro-F1, which the papers' claims are about, if the study's table shows it."""
+    shown = results.outline.metrics
+    return next((metric for metric in PREFERRED if metric in shown), shown[0])
+
+
+def complete_means(results: Results, metric: str, variant: str = "base") -> dict[str, dict[Column, float]]:
+    """loss -> column -> mean over seeds, where all seeds are there; losses without any are left out."""
+    outline = results.outline
+    found: dict[str, dict[Column, float]] = {}
+    for loss in outline.losses:
+        means = {
+            column: summary[0]
+            for column in outline.columns()
+            if (row := (*column, loss, variant)) in results.rows
+            and results.rows[row].complete
+            and (summary := results.mean_sd_n(row, outline.split, metric))
+        }
+        if means:
+            found[loss] = means
+    return found
+
+
+def compared_columns(means: Mapping[str, Mapping[Column, float]]) -> dict[str, list[Column]]:
+    """dataset -> its columns on which every loss is complete; a dataset without one is left out."""
+    found: dict[str, list[Column]] = {}
+    for column in next(iter(means.values()), {}):
+        if all(column in own for own in means.values()):
+            found.setdefault(column[0], []).append(column)
+    return found
+
+
+def mean_over_datasets(columns: Mapping[str, Sequence[Column]], value: Callable[[Column], float]) -> float:
+    """The mean over datasets of the mean over the columns of each."""
+    return fmean(fmean(value(column) for column in own) for own in columns.values())
+
+
+def compare_losses(results: Results, metric: str) -> Comparison | None:
+    """Ranks and tests over the datasets on which losses can be compared; None where there are none."""
+    means = complete_means(results, metric)
+    columns = compared_columns(means)
+    of_datasets = {
+        loss: {dataset: fmean(own[column] for column in columns[dataset]) for dataset in columns}
+        for loss, own in means.items()
+    }
+    return compare(of_datasets, metric_info(metric).higher_is_better)
+
+
+def chance_to_win(results: Results, loss: str, other: str, metric: str) -> float:
+    """P(a run of `loss` is better than one of `other`), over the datasets of `compare_losses`; there must be one."""
+    higher = metric_info(metric).higher_is_better
+
+    def chance(column: Column) -> float:
+        own, others = (runs_of(results, column, name, metric) for name in (loss, other))
+        return probability_of_improvement(own, others, higher)
+
+    return mean_over_datasets(compared_columns(complete_means(results, metric)), chance)
+
+
+def runs_of(results: Results, column: Column, loss: str, metric: str) -> list[float]:
+    """The value of each seed."""
+    return list(results.values((*column, loss, "base"), results.outline.split, metric).values())
+
+
+def note_on_encoders(outline: Outline) -> str:
+    """A sentence for captions, after a space; nothing where no dataset has several encoders."""
+    columns = outline.columns()
+    if len({dataset for dataset, _ in columns}) == len(columns):
+        return ""
+    return (
+        " A dataset with several encoders counts once: with the mean over those encoders on which all losses are "
+        "complete."
+    )
