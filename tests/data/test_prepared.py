@@ -135,7 +135,7 @@ def test_the_card_names_files_whose_names_are_not_unicode(tmp_path: Path) -> Non
     with DatasetWriter(tmp_path / "data", "text") as writer:
         writer.labels(["x"])
         for split in SMALL:
-            writer.split(split).add(f"{split}\udcff", [], "text")
+            writer.split(split).add(f"{split}\udcff", ["x"], "text")
         writer.warn("left out", "a\udcff.jpg")
         writer.finish({"name": "tiny", "title": "Tiny", "fingerprint": "f"})
     dataset = open_dataset(tmp_path / "data")
