@@ -46,7 +46,7 @@ def steps(work: Path, out: Path, device: str, quick: bool) -> list[Step]:
     return [
         Step("machine", ["-m", "benchmarks.gpu.machine", *given], 0.08),
         Step("tests", tests, 0.40),
-        Step("losses", ["benchmarks/losses.py", "--sweep", *given], 0.25),
+        Step("losses", ["-m", "benchmarks.gpu.loss_sweep", *given], 0.25),
         Step("training", ["benchmarks/training.py", *given], 0.12),
         Step("cells", ["-m", "benchmarks.gpu.cells", "rate", str(work), *given], 0.15),
         Step("study", ["-m", "benchmarks.gpu.cells", "study", str(work), str(out), *given], 1.0),
