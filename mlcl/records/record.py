@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from mlcl.errors import RecordError
 from mlcl.records.files import write_json
+from mlcl.records.format import FORMAT, require_format
 
 Status = Literal["ok", "diverged", "oom", "error"]
 """`diverged`: a loss, gradient or score that is not finite; `oom`: out of memory; `error`: anything else."""
@@ -61,25 +62,28 @@ class Record:
 
 
 def write_record(path: Path, record: Record) -> None:
-    write_json(path, {"result": record.result, "run": record.run})
+    write_json(path, {"format": FORMAT, "result": record.result, "run": record.run})
 
 
 def read_record(path: Path) -> Record:
     """Raises RecordError if the file is not a record; FileNotFoundError if it is not there."""
+    make_again = "remove it, and the cell is made again"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        require_format(content, path, make_again)
         record = Record(content["result"], content["run"])
-        known = (
+        is_record = (
             record.status in get_args(Status) and {"fingerprint", "metrics", "reason"} <= record.result.keys()
         )
-        if not known or not isinstance(record.attempt, int):
+        if not is_record or not isinstance(record.attempt, int):
             raise KeyError("status")
-    except (ValueError, KeyError, TypeError):
-        raise RecordError(f"{path}: is no record of a cell; remove it, and the cell is made again") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise RecordError(f"{path}: is no record of a cell; {make_again}") from None
     return record
 
 
 def read_record_if_present(path: Path) -> Record | None:
+    """None if the file is not there. Raises RecordError if it is not a record."""
     try:
         return read_record(path)
     except FileNotFoundError:

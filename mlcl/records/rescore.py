@@ -13,19 +13,18 @@ from numpy.typing import NDArray
 from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import MetricsError, evaluate_splits
 from mlcl.evaluation.representation import evaluate_embeddings
-from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.outline import OpenStudy
 from mlcl.records.record import EMBEDDINGS, SCORES, Metrics, read_record, write_record
 
 KEYS = ("val_scores", "val_labels", "test_scores", "test_labels")
 
 
-def rescore_study(study: str) -> int:
-    """Brings the metrics of all records of a planned study up to date; returns how many were not."""
-    paths = StudyPaths(study)
-    outline = json.loads(paths.outline.read_text(encoding="utf-8"))
-    cells = [paths.cell(CellId.parse(cell["id"])) for cell in outline["cells"]]
-    made = [folder for folder in cells if (folder / "metrics.json").exists()]
-    return sum(rescore(folder, outline["metrics_source"]) for folder in made)
+def rescore_study(study: OpenStudy) -> int:
+    """Brings the metrics of all records of a study up to date; returns how many were not."""
+    outline, paths = study
+    folders = (paths.cell(cell.id) for cell in outline.cells)
+    with_record = [folder for folder in folders if (folder / "metrics.json").exists()]
+    return sum(rescore(folder, outline.metrics_source) for folder in with_record)
 
 
 def rescore(folder: Path, metrics_source: str) -> bool:
