@@ -226,7 +226,7 @@ def diff(
     """List what changed between two metrics files beyond noise."""
     from mlcl import reporting
 
-    print(reporting.diff(old, new).render())
+    print(reporting.diff_metrics(old, new).render())
 
 
 @app.command()
@@ -243,14 +243,14 @@ def merge(
 @app.command()
 def cards(study: StudyFile, data_root: DataRoot = None) -> None:
     """Write a page on each prepared dataset of a study: label frequencies, examples, counts."""
-    from mlcl.data.cards import write_card_page
+    from mlcl.reporting.dataset_page import write_dataset_page
     from mlcl.study.plan import make_plan
 
     planned = make_plan(study, data_root)
     planned.require_data()
     for name, dataset in planned.datasets.items():
         if dataset.folder is not None and dataset.folder.exists():
-            _say(f"{name}: {write_card_page(dataset.folder, planned.paths.results / name / 'card.html')}")
+            _say(f"{name}: {write_dataset_page(dataset.folder, planned.paths.results / name / 'card.html')}")
         else:
             _say(f"{name}: is not prepared yet ('mlcl prepare {study}')")
 
@@ -288,8 +288,7 @@ def predict(
     """Score new texts, images or vectors with an exported model."""
     from mlcl.errors import MlclError
     from mlcl.model import load_model
-    from mlcl.model.predictions import parse_threshold, write_predictions
-    from mlcl.model.rows import open_rows
+    from mlcl.model.predict import open_rows, parse_threshold, write_predictions
     from mlcl.records.files import atomic_file
 
     limit = parse_threshold(threshold)

@@ -27,7 +27,7 @@ MAY_IMPORT = {
         "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses", "mlcl.training",
         "mlcl.model", "mlcl.records",
     },
-    "mlcl.reporting": {"mlcl.errors", "mlcl.records", "mlcl.evaluation"},
+    "mlcl.reporting": {"mlcl.errors", "mlcl.data", "mlcl.records", "mlcl.evaluation"},
     "mlcl.cli": {
         "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.encoders", "mlcl.study", "mlcl.reporting", "mlcl.data",
         "mlcl.model", "mlcl.records",

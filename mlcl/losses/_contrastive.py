@@ -31,7 +31,7 @@ class ContrastiveLoss(Loss):
     anchors: tuple[str, ...] = ("batch",)
     references: tuple[str, ...] = ("batch",)
     reduction: str = "anchors"
-    keep_positives = False  # never push a positive away (REG)
+    never_push_positives = False  # never push a positive away (REG)
     epsilon = 0.0  # added to each normaliser, where the paper's code does so
     temperature: float
     prototypes: nn.Parameter | None
@@ -93,7 +93,7 @@ class ContrastiveLoss(Loss):
             exclude_self=others is None,
             temperature=self.temperature,
             batch_weight=self.denominator_weight(),
-            keep_positives=self.keep_positives,
+            never_push_positives=self.never_push_positives,
             total_weight=self._total_weight(participants.batch.sizes),
             tile_elements=self.tile_elements
             or TILE_ELEMENTS.get(embeddings.device.type, TILE_ELEMENTS["cpu"]),

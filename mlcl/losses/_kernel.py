@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mlcl.losses._distributed import Ranks
-from mlcl.losses._tile import TileOptions, softmax_tile
+from mlcl.losses._tile import TileOptions, torch_tile
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Problem:
     exclude_self: bool  # of a batch row among the batch; a prototype never meets itself
     temperature: float
     batch_weight: float  # v of the batch's, or given, references
-    keep_positives: bool  # never push a positive away (REG)
+    never_push_positives: bool  # never push a positive away (REG)
     total_weight: Tensor | float | None  # N; None: the number of anchors that have a positive
     tile_elements: int
     needs_gradient: bool
@@ -126,6 +127,15 @@ def sum_over_tiles(problem: Problem, sides: Sides) -> tuple[Tensor, Tensor]:
     return value, positive_anchors
 
 
+def softmax_tile(scores: Tensor, weights: Tensor, options: TileOptions) -> tuple[Tensor, Tensor, Tensor]:
+    """`_tile.torch_tile`, or its Triton form for float32 on CUDA."""
+    if scores.is_cuda and scores.dtype == torch.float32 and find_spec("triton"):
+        from mlcl.losses._triton import triton_tile
+
+        return triton_tile(scores, weights, options)
+    return torch_tile(scores, weights, options)
+
+
 def tile_options(problem: Problem, sides: Sides, group: str, start: int) -> TileOptions:
     meets_itself = group in problem.references and (group == "prototypes" or problem.exclude_self)
     first_column = sides.batch_columns if group == "prototypes" else 0
@@ -133,7 +143,7 @@ def tile_options(problem: Problem, sides: Sides, group: str, start: int) -> Tile
         self_column=first_column + start if meets_itself else None,
         weighted_columns=sides.batch_columns if problem.batch_weight != 1 else 0,
         column_weight=problem.batch_weight,
-        keep_positives=problem.keep_positives,
+        never_push_positives=problem.never_push_positives,
     )
 
 

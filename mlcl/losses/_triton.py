@@ -1,30 +1,28 @@
-"""The kernel's tile as one Triton program a row: the CUDA form of `_tile.softmax_tile`.
+"""`_tile.torch_tile` as a Triton kernel with one program for each row.
 
-The matrix products around it stay with the vendor's library. What is fused is everything between scores and
-weights on the one side and the gradient on the other: torch goes about ten times over the (t, m) tile, this
-twice (once for the maximum and the sum, once for value and gradient, which overwrites the scores).
+The matrix products around it stay with cuBLAS. Fused is what lies between scores and weights and the gradient:
+torch reads the (t, m) tile about ten times, this kernel twice (once for the maximum and the sum, once for the
+value and the gradient, which overwrites the scores).
 """
 
 from __future__ import annotations
 
 from math import log
-from typing import TYPE_CHECKING
 
 import torch
 import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from mlcl.losses._tile import TileOptions
+from mlcl.losses._tile import TileOptions
 
 _BLOCK = 1024
-_NOWHERE = -(2**30)  # a self column that no row meets
-_LOWEST = tl.constexpr(-1.0e30)  # masks by a finite number, so that masked rows give 0 and not NaN
+_NO_SELF_COLUMN = -(2**30)  # so far to the left that no row reaches it
+_LOWEST = tl.constexpr(-1.0e30)  # the score of excluded columns: finite, so that empty rows give 0, not NaN
 
 
 def triton_tile(scores: Tensor, weights: Tensor, options: TileOptions) -> tuple[Tensor, Tensor, Tensor]:
-    """See `_tile.softmax_tile`; overwrites the scores."""
+    """As `_tile.torch_tile`; overwrites the scores, which become the gradient."""
     scores, weights = scores.contiguous(), weights.contiguous()
     rows, width = scores.shape
     values, masses = scores.new_zeros(rows), scores.new_zeros(rows)
@@ -35,10 +33,10 @@ def triton_tile(scores: Tensor, weights: Tensor, options: TileOptions) -> tuple[
             values,
             masses,
             width,
-            _NOWHERE if options.self_column is None else options.self_column,
+            _NO_SELF_COLUMN if options.self_column is None else options.self_column,
             options.weighted_columns,
             log(options.column_weight),
-            KEEP_POSITIVES=options.keep_positives,
+            NEVER_PUSH_POSITIVES=options.never_push_positives,
             BLOCK=min(_BLOCK, triton.next_power_of_2(width)),
         )
     return values.sum(dtype=torch.float64), masses, scores
@@ -54,7 +52,7 @@ def _row(  # type: ignore[no-untyped-def]
     self_column,
     weighted_columns,
     log_weight,
-    KEEP_POSITIVES: tl.constexpr,
+    NEVER_PUSH_POSITIVES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
@@ -91,7 +89,7 @@ def _row(  # type: ignore[no-untyped-def]
         p = tl.exp(seen - log_total)
         value += tl.where(weight > 0, weight * (log_total - score), 0.0)
         gradient = p * row_mass - weight
-        if KEEP_POSITIVES:
+        if NEVER_PUSH_POSITIVES:
             excess = tl.where(weight > 0, tl.maximum(p - weight, 0.0), 0.0)
             value -= tl.where(weight > 0, excess * score, 0.0)
             gradient -= excess

@@ -15,6 +15,6 @@ class Reg(RegAblated):
     equation = "w_ik as in reg_ablated; gradient on a positive: min(p_ik - w_ik, 0)"
     anchors = ("batch", "prototypes")
     references = ("batch", "prototypes")
-    keep_positives = True
+    never_push_positives = True
     temperature: float = 0.1
     alpha: float = 0.0

@@ -24,6 +24,6 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
 
     Raises ModelError naming the file that is missing, broken, or does not fit the others.
     """
-    from mlcl.model.loading import load  # torch; not for those who export
+    from mlcl.model.folder import load  # imports torch, which `mlcl export` does not need
 
     return load(Path(folder), device)

@@ -90,7 +90,7 @@ def read_config(folder: Path) -> ModelConfig:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise ModelError(
-            f"{folder}: is no folder of a model ({CONFIG} is not there); 'mlcl export' writes one"
+            f"{folder}: is not a model's folder ({CONFIG} is missing); 'mlcl export' writes one"
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{file}: cannot be read ({error}); export the model again") from None

@@ -14,7 +14,7 @@ from mlcl.encoders.base import Encoder
 from mlcl.evaluation.knn import Neighbours
 from mlcl.evaluation.linear import LinearHeads
 from mlcl.model.config import ModelConfig, ModelError
-from mlcl.model.preparing import Preparation
+from mlcl.model.preprocess import Preprocessor
 
 BATCH_SIZE = 64
 
@@ -34,12 +34,12 @@ class Model:
         encoder: Encoder,
         adapter: nn.Module | None,
         heads: LinearHeads | Neighbours,
-        prepare: Preparation,
+        preprocess: Preprocessor,
         device: torch.device,
     ) -> None:
         self.config, self.labels, self.modality = config, config.labels, config.modality
         self._encoder, self._adapter, self._heads = encoder, adapter, heads
-        self._prepare, self._device = prepare, device
+        self._preprocess, self._device = preprocess, device
 
     def predict(self, inputs: Sequence[Any] | np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
         """Scores (N, L) float32 in [0, 1], one column for each of `labels`.
@@ -58,8 +58,8 @@ class Model:
     @torch.no_grad()
     def score(self, inputs: Sequence[Any] | np.ndarray, places: Sequence[str]) -> np.ndarray:
         """As `predict`, for one batch; `places` are what messages call its inputs."""
-        prepared = self._prepare(inputs, places)
-        features = self._encoder(prepared.take(np.arange(len(prepared)), self._device)).float()
+        batch = self._preprocess(inputs, places)
+        features = self._encoder(batch.take(np.arange(len(batch)), self._device)).float()
         if self._adapter is not None:
             features = self._adapter(features)
         scores: np.ndarray = self._heads.probabilities(features).float().cpu().numpy()

@@ -1,17 +1,20 @@
-"""From records to evidence: statistics, tables, figures, report. Knows nothing of torch, and nothing flows back.
+"""Statistics, tables, figures and the report of a study's results. Imports no torch; nothing below imports it.
 
-`results`      metrics.csv, costs.csv and cells.csv, loaded (`mlcl.records.collect` writes them)
-`metric_info`  names, directions and units of the metrics
-`statistics`   how sure: over seeds, test examples, datasets
-`comparing`    losses compared over the datasets of a study
-`costs`        what cells cost
-`budgets`      what each loss was given, in words
-`specs`        what papers report and claim
-`claims`       those claims, held against results
-`tables`       results -> LaTeX, Markdown, CSV, PDF
-`figures`      results -> PDF and PNG
-`report`       all of it on one page
-`difference`   two metrics files compared
+`results`       metrics.csv, costs.csv and cells.csv, loaded (`mlcl.records.collect` writes them)
+`metric_info`   names, directions and units of the metrics
+`statistics`    uncertainty over seeds, test examples, datasets
+`bootstrap`     differences between losses over test examples, cached
+`ranking`       losses compared over the datasets of a study
+`cost_means`    mean costs of rows of the grid
+`budgets`       the training budget of each loss, in words
+`overview`      the conclusions of a study, in words
+`specs`         what papers report and claim
+`claims`        those claims, tested on results
+`tables`        results -> LaTeX, PDF, Markdown, CSV, HTML
+`figures`       results -> PDF and PNG
+`report`        all of it on one page
+`dataset_page`  one page about a prepared dataset
+`diff`          what changed beyond noise between two metrics files
 """
 
 from __future__ import annotations
@@ -19,16 +22,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_MODULE_OF = {
+ENTRY_POINTS = {
+    "load_results": "results",
     "write_tables": "tables",
     "write_figures": "figures",
     "write_report": "report",
-    "diff": "difference",
+    "write_dataset_page": "dataset_page",
+    "diff_metrics": "diff",
 }
+"""name -> the module that defines it."""
 
 
 def __getattr__(name: str) -> Any:
-    """The entry points, imported when they are first used: pandas and matplotlib take their time."""
-    if name not in _MODULE_OF:
+    """Imports an entry point on first use, because pandas and matplotlib take seconds to import."""
+    if name not in ENTRY_POINTS:
         raise AttributeError(f"module 'mlcl.reporting' has no attribute '{name}'")
-    return getattr(import_module(f"mlcl.reporting.{_MODULE_OF[name]}"), name)
+    return getattr(import_module(f"mlcl.reporting.{ENTRY_POINTS[name]}"), name)

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from mlcl.records.files import write_text
 from mlcl.records.outline import NO_ENCODER, Outline
+from mlcl.reporting.bootstrap import ClaimedDifferences, Term
 from mlcl.reporting.budgets import tuning_in_words
 from mlcl.reporting.metric_info import MetricInfo, metric_info
-from mlcl.reporting.paired import ClaimedDifferences, Term
 from mlcl.reporting.results import Results
 from mlcl.reporting.specs import Claim, read_claims
 from mlcl.reporting.statistics.seeds import Estimate, contrast

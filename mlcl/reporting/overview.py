@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import fmean
 
-from mlcl.reporting.comparing import (
+from mlcl.reporting.cost_means import mean_costs
+from mlcl.reporting.figures.style import column_title
+from mlcl.reporting.metric_info import MetricInfo, metric_info
+from mlcl.reporting.ranking import (
     Column,
     chance_to_win,
     compare_losses,
@@ -15,12 +18,9 @@ from mlcl.reporting.comparing import (
     primary_metric,
     runs_of,
 )
-from mlcl.reporting.costs import mean_costs
-from mlcl.reporting.figures.panels import column_title
-from mlcl.reporting.figures.ranks import FEWEST_DATASETS
-from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.results import Results
-from mlcl.reporting.statistics.datasets import ALPHA, Comparison
+from mlcl.reporting.statistics import ALPHA, FEWEST_DATASETS
+from mlcl.reporting.statistics.datasets import Comparison
 from mlcl.reporting.statistics.seeds import contrast
 
 MANY_LABELS = 100

@@ -21,8 +21,9 @@ from mlcl.reporting.claims import judge_all
 from mlcl.reporting.figures import INDEX
 from mlcl.reporting.overview import overview
 from mlcl.reporting.results import Results, load_results
-from mlcl.reporting.tables import html, plain, study_tables
+from mlcl.reporting.tables import html, study_tables
 from mlcl.reporting.tables.grid import dataset_table
+from mlcl.reporting.tables.text import comma_separated
 
 SECTIONS = (
     ("overview", "Overview"),
@@ -66,7 +67,7 @@ def _content(results: Results) -> dict[str, Any]:
         "state": _state(results),
         "leading": _leading(figures),
         "tables": [
-            {"name": t.name, "html": html.render(t), "csv": _csv_link(plain.render(t))} for t in tables
+            {"name": t.name, "html": html.render(t), "csv": _csv_link(comma_separated(t))} for t in tables
         ],
         "claims": sorted(judge_all(results), key=lambda verdict: verdict.answer == "no data"),
         "tuning": tuning_in_words(outline),
@@ -173,7 +174,7 @@ def _datasets(results: Results, figures: list[dict[str, Any]]) -> Iterable[dict[
         table = dataset_table(results, name)
         yield facts | {
             "table": html.render(table),
-            "csv": _csv_link(plain.render(table)),
+            "csv": _csv_link(comma_separated(table)),
             "csv_name": table.name,
             "figures": [figure for figure in figures if figure["dataset"] == name],
         }

@@ -32,7 +32,6 @@ CORE = (
 result."""
 
 NOT_CORE = (
-    "data/cards.py",
     "encoders/flops.py",
     "training/clock.py",
     "training/launch.py",

@@ -227,11 +227,11 @@ class _Maker:
         return metrics_of(self.folder)
 
     def _keep_model(self, dataset: PreparedDataset, outcome: Outcome, settings: CellSettings) -> None:
-        from mlcl.model.keeping import keep
+        from mlcl.model.folder import save
 
         made_by = {key: self.request[key] for key in ("study", "cell", "fingerprint")}
         with atomic_folder(self.folder / MODEL) as aside:
-            keep(settings, dataset, outcome, aside, made_by)
+            save(settings, dataset, outcome, aside, made_by)
 
 
 def limit_threads(threads: int) -> None:

@@ -15,7 +15,7 @@ from mlcl.data import PreparedDataset, open_dataset
 from mlcl.encoders import EncoderError, InputShape, create
 from mlcl.encoders.base import TokenBatch
 from mlcl.encoders.catalog import HuggingFaceSettings
-from mlcl.encoders.pooling import pool_chunks, pool_tokens
+from mlcl.encoders.huggingface import pool_chunks, pool_tokens
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 INPUTS = InputShape(vocab_size=60, pad_id=0)

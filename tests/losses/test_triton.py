@@ -23,9 +23,9 @@ def tiles_agree() -> None:
     for rows, width in ((3, 5), (2, 1030)):  # within one block of columns, and beyond it
         for options in (
             TileOptions(),
-            TileOptions(self_column=0, keep_positives=True),
+            TileOptions(self_column=0, never_push_positives=True),
             TileOptions(self_column=0, weighted_columns=width // 2, column_weight=0.1),
-            TileOptions(width - rows, width // 2, 0.1, keep_positives=True),
+            TileOptions(width - rows, width // 2, 0.1, never_push_positives=True),
         ):
             scores = 5 * torch.randn(rows, width, generator=generator)
             weights = torch.rand(rows, width, generator=generator) * (scores > 3)

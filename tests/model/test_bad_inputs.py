@@ -16,7 +16,7 @@ import torch
 from data_prep import DataError
 from mlcl.errors import MlclError
 from mlcl.model import ModelError, load_model
-from mlcl.model.rows import open_rows
+from mlcl.model.predict import open_rows
 from tests.model.conftest import Workshop
 from tests.model.test_prediction import NOTES, PHOTOS, POINTS, raw_test_file
 
@@ -156,17 +156,17 @@ def test_broken_models_are_refused_with_the_file_at_fault(workshop: Workshop, tm
         torch.save({"encoder.tokens.weight": torch.zeros(2)}, file)
 
     for name, change, told in (
-        ("config.json", Path.unlink, r"is no folder of a model \(config\.json is not there\)"),
+        ("config.json", Path.unlink, r"is not a model's folder \(config\.json is missing\)"),
         ("config.json", lambda file: file.write_text("{"), r"config\.json: cannot be read"),
         ("config.json", changed(format=9), r"config\.json: is no model of format 1 \(found: 9\)"),
         ("config.json", changed(labels=["one"]), r"config\.json: .*thresholds: 2 for 1 labels"),
         ("config.json", changed(colour="red"), r"config\.json: colour"),
         ("config.json", changed(labels=["a", "b", "c"], thresholds=None), r"heads: made for 2 labels, .* 3"),
-        ("model.safetensors", Path.unlink, r"model\.safetensors: is not there"),
+        ("model.safetensors", Path.unlink, r"model\.safetensors: is missing"),
         ("model.safetensors", lambda file: file.write_bytes(b"half"), r"model\.safetensors: is no readable"),
         ("model.safetensors", pickled, r"model\.safetensors: is no readable"),
         ("model.safetensors", without_a_tensor, r"does not fit its config\.json \(1 tensors, such as tokens\.weight"),
-        ("tokenizer.json", Path.unlink, r"tokenizer\.json: is not there"),
+        ("tokenizer.json", Path.unlink, r"tokenizer\.json: is missing"),
         ("tokenizer.json", lambda file: file.write_text("{}"), r"tokenizer\.json: is no tokenizer"),
     ):  # fmt: skip
         with pytest.raises(ModelError, match=told):

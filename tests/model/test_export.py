@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 
-import mlcl.model.keeping
+import mlcl.model.folder
 from mlcl.errors import MlclError
 from mlcl.evaluation.metrics import best_thresholds
 from tests.model.conftest import STUDY, Workshop
@@ -91,19 +91,19 @@ def test_failed_cells_have_no_model(workshop: Workshop, monkeypatch: pytest.Monk
         workshop.run("export", study, CELL)
 
 
-def test_a_kill_while_keeping_leaves_no_record_and_no_half_model(
+def test_a_kill_while_saving_leaves_no_record_and_no_half_model(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = workshop.study("killed", training=STUDY["training"] | {"epochs": 1})
     folder = workshop.cell(CELL, "killed")
-    keep = mlcl.model.keeping.keep
+    save = mlcl.model.folder.save
 
     def half(*arguments: object) -> None:
-        keep(*arguments)  # type: ignore[arg-type]
+        save(*arguments)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(mlcl.model.keeping, "keep", half)
+        patch.setattr(mlcl.model.folder, "save", half)
         with pytest.raises(BaseException):  # noqa: B017, PT011 (however the runner tells of it)
             workshop.run("train", study, CELL, "--data-root", workshop.folder)
     assert not (folder / "metrics.json").exists()

@@ -8,7 +8,7 @@ import pytest
 
 from mlcl.records.outline import read_outline
 from mlcl.reporting.budgets import selection_rule, tuning_in_words
-from mlcl.reporting.figures.sensitivity import _base_value
+from mlcl.reporting.figures.sensitivity import base_value
 
 SHARED = {"epochs": 3, "batch_size": 32, "selection": "last"}
 
@@ -76,7 +76,7 @@ def test_settings_without_protocols_are_those_of_all(grid):
 def test_the_value_that_a_sweep_starts_from_is_the_losss_own(grid):
     outline = planned(grid, training_of_losses={"reg": {"batch_size": 8}})
     places = {
-        loss: _base_value(outline, ("training", "batch_size"), "scenes", "cnn", loss)
+        loss: base_value(outline, ("training", "batch_size"), "scenes", "cnn", loss)
         for loss in ("bce", "reg")
     }
     assert places == {"bce": 32.0, "reg": 8.0}

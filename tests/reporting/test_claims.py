@@ -9,8 +9,8 @@ import pytest
 
 from mlcl.records.collect import collect
 from mlcl.records.paths import CellId
+from mlcl.reporting.bootstrap import ClaimedDifferences
 from mlcl.reporting.claims import judge, render
-from mlcl.reporting.paired import ClaimedDifferences
 from mlcl.reporting.results import load_results
 from mlcl.reporting.specs import Claim, SpecError, read_claims
 from mlcl.reporting.statistics import examples

@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from mlcl.errors import MlclError, RecordError
 from mlcl.records.collect import collect
@@ -14,20 +13,19 @@ from mlcl.records.files import write_json
 from mlcl.records.paths import CellId
 from mlcl.records.rescore import rescore
 from mlcl.reporting import write_figures
-from mlcl.reporting.costs import costs_by_encoder, mean_costs
+from mlcl.reporting.cost_means import costs_by_encoder, mean_costs
 from mlcl.reporting.figures import (
-    comparison,
     costs,
+    dot_plots,
     embeddings,
     frequency,
     pair_weights,
     ranks,
     sensitivity,
-    step_parts,
     style,
 )
 from mlcl.reporting.figures.learning_curves import read_history
-from mlcl.reporting.figures.panels import names_in_a_line
+from mlcl.reporting.figures.style import names_in_a_line
 from mlcl.reporting.results import load_results
 
 EXPECTED = {
@@ -53,7 +51,7 @@ def test_each_figure_is_there_as_pdf_and_png_with_caption_and_alt_text(finished)
 def test_the_same_results_give_the_same_bytes(finished, tmp_path):
     results = load_results("tiny")
     for run in ("first", "second"):
-        figure = next(comparison.draw(results))
+        figure = next(dot_plots.draw(results))
         style.save(figure.canvas, tmp_path / run)
     for ending in ("pdf", "png"):
         first, second = ((tmp_path / f"{run}.{ending}").read_bytes() for run in ("first", "second"))
@@ -77,15 +75,8 @@ def test_figures_of_an_earlier_state_are_removed(grid):
     assert not (grid.paths.figures / "comparison-gone.png").exists()
 
 
-def test_the_interval_is_the_t_interval_of_the_mean():
-    values = [0.70, 0.74, 0.75, 0.71]
-    low, high = stats.t.interval(0.95, 3, loc=stats.tmean(values), scale=stats.sem(values))
-    assert comparison.t_interval(values) == pytest.approx((high - low) / 2)
-    assert comparison.t_interval([0.7]) is None
-
-
 def test_the_alt_text_tells_the_order_and_the_means(finished):
-    figure = next(comparison.draw(load_results("tiny")))
+    figure = next(dot_plots.draw(load_results("tiny")))
     assert figure.alt.startswith("Dot plot. micro-F1: bce 85.4, reg 80.8, jaccard 73.6, random encoder 47.1")
 
 
@@ -122,10 +113,10 @@ def test_costs_are_means_over_seeds(finished):
 
 def test_sensitivity_goes_through_the_study_itself_and_its_variants(finished):
     results = load_results("tiny")
-    knobs = sensitivity._knobs(results.outline)
-    assert knobs == {("dataset", "fraction"): {"fraction_0.1": 0.1}}
-    curves = sensitivity._curves(
-        results, "scenes", "cnn", ("dataset", "fraction"), knobs["dataset", "fraction"]
+    settings = sensitivity.swept_settings(results.outline)
+    assert settings == {("dataset", "fraction"): {"fraction_0.1": 0.1}}
+    curves = sensitivity.curves_by_loss(
+        results, "scenes", "cnn", ("dataset", "fraction"), settings["dataset", "fraction"]
     )
     assert [value for value, _ in curves["bce"]] == [0.1, 1.0]
     assert [row[3] for _, row in curves["bce"]] == ["fraction_0.1", "base"]
@@ -191,7 +182,7 @@ def test_costs_of_encoders_are_over_datasets_that_all_losses_share(grid):
 
 
 def test_the_parts_of_a_step_are_stacked_to_its_whole_for_losses_that_are_complete(finished):
-    (figure,) = step_parts.draw(load_results("tiny"))
+    (figure,) = costs.draw_step_parts(load_results("tiny"))
     ax = figure.canvas.axes[0]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["bce", "jaccard"]
     ends = [

@@ -12,7 +12,7 @@ EVERYTHING = (
     "[importlib.import_module(m.name) for m in pkgutil.walk_packages(r.__path__, 'mlcl.reporting.')];"
     "import mlcl.evaluation.metrics, mlcl.records as records;"
     "[importlib.import_module(m.name) for m in pkgutil.iter_modules(records.__path__, 'mlcl.records.')];"
-    "[getattr(r, name) for name in r._MODULE_OF];"
+    "[getattr(r, name) for name in r.ENTRY_POINTS];"
     "sys.exit('torch' in sys.modules)"
 )
 

@@ -12,15 +12,15 @@ from mlcl.evaluation.metrics import evaluate
 from mlcl.records.collect import collect
 from mlcl.records.paths import CellId
 from mlcl.records.rescore import rescore
-from mlcl.reporting import paired
-from mlcl.reporting.comparing import compare_losses, complete_means, note_on_encoders, primary_metric
+from mlcl.reporting import bootstrap
 from mlcl.reporting.figures import ranks
 from mlcl.reporting.overview import overview
+from mlcl.reporting.ranking import compare_losses, complete_means, note_on_encoders, primary_metric
 from mlcl.reporting.results import load_results
 from mlcl.reporting.statistics import examples
+from mlcl.reporting.tables.best_against_each import best_against_each_table
 from mlcl.reporting.tables.differences import differences_table
-from mlcl.reporting.tables.model import Number, Text
-from mlcl.reporting.tables.pairs import pairs_table
+from mlcl.reporting.tables.table import Number, Text
 
 COMPLETE = {"scenes": ["cnn", "net"], "docs": ["cnn"], "more": ["cnn", "net"]}
 """dataset -> its encoders on which no run lacks, of `two_encoders`."""
@@ -88,7 +88,7 @@ def test_incomplete_rows_have_no_mean(grid):
 def test_differences_to_the_best_are_of_means_with_intervals_from_the_same_resamples(grid, monkeypatch):
     monkeypatch.setattr(examples, "RESAMPLES", 300)
     results = loaded(grid)
-    found = paired.against_best(results)["scenes", "cnn"]
+    found = bootstrap.against_best(results)["scenes", "cnn"]
     assert found.best == "bce"
 
     def f1(loss):
@@ -112,7 +112,7 @@ def test_a_table_of_validation_has_intervals_of_validation(grid):
     grid.datasets, grid.seeds = {"scenes": "image"}, [0]
     column = "scenes", "cnn"
     results = loaded(grid)
-    of_test = paired.against_best(results)[column].differences["jaccard"]
+    of_test = bootstrap.against_best(results)[column].differences["jaccard"]
     assert "over test examples (" in differences_table(results).caption
     for cell in grid.cells():  # test stays as it is, and on validation jaccard is on a par
         if cell.loss == "jaccard":
@@ -125,14 +125,14 @@ def test_a_table_of_validation_has_intervals_of_validation(grid):
     grid.plan()
     collect("tiny")
     results = load_results("tiny")
-    gap = paired.against_best(results)[column].differences["jaccard"]
+    gap = bootstrap.against_best(results)[column].differences["jaccard"]
     assert of_test.high < 0
     assert (gap.low, gap.value, gap.high) == (0, 0, 0)
     assert "over validation examples (" in differences_table(results).caption
     grid.split = "test"
     grid.plan()
     collect("tiny")
-    assert paired.against_best(load_results("tiny"))[column].differences["jaccard"] == of_test
+    assert bootstrap.against_best(load_results("tiny"))[column].differences["jaccard"] == of_test
 
 
 def test_a_bootstrap_is_computed_again_only_if_scores_changed(grid, monkeypatch):
@@ -143,18 +143,18 @@ def test_a_bootstrap_is_computed_again_only_if_scores_changed(grid, monkeypatch)
         made.append(next(iter(files.values()))[0].parts[2])
         return {loss: [0.0, 1.0] for loss in means if loss != best}
 
-    monkeypatch.setattr(paired, "_bootstrap", count)
-    paired.against_best(results)
+    monkeypatch.setattr(bootstrap, "_bootstrap", count)
+    bootstrap.against_best(results)
     assert made == ["scenes", "docs"]
-    paired.against_best(results)
+    bootstrap.against_best(results)
     assert made == ["scenes", "docs"]
     cell = CellId("docs", "transformer", "reg", "base", 0)
     file = grid.paths.cell(cell) / "scores.npz"
     stored = dict(np.load(file))
     np.savez(file, **(stored | {"test_scores": stored["test_scores"] * np.float32(0.99)}))
-    paired.against_best(results)
+    bootstrap.against_best(results)
     assert made == ["scenes", "docs", "docs"]
-    assert len(json.loads((grid.paths.results / paired.KEPT).read_text())) == 2
+    assert len(json.loads((grid.paths.results / bootstrap.KEPT).read_text())) == 2
 
 
 def test_without_scores_there_is_no_table_of_differences(grid):
@@ -165,7 +165,7 @@ def test_without_scores_there_is_no_table_of_differences(grid):
 
 
 def test_pairs_against_the_best_by_rank(three_datasets):
-    table = pairs_table(three_datasets)
+    table = best_against_each_table(three_datasets)
     rows = {row.key[0]: row.cells for row in table.rows}
     assert [row.key[0] for row in table.rows] == ["bce", "reg", "jaccard"]
     found = compare_losses(three_datasets, "macro_f1")
@@ -179,7 +179,7 @@ def test_pairs_against_the_best_by_rank(three_datasets):
 
 
 def test_two_datasets_are_too_few_for_pairs(grid):
-    assert pairs_table(loaded(grid)) is None
+    assert best_against_each_table(loaded(grid)) is None
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_encoders_of_one_dataset_are_not_datasets(grid):
     grid.datasets, grid.encoders = {"scenes": "image"}, {"cnn": "image", "net": "image", "vit": "image"}
     results = loaded(grid)
     assert compare_losses(results, "macro_f1").datasets == ("scenes",)
-    assert pairs_table(results) is None
+    assert best_against_each_table(results) is None
     assert not list(ranks.draw(results))
     text = overview(results)
     assert "On Scenes, net, use bce" in text
@@ -216,7 +216,7 @@ def test_a_dataset_counts_with_the_mean_over_its_complete_encoders(two_encoders)
     means = complete_means(two_encoders, "macro_f1")
     gaps = {column: means["jaccard"][column] - means["bce"][column] for column in means["bce"]}
     of_datasets = [np.mean([gaps[d, e] for e in encoders]) for d, encoders in COMPLETE.items()]
-    table = pairs_table(two_encoders)
+    table = best_against_each_table(two_encoders)
     cells = {row.key[0]: row.cells for row in table.rows}["jaccard"]
     assert cells[1].value == pytest.approx(np.mean(of_datasets))
     assert cells[4].value == pytest.approx(np.mean([(-1 + 1) / 2, -1, -1]))
@@ -229,7 +229,7 @@ def test_a_dataset_counts_with_the_mean_over_its_complete_encoders(two_encoders)
 
 
 def test_the_chance_to_win_is_over_the_datasets_of_the_rest_of_the_row(two_encoders):
-    cells = {row.key[0]: row.cells for row in pairs_table(two_encoders).rows}["jaccard"]
+    cells = {row.key[0]: row.cells for row in best_against_each_table(two_encoders).rows}["jaccard"]
     assert cells[3].value == pytest.approx(np.mean([(0 + 1) / 2, 0, 0]))
 
 

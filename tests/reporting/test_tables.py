@@ -24,8 +24,7 @@ from mlcl.reporting import tables, write_tables
 from mlcl.reporting.results import load_results
 from mlcl.reporting.tables import latex, pdf
 from mlcl.reporting.tables.costs import costs_table
-from mlcl.reporting.tables.model import Column, Number, Row, Table, Text, letter
-from mlcl.reporting.tables.ranking import with_marks
+from mlcl.reporting.tables.table import Column, Number, Row, Table, Text, letter, with_marks
 
 GOLDEN = Path(__file__).parent / "golden"
 needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mlcl import losses
 from mlcl.data import PreparedDataset
 from mlcl.encoders.base import Batch, TokenBatch
-from mlcl.encoders.pooling import pool_chunks
+from mlcl.encoders.huggingface import pool_chunks
 from mlcl.training import processes
 from mlcl.training.cached_gradients import backward_in_parts
 from mlcl.training.clock import StepClock

@@ -7,34 +7,33 @@ from collections.abc import Callable, Iterator
 from mlcl.records.files import write_json
 from mlcl.records.paths import StudyPaths
 from mlcl.reporting.figures import (
-    comparison,
     costs,
+    dataset_labels,
+    dot_plots,
     embeddings,
     frequency,
     heat_map,
-    label_frequencies,
     learning_curves,
     pair_weights,
     ranks,
     sensitivity,
-    step_parts,
     style,
 )
-from mlcl.reporting.figures.model import Figure
+from mlcl.reporting.figures.style import Figure
 from mlcl.reporting.results import Results, load_results
 
 KINDS: dict[str, Callable[[Results], Iterator[Figure]]] = {
     "Losses by datasets": heat_map.draw,
     "Ranks of losses": ranks.draw,
-    "Comparison of losses": comparison.draw,
+    "Comparison of losses": dot_plots.draw,
     "Label frequency": frequency.draw,
     "Sensitivity": sensitivity.draw,
-    "Costs": costs.draw,
-    "Training steps": step_parts.draw,
+    "Costs": costs.draw_trade_off,
+    "Training steps": costs.draw_step_parts,
     "Pair weights": pair_weights.draw,
     "Embeddings": embeddings.draw,
     "Learning curves": learning_curves.draw,
-    "Frequencies of labels": label_frequencies.draw,
+    "Frequencies of labels": dataset_labels.draw,
 }
 INDEX = "index.json"
 

@@ -18,8 +18,7 @@ from mlcl.records.paths import CellId
 from mlcl.records.record import EMBEDDINGS, SCORES
 from mlcl.records.rescore import read_embeddings, read_scores
 from mlcl.reporting.figures import style
-from mlcl.reporting.figures.model import Figure
-from mlcl.reporting.figures.panels import column_title, shared_legend, small_multiples
+from mlcl.reporting.figures.style import Figure, column_title, shared_legend, small_multiples
 from mlcl.reporting.results import Results
 
 KEPT = "embeddings_2d.json"

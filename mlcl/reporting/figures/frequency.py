@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mlcl.reporting.comparing import primary_metric
 from mlcl.reporting.figures import style
-from mlcl.reporting.figures.model import Figure
-from mlcl.reporting.figures.panels import column_title, shared_legend, small_multiples
+from mlcl.reporting.figures.style import Figure, column_title, shared_legend, small_multiples
 from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.ranking import primary_metric
 from mlcl.reporting.results import Results
 
 BANDS = ("head", "medium", "tail")

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
-from mlcl.reporting.comparing import complete_means, primary_metric
 from mlcl.reporting.figures import style
-from mlcl.reporting.figures.model import Figure
-from mlcl.reporting.figures.panels import column_title
+from mlcl.reporting.figures.style import Figure, column_title
 from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.ranking import complete_means, primary_metric
 from mlcl.reporting.results import Results
 
 SHADES = LinearSegmentedColormap.from_list("behind", ["#ffffff", "#9ec5e3", "#1f5f96", "#0b2c4a"])

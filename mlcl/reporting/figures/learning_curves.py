@@ -14,8 +14,7 @@ from mlcl.errors import RecordError
 from mlcl.records.paths import CellId
 from mlcl.records.record import HISTORY
 from mlcl.reporting.figures import style
-from mlcl.reporting.figures.model import Figure
-from mlcl.reporting.figures.panels import names_in_a_line, shared_legend
+from mlcl.reporting.figures.style import Figure, names_in_a_line, shared_legend
 from mlcl.reporting.results import Results
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]

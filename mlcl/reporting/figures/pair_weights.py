@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mlcl.errors import MlclError
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.heat_map import SHADES
-from mlcl.reporting.figures.model import Figure
+from mlcl.reporting.figures.style import Figure
 from mlcl.reporting.results import Results
 
 ACROSS = 4

@@ -6,15 +6,13 @@ from collections.abc import Iterator
 
 from matplotlib.axes import Axes
 
-from mlcl.reporting.comparing import compare_losses, note_on_encoders
 from mlcl.reporting.figures import style
-from mlcl.reporting.figures.model import Figure
+from mlcl.reporting.figures.style import Figure
 from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.ranking import compare_losses, note_on_encoders
 from mlcl.reporting.results import Results
-from mlcl.reporting.statistics.datasets import ALPHA, Comparison
-
-FEWEST_DATASETS = 3
-"""With fewer no test could tell anything apart, and ranks say less than the table."""
+from mlcl.reporting.statistics import ALPHA, FEWEST_DATASETS
+from mlcl.reporting.statistics.datasets import Comparison
 
 
 def draw(results: Results) -> Iterator[Figure]:

@@ -8,11 +8,10 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from mlcl.records.outline import Outline
-from mlcl.reporting.comparing import primary_metric
 from mlcl.reporting.figures import style
-from mlcl.reporting.figures.model import Figure
-from mlcl.reporting.figures.panels import column_title, shared_legend, small_multiples
+from mlcl.reporting.figures.style import Figure, column_title, shared_legend, small_multiples
 from mlcl.reporting.metric_info import MetricInfo, metric_info
+from mlcl.reporting.ranking import primary_metric
 from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.statistics.seeds import Estimate, mean_interval
 
@@ -22,25 +21,25 @@ TITLES = {
     ("training", "batch_size"): "batch size",
     ("training", "learning_rate"): "learning rate",
 }
-Knob = tuple[str, str]
-"""Section and name of a setting."""
+Setting = tuple[str, str]
+"""Its section and name, as in a study file."""
 Curve = list[tuple[float, RowKey]]
 
 
 def draw(results: Results) -> Iterator[Figure]:
-    for knob, variants in _knobs(results.outline).items():
+    for setting, variants in swept_settings(results.outline).items():
         curves = {
             column: own
             for column in results.outline.columns()
-            if (own := _curves(results, *column, knob, variants))
+            if (own := curves_by_loss(results, *column, setting, variants))
         }
         if curves:
-            yield _one(results, knob, curves)
+            yield _one(results, setting, curves)
 
 
-def _knobs(outline: Outline) -> dict[Knob, dict[str, float]]:
-    """setting -> variant -> value, for the variants that change this setting alone, to a number."""
-    found: dict[Knob, dict[str, float]] = {}
+def swept_settings(outline: Outline) -> dict[Setting, dict[str, float]]:
+    """setting -> variant -> its value, for variants that change one numeric setting and nothing else."""
+    found: dict[Setting, dict[str, float]] = {}
     for variant, changes in outline.variants.items():
         changed = [(section, key, value) for section, part in changes.items() for key, value in part.items()]
         if (
@@ -53,9 +52,9 @@ def _knobs(outline: Outline) -> dict[Knob, dict[str, float]]:
     return found
 
 
-def _base_value(outline: Outline, knob: Knob, dataset: str, encoder: str, loss: str) -> float | None:
-    """The setting's value in the study as it stands; None if it cannot be told."""
-    section, key = knob
+def base_value(outline: Outline, setting: Setting, dataset: str, encoder: str, loss: str) -> float | None:
+    """The setting's value in the base study; None where it is not a number or not recorded."""
+    section, key = setting
     places: dict[str, dict[str, Any]] = {
         "dataset": {"fraction": outline.datasets[dataset].fraction},
         "loss": outline.losses[loss].hyperparameters,
@@ -67,16 +66,16 @@ def _base_value(outline: Outline, knob: Knob, dataset: str, encoder: str, loss: 
     return float(value) if isinstance(value, int | float) else None
 
 
-def _curves(
-    results: Results, dataset: str, encoder: str, knob: Knob, variants: dict[str, float]
+def curves_by_loss(
+    results: Results, dataset: str, encoder: str, setting: Setting, variants: dict[str, float]
 ) -> dict[str, Curve]:
-    """loss -> (value of the setting, row), where there are at least two points."""
+    """loss -> its points (value of the setting, row of the grid); losses with fewer than two points are left out."""
     outline = results.outline
     metric = primary_metric(results)
     found = {}
     for loss in outline.losses:
         values = dict(variants)
-        if (base := _base_value(outline, knob, dataset, encoder, loss)) is not None:
+        if (base := base_value(outline, setting, dataset, encoder, loss)) is not None:
             values["base"] = base
         points = [
             (value, (dataset, encoder, loss, variant))
@@ -88,10 +87,10 @@ def _curves(
     return found
 
 
-def _one(results: Results, knob: Knob, curves: dict[tuple[str, str], dict[str, Curve]]) -> Figure:
+def _one(results: Results, setting: Setting, curves: dict[tuple[str, str], dict[str, Curve]]) -> Figure:
     outline = results.outline
     metric = metric_info(primary_metric(results))
-    title = TITLES.get(knob, knob[1].replace("_", " "))
+    title = TITLES.get(setting, setting[1].replace("_", " "))
     with style.in_use():
         canvas, axes = small_multiples(
             [column_title(outline, *column) for column in curves], [*outline.losses]
@@ -102,7 +101,7 @@ def _one(results: Results, knob: Knob, curves: dict[tuple[str, str], dict[str, C
         axes[0].set_ylabel(metric.title + (" in %" if metric.is_percentage else ""))
         shared_legend(canvas, axes)
     return Figure(
-        name=f"sensitivity-{knob[1].replace('_', '-')}",
+        name=f"sensitivity-{setting[1].replace('_', '-')}",
         title=f"{metric.title} against {title}",
         caption=(
             f"{metric.title} on the {outline.split} split against {title}, all else as in the study; mean over seeds "

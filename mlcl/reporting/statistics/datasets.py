@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-ALPHA = 0.05
+from mlcl.reporting.statistics import ALPHA
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mlcl.evaluation.metrics import THRESHOLD
-from mlcl.reporting.statistics.seeds import CONFIDENCE, Estimate
+from mlcl.reporting.statistics import CONFIDENCE
+from mlcl.reporting.statistics.seeds import Estimate
 
 RESAMPLES = 10_000
 BLOCK = 1_000

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, sqrt
+from math import inf, isfinite, nan, sqrt
 from statistics import fmean, variance
 
 from scipy.stats import t as student
 
-CONFIDENCE = 0.95
+from mlcl.reporting.statistics import CONFIDENCE
+
+Part = tuple[float, Sequence[float]]
+"""A weight, and the values of independent runs."""
 
 
 @dataclass(frozen=True)
@@ -42,26 +45,40 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Es
     return contrast([(1.0, values)], confidence)
 
 
-def contrast(parts: Sequence[tuple[float, Sequence[float]]], confidence: float = CONFIDENCE) -> Estimate:
-    """A weighted sum of means with its t-interval; parts: (weight, the values of independent runs).
+def contrast(parts: Sequence[Part], confidence: float = CONFIDENCE) -> Estimate:
+    """A weighted sum of means with its t-interval.
 
     The parts may differ in spread: degrees of freedom by Welch and Satterthwaite. A part of a single run has no
-    known spread, and so has the contrast, unless the weight is 0.
+    known spread, and so has the contrast, unless its weight is 0.
     """
     value = sum(weight * fmean(values) for weight, values in parts)
+    error, freedom = _standard_error(parts)
+    half = float(student.ppf((1 + confidence) / 2, freedom)) * error if 0 < error < inf else error
+    return Estimate(value, value - half, value + half)
+
+
+def welch_p_value(a: Sequence[float], b: Sequence[float]) -> float:
+    """Two-sided p-value that the means of two samples of two or more runs each are equal (Welch's t-test)."""
+    gap = abs(fmean(a) - fmean(b))
+    error, freedom = _standard_error([(1.0, a), (-1.0, b)])
+    if error == 0:
+        return 0.0 if gap else 1.0
+    return float(2 * student.sf(gap / error, freedom))
+
+
+def _standard_error(parts: Sequence[Part]) -> tuple[float, float]:
+    """Of a weighted sum of means, and its degrees of freedom; infinite where a part has a single run."""
     terms = []
     for weight, values in parts:
         if weight == 0:
             continue
         if len(values) < 2:
-            return Estimate(value, -inf, inf)
+            return inf, nan
         terms.append((weight**2 * variance(values) / len(values), len(values) - 1))
     total = sum(term for term, _ in terms)
     if total == 0:
-        return Estimate(value, value, value)
-    freedom = total**2 / sum(term**2 / df for term, df in terms)
-    half = float(student.ppf((1 + confidence) / 2, freedom)) * sqrt(total)
-    return Estimate(value, value - half, value + half)
+        return 0.0, nan
+    return sqrt(total), total**2 / sum(term**2 / df for term, df in terms)
 
 
 def cliffs_delta(a: Sequence[float], b: Sequence[float]) -> float:

@@ -6,22 +6,22 @@ from mlcl.records.files import write_text
 from mlcl.records.paths import StudyPaths
 from mlcl.reporting.claims import write_claims
 from mlcl.reporting.results import Results, load_results
-from mlcl.reporting.tables import latex, markdown, numbers, plain
+from mlcl.reporting.tables import latex, numbers, text
+from mlcl.reporting.tables.best_against_each import best_against_each_table
 from mlcl.reporting.tables.costs import costs_table
 from mlcl.reporting.tables.differences import differences_table
 from mlcl.reporting.tables.grid import main_table, variants_table
-from mlcl.reporting.tables.model import Table
-from mlcl.reporting.tables.pairs import pairs_table
 from mlcl.reporting.tables.papers import paper_tables
 from mlcl.reporting.tables.pdf import compile_pdf
+from mlcl.reporting.tables.table import Table
 
 
 def write_tables(study: str) -> None:
     """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
 
     Tables: `main`; `variants` where the study has some; `differences` to the best loss where the scores are here;
-    `pairs` where there are three datasets or more; `paper-*` for each paper that shares a dataset with the study;
-    `costs`.
+    `best-against-each` where there are three datasets or more; `paper-*` for each paper that shares a dataset with
+    the study; `costs`.
     """
     results = load_results(study)
     for table in study_tables(results):
@@ -32,7 +32,7 @@ def write_tables(study: str) -> None:
 
 def study_tables(results: Results) -> list[Table]:
     """All tables of a study, in the order in which they are shown."""
-    own = (main_table, variants_table, differences_table, pairs_table)
+    own = (main_table, variants_table, differences_table, best_against_each_table)
     tables = [*(table(results) for table in own), *paper_tables(results), costs_table(results)]
     return [table for table in tables if table is not None]
 
@@ -41,10 +41,10 @@ def write_table(table: Table, paths: StudyPaths) -> None:
     """All forms of a table; the PDF is made again only if its source changed."""
     stem = paths.tables / table.name
     source, pdf = stem.with_suffix(".tex"), stem.with_suffix(".pdf")
-    text = latex.render(table, str(paths.metrics_csv))
-    is_current = pdf.exists() and source.exists() and source.read_text(encoding="utf-8") == text
-    write_text(source, text)
-    write_text(stem.with_suffix(".md"), markdown.render(table))
-    write_text(stem.with_suffix(".csv"), plain.render(table))
+    code = latex.render(table, str(paths.metrics_csv))
+    is_current = pdf.exists() and source.exists() and source.read_text(encoding="utf-8") == code
+    write_text(source, code)
+    write_text(stem.with_suffix(".md"), text.markdown(table))
+    write_text(stem.with_suffix(".csv"), text.comma_separated(table))
     if not is_current:
         compile_pdf(source)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from mlcl.records.collect import STEP
-from mlcl.reporting.costs import costs_by_encoder, step_parts
+from mlcl.reporting.cost_means import costs_by_encoder, step_parts
 from mlcl.reporting.results import Results
-from mlcl.reporting.tables.model import Cell, Column, Number, Row, Table, Text
+from mlcl.reporting.tables.table import Cell, Column, Number, Row, Table, Text
 
 Costs = Mapping[str, Mapping[str, float]]
 """encoder -> loss -> value"""

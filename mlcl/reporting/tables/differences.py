@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from mlcl.records.outline import NO_ENCODER
-from mlcl.reporting.comparing import primary_metric
+from mlcl.reporting.bootstrap import AgainstBest, against_best
 from mlcl.reporting.metric_info import metric_info
-from mlcl.reporting.paired import AgainstBest, against_best
+from mlcl.reporting.ranking import primary_metric
 from mlcl.reporting.results import Results
 from mlcl.reporting.statistics.examples import RESAMPLES
-from mlcl.reporting.tables.model import Cell, Column, Number, Row, Table, Text
+from mlcl.reporting.tables.table import Cell, Column, Number, Row, Table, Text
 
 
 def differences_table(results: Results) -> Table | None:

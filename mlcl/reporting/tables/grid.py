@@ -8,9 +8,7 @@ from mlcl.records.outline import NO_ENCODER, Outline
 from mlcl.reporting.budgets import selection_rule
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.results import Results, RowKey
-from mlcl.reporting.tables.model import Cell, Column, Number, Row, Table, Text
-from mlcl.reporting.tables.notes import Notes
-from mlcl.reporting.tables.ranking import with_marks
+from mlcl.reporting.tables.table import Cell, Column, Notes, Number, Row, Table, Text, with_marks
 
 RowPlan = tuple[tuple[str, ...], str, str]
 """Headers, loss, variant."""

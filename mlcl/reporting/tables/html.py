@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup, escape
 
-from mlcl.reporting.tables.model import Cell, Number, Row, Table, letter
+from mlcl.reporting.tables.table import Cell, Number, Row, Table, letter
 
 
 def render(table: Table) -> Markup:

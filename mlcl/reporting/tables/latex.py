@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlcl.reporting.tables.model import Cell, Number, Row, Table, Text, letter
+from mlcl.reporting.tables.table import Cell, Number, Row, Table, Text, letter
 
 WIDEST = 6
 """Columns of numbers that fit on a page of A4."""

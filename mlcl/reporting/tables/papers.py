@@ -9,8 +9,7 @@ from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.specs import PaperSpec, ReportedNumber, read_papers
 from mlcl.reporting.statistics.seeds import Estimate, mean_interval
-from mlcl.reporting.tables.model import Cell, Column, Number, Row, Table, Text
-from mlcl.reporting.tables.notes import Notes
+from mlcl.reporting.tables.table import Cell, Column, Notes, Number, Row, Table, Text
 
 PARTS = ("reported", "reproduced", "difference", "agreement")
 Place = tuple[str, str, str, str]

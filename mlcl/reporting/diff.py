@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
-from statistics import fmean, variance
-
-from scipy.stats import t as student
+from statistics import fmean
 
 from mlcl.errors import MlclError
 from mlcl.records.collect import METRICS_COLUMNS
 from mlcl.reporting.metric_info import metric_info
-from mlcl.reporting.statistics.datasets import ALPHA, holm
+from mlcl.reporting.statistics import ALPHA
+from mlcl.reporting.statistics.datasets import holm
+from mlcl.reporting.statistics.seeds import welch_p_value
 
 Key = tuple[str, str, str, str, str, str]
 """dataset, encoder, loss, variant, split, metric"""
@@ -68,14 +67,14 @@ class Changes:
         return "\n".join(lines)
 
 
-def diff(old: Path, new: Path, tolerance: float = 1e-3) -> Changes:
+def diff_metrics(old: Path, new: Path, tolerance: float = 1e-3) -> Changes:
     """Compares two metrics.csv, row by row of the grid. Where there is one seed only, changes above `tolerance` are
     listed. Raises MlclError if a file is absent or no metrics file."""
     before, after = _read(old), _read(new)
     shared = [key for key in before if key in after]
     differing = [key for key in shared if before[key] != after[key]]
     tested = [key for key in differing if min(len(before[key]), len(after[key])) > 1]
-    p_values = holm([_welch(list(before[key].values()), list(after[key].values())) for key in tested])
+    p_values = holm([welch_p_value(list(before[key].values()), list(after[key].values())) for key in tested])
     adjusted = dict(zip(tested, p_values, strict=True))
     changed = []
     for key in differing:
@@ -109,17 +108,6 @@ def _read(file: Path) -> dict[Key, Runs]:
     except ValueError as error:
         raise MlclError(f"{file}: is no metrics.csv ({error})") from None
     return found
-
-
-def _welch(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided p-value that the means are equal."""
-    terms = [(variance(values) / len(values), len(values) - 1) for values in (a, b)]
-    total = sum(term for term, _ in terms)
-    gap = abs(fmean(a) - fmean(b))
-    if total == 0:
-        return 0.0 if gap else 1.0
-    freedom = total**2 / sum(term**2 / df for term, df in terms)
-    return float(2 * student.sf(gap / total**0.5 if total else inf, freedom))
 
 
 def _rows_only_in(one: Mapping[Key, Runs], other: Mapping[Key, Runs]) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mlcl.reporting.comparing import (
+from mlcl.reporting.metric_info import MetricInfo, metric_info
+from mlcl.reporting.ranking import (
     chance_to_win,
     compare_losses,
     compared_columns,
@@ -12,17 +13,16 @@ from mlcl.reporting.comparing import (
     primary_metric,
     runs_of,
 )
-from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.results import Results
+from mlcl.reporting.statistics import FEWEST_DATASETS
 from mlcl.reporting.statistics.datasets import Comparison
 from mlcl.reporting.statistics.seeds import cliffs_delta
-from mlcl.reporting.tables.model import Cell, Column, Number, Row, Table, Text
+from mlcl.reporting.tables.table import Cell, Column, Number, Row, Table, Text
 
-FEWEST_DATASETS = 3
 PARTS = ("mean rank", "difference", "Wilcoxon-Holm p", "chance to win", "Cliff's delta")
 
 
-def pairs_table(results: Results) -> Table | None:
+def best_against_each_table(results: Results) -> Table | None:
     """None where all losses are complete on fewer than three datasets."""
     metric = metric_info(primary_metric(results))
     found = compare_losses(results, metric.name)
@@ -34,8 +34,8 @@ def pairs_table(results: Results) -> Table | None:
         Row((title(loss),), (loss,), _cells(results, metric, found, best, loss)) for loss in found.order
     )
     return Table(
-        name="pairs",
-        label=f"tab:{results.outline.study}-pairs",
+        name="best-against-each",
+        label=f"tab:{results.outline.study}-best-against-each",
         caption=(
             f"{results.outline.title.rstrip('.')}. The best by mean rank in {metric.title} over {len(found.datasets)} "
             f"datasets, {title(best)}, against each other loss: the mean difference; Wilcoxon's signed-rank "

@@ -1,4 +1,4 @@
-"""Raw texts, images or vectors in the form that the encoder takes: what preparation and training did to theirs."""
+"""Preprocessing: raw texts, images or vectors become the encoder's input, exactly as in preparation and training."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mlcl.data import Tokens
 from mlcl.model.config import TOKENIZER, ModelConfig, ModelError
 from mlcl.training.batches import Images, Inputs, Texts, Vectors
 
-Preparation = Callable[[Sequence[Any] | np.ndarray, Sequence[str]], Inputs]
-"""Raw inputs, and for each the place that messages name -> the inputs as one batch. Raises ModelError."""
+Preprocessor = Callable[[Sequence[Any] | np.ndarray, Sequence[str]], Inputs]
+"""(raw inputs, for each the file and row to name in messages) -> the inputs as one batch. Raises ModelError."""
 
 
-def preparation(config: ModelConfig, encoder: Any, folder: Path) -> Preparation:
-    """What prepares inputs for this model; `encoder`: the encoder's settings."""
+def preprocessor(config: ModelConfig, encoder: Any, folder: Path) -> Preprocessor:
+    """The preprocessing of this model; `encoder`: the encoder's settings."""
     match config.modality:
         case "text":
             return _Texts(config, encoder, folder)
@@ -32,14 +32,14 @@ def preparation(config: ModelConfig, encoder: Any, folder: Path) -> Preparation:
 
 
 class _Texts:
-    """Cleaned, tokenised, and cut as in training."""
+    """Cleans, tokenises, and truncates texts as in training."""
 
     def __init__(self, config: ModelConfig, encoder: Any, folder: Path) -> None:
         from tokenizers import Tokenizer
 
         file = folder / TOKENIZER
         if not file.is_file():
-            raise ModelError(f"{file}: is not there; export the model again")
+            raise ModelError(f"{file}: is missing; export the model again")
         try:
             self._tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises nothing narrower
@@ -63,12 +63,12 @@ class _Texts:
 
 
 class _Images:
-    """Decoded and resized as `data_prep` does. An array must have the prepared form already."""
+    """Decodes and resizes images as `data_prep` does. An array must have the prepared shape and type already."""
 
     def __init__(self, config: ModelConfig) -> None:
         shape = config.encoder.inputs
         self._shape = (shape["height"], shape["width"], shape["channels"])
-        self._pool = ThreadPoolExecutor()  # the decoder runs outside the interpreter's lock
+        self._pool = ThreadPoolExecutor()  # decoding releases the GIL
 
     def __call__(self, inputs: Sequence[Any] | np.ndarray, places: Sequence[str]) -> Images:
         return Images(np.stack(list(self._pool.map(self._pixels, inputs, places))))
@@ -107,7 +107,7 @@ def _grey(pixels: np.ndarray) -> np.ndarray:
 
 
 class _Vectors:
-    """Rows of as many finite numbers as in training."""
+    """Checks that each vector has as many numbers as in training, all finite."""
 
     def __init__(self, config: ModelConfig) -> None:
         self._dimensions = config.encoder.inputs["dimensions"]

@@ -1,4 +1,4 @@
-"""A page about a prepared dataset: counts against the published ones, long tail, co-occurrence, examples."""
+"""A page about a prepared dataset: counts against the published ones, label frequencies, co-occurrence, examples."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from mlcl.data.dataset import PreparedDataset, Split, open_dataset
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from mlcl.reporting.figures import style
+from mlcl.reporting.figures.dataset_labels import label_frequencies
 
 EXAMPLES = 12
 MOST_FREQUENT = 30  # labels shown in the co-occurrence matrix
@@ -35,8 +36,8 @@ blockquote { margin: .6rem 0; padding-left: .8rem; border-left: 3px solid #ccc; 
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A published count and what was found."""
+class PublishedCount:
+    """A count that the dataset's publication states, and the count in the prepared dataset."""
 
     what: str
     published: float
@@ -48,22 +49,22 @@ class Comparison:
         return abs(self.published - self.found) <= (TOLERANCE if "cardinality" in self.what else 0)
 
 
-def compare(card: Mapping[str, Any]) -> list[Comparison]:
+def published_counts(card: Mapping[str, Any]) -> list[PublishedCount]:
     """The published counts of a dataset's card against its own."""
     splits = card["splits"]
     published = card["published"]
     rows = sum(split["examples"] for split in splits.values())
     labels = sum(split["examples"] * split["cardinality"] for split in splits.values())
     found: dict[str, float] = {"labels": len(card["labels"]), "rows": rows, "cardinality": labels / rows}
-    compared = [Comparison(what, published[what], found[what]) for what in found if what in published]
+    compared = [PublishedCount(what, published[what], found[what]) for what in found if what in published]
     for parts, examples in published.get("examples", {}).items():
         if set(parts.split("+")) <= splits.keys():
             here = sum(splits[part]["examples"] for part in parts.split("+"))
-            compared.append(Comparison(f"examples in {parts}", examples, here))
+            compared.append(PublishedCount(f"examples in {parts}", examples, here))
     return compared
 
 
-def write_card_page(dataset_dir: str | Path, out: str | Path) -> Path:
+def write_dataset_page(dataset_dir: str | Path, out: str | Path) -> Path:
     """Write the page of a prepared dataset as one self-contained HTML file; returns its path.
 
     Raises DataError where there is no prepared dataset in the folder.
@@ -71,14 +72,15 @@ def write_card_page(dataset_dir: str | Path, out: str | Path) -> Path:
     dataset, out = open_dataset(dataset_dir), Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(f"{out.name}.tmp")
-    aside.write_text(card_page(dataset), encoding="utf-8")
+    aside.write_text(dataset_page(dataset), encoding="utf-8")
     aside.replace(out)
     return out
 
 
-def card_page(dataset: PreparedDataset) -> str:
+def dataset_page(dataset: PreparedDataset) -> str:
     """The page as HTML."""
     card = dataset.card
+    frequencies = label_frequencies(dataset.name, card)
     parts = [
         f"<h1>{_text(card['title'])}</h1><p class='quiet'>{_text(dataset.name)} · {_text(dataset.modality)}</p>",
         _facts(card),
@@ -86,7 +88,7 @@ def card_page(dataset: PreparedDataset) -> str:
         _comparison(card),
         _warnings(card),
         "<h2>Label frequencies</h2>",
-        _picture(_frequencies(dataset), "Positives of each label in each split, most frequent first"),
+        _picture(frequencies.canvas, frequencies.caption, frequencies.alt),
         "<h2>Labels of an example</h2>",
         _picture(_cardinalities(dataset), "How many examples have how many labels"),
         "<h2>Co-occurrence</h2>",
@@ -141,7 +143,7 @@ def _splits(card: Mapping[str, Any]) -> str:
 
 
 def _comparison(card: Mapping[str, Any]) -> str:
-    compared = compare(card)
+    compared = published_counts(card)
     if not compared:
         return ""
     rows = "".join(
@@ -188,70 +190,51 @@ def _text(value: Any) -> str:
 # Pictures
 
 
-def _frequencies(dataset: PreparedDataset) -> Figure:
-    figure, axes = _figure(3.2)
-    train = np.array(list(dataset.card["splits"]["train"]["label_counts"].values()))
-    order = np.argsort(-train, kind="stable")
-    for name, split in dataset.card["splits"].items():
-        counts = np.array(list(split["label_counts"].values()))[order]
-        # Labels without a positive have no place on a logarithmic axis: they are left out of the line.
-        places, shown = np.arange(1, len(counts) + 1), np.where(counts > 0, counts, np.nan)
-        if name == "train":
-            axes.plot(places, shown, label=name, lw=1.5)
-        else:
-            axes.plot(places, shown, ".", label=name, ms=max(2, 8 - len(counts) / 50), mew=0)
-    axes.set(yscale="log", xlabel="label, by its frequency in train", ylabel="positives")
-    axes.legend(frameon=False)
-    return figure
-
-
-def _cardinalities(dataset: PreparedDataset) -> Figure:
-    figure, axes = _figure(2.6)
+def _cardinalities(dataset: PreparedDataset) -> Canvas:
     names = list(dataset.card["splits"])
-    counted = [np.bincount(np.diff(dataset[name].label_offsets)) for name in names]
-    for number, (name, counts) in enumerate(zip(names, counted, strict=True)):
-        offset = (number - (len(names) - 1) / 2) * 0.27
-        axes.bar(np.arange(len(counts)) + offset, counts / counts.sum(), width=0.27, label=name)
-    axes.set(xlabel="labels", ylabel="share of examples")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False)
-    return figure
+    histograms = [np.bincount(np.diff(dataset[name].label_offsets)) for name in names]
+    canvas = style.new_canvas(style.TWO_COLUMNS, 2.2)
+    with style.in_use():
+        ax = canvas.subplots()
+        for i, (name, counts) in enumerate(zip(names, histograms, strict=True)):
+            places = np.arange(len(counts)) + (i - (len(names) - 1) / 2) * 0.27
+            look = style.look(i)
+            ax.bar(
+                places,
+                100 * counts / counts.sum(),
+                width=0.27,
+                label=name,
+                color=look.colour,
+                hatch=look.hatch,
+            )
+        ax.set(xlabel="labels of an example", ylabel="examples in %")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.legend()
+    return canvas
 
 
-def _co_occurrence(dataset: PreparedDataset) -> Figure:
+def _co_occurrence(dataset: PreparedDataset) -> Canvas:
     labels = dataset["train"].labels.astype(np.int64)
     counts = labels.sum(axis=0)
     chosen = np.argsort(-counts, kind="stable")[:MOST_FREQUENT]
     together = (labels[:, chosen].T @ labels[:, chosen]).toarray()
-    share = together / np.maximum(np.diag(together), 1)[:, None]
+    share = 100 * together / np.maximum(np.diag(together), 1)[:, None]
     np.fill_diagonal(share, np.nan)
-    side = 1.8 + 0.2 * len(chosen)
-    figure, axes = _figure(side, width=side + 1)
-    image = axes.imshow(share, cmap="Blues", vmin=0)
-    names = [_shortened(dataset.label_names[number]) for number in chosen]
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(names)), names, fontsize=7)
-    figure.colorbar(image, ax=axes, shrink=0.7)
-    return figure
+    side = 1.5 + 0.17 * len(chosen)
+    canvas = style.new_canvas(side + 0.8, side)
+    with style.in_use():
+        ax = canvas.subplots()
+        image = ax.imshow(share, cmap="Blues", vmin=0)
+        names = [style.shorten(dataset.label_names[number]) for number in chosen]
+        ax.set_xticks(range(len(names)), names, rotation=90)
+        ax.set_yticks(range(len(names)), names)
+        ax.grid(visible=False)
+        canvas.colorbar(image, ax=ax, shrink=0.7).set_label("examples in %")
+    return canvas
 
 
-def _shortened(name: str, length: int = 28) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
-
-
-def _figure(height: float, width: float = 8) -> tuple[Figure, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _picture(figure: Figure, caption: str) -> str:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
-    return f"{_image(file.getvalue(), caption)}<p class='quiet'>{_text(caption)}.</p>"
+def _picture(canvas: Canvas, caption: str, alt: str | None = None) -> str:
+    return f"{_image(style.png(canvas), alt or caption)}<p class='quiet'>{_text(caption.rstrip('.'))}.</p>"
 
 
 def _image(png: bytes, alternative: str) -> str:

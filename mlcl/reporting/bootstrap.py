@@ -19,8 +19,8 @@ from mlcl.records.files import JsonCache
 from mlcl.records.paths import CellId
 from mlcl.records.record import SCORES
 from mlcl.records.rescore import read_scores
-from mlcl.reporting.comparing import complete_means, primary_metric
 from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.ranking import complete_means, primary_metric
 from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.statistics import examples
 from mlcl.reporting.statistics.seeds import Estimate

@@ -1,8 +1,8 @@
-"""Label frequencies: how many examples of each split have each label, one figure a dataset."""
+"""Label frequencies: the share of each split's examples that has each label, one figure for each dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,20 +10,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from mlcl.reporting.figures import style
-from mlcl.reporting.figures.model import Figure
+from mlcl.reporting.figures.style import Figure
 from mlcl.reporting.results import Results
 
 MOST_NAMES = 20
-"""With more labels than that their ranks are shown, not their names."""
+"""With more labels, the horizontal axis shows ranks in place of names."""
 SPLITS = ("train", "val", "test")
 
 
 def draw(results: Results) -> Iterator[Figure]:
     for dataset, card in results.cards.items():
-        yield _one(dataset, card)
+        yield label_frequencies(dataset, card)
 
 
-def _one(dataset: str, card: dict[str, Any]) -> Figure:
+def label_frequencies(dataset: str, card: Mapping[str, Any]) -> Figure:
+    """The figure of one dataset, from its card: labels in the order of their frequency in training."""
     names: list[str] = card["labels"]
     shares = {split: _shares(card["splits"][split], names) for split in SPLITS if split in card["splits"]}
     order = np.argsort(-shares["train"], kind="stable")
@@ -54,7 +55,7 @@ def _one(dataset: str, card: dict[str, Any]) -> Figure:
     )
 
 
-def _shares(split: dict[str, Any], names: list[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _shares(split: Mapping[str, Any], names: list[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
     counts = np.array([split["label_counts"][name] for name in names], dtype=float)
     return counts / max(split["examples"], 1)
 
@@ -69,7 +70,7 @@ def _named(ax: Axes, names: list[str], shares: dict[str, Any]) -> None:
             ax.plot(
                 100 * share, range(len(names)), look.marker, color=look.colour, label=split, markersize=3.5
             )
-    ax.set_yticks(range(len(names)), [_short(name) for name in names])
+    ax.set_yticks(range(len(names)), [style.shorten(name) for name in names])
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
@@ -96,7 +97,3 @@ def _legend(canvas: Canvas, ax: Axes, splits: list[str]) -> None:
     """In the order of the splits: by itself a legend puts lines before bars."""
     handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
     canvas.legend([handles[split] for split in splits], splits, loc="outside lower center", ncols=3)
-
-
-def _short(name: str, longest: int = 24) -> str:
-    return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from mlcl.reporting.results import RowState
+
 Mark = Literal["best", "second"]
 NO_VALUE = "–"
+LONGEST_NOTE = 200
+"""Characters of a note; a longer one is cut."""
 
 
 @dataclass(frozen=True)
@@ -141,3 +145,67 @@ def letter(note: int) -> str:
         note, rest = divmod(note - 1, 26)
         name = chr(ord("a") + rest) + name
     return name
+
+
+class Notes:
+    """Gives each text its place in the list of notes."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def refer(self, text: str) -> int:
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text)
+
+    def on(self, row: RowState) -> tuple[int, ...]:
+        """What a reader has to know of a row that is not complete."""
+        return tuple(self.refer(text) for text in explain(row))
+
+
+def explain(row: RowState) -> list[str]:
+    """In words: why there are fewer seeds than the study asks for, and which are out of date."""
+    if row.skipped:
+        return [f"skipped: {row.problems[0]}"]
+    told = []
+    if row.ok < row.expected:
+        missing = sum(problem.endswith(": missing") for problem in row.problems)
+        if missing == row.expected:
+            told.append("not run yet")
+        else:
+            told.append(f"{row.ok} of {row.expected} seeds; {_shorten('; '.join(row.problems))}")
+    if row.stale:
+        told.append(
+            f"{row.stale} of {row.expected} seeds out of date: made with other settings, data or code than the "
+            f"study asks for now"
+        )
+    return told
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= LONGEST_NOTE else text[: LONGEST_NOTE - 1].rstrip() + "…"
+
+
+def with_marks(column: Sequence[Cell], competes: Sequence[bool], higher_is_better: bool) -> list[Cell]:
+    """The column with its best and second-best competitors marked; equal values share a mark.
+
+    Where fewer than two compete there is nothing to mark; where two share the first place there is no second.
+    """
+    values = [
+        cell.value if higher_is_better else -cell.value
+        for cell, takes_part in zip(column, competes, strict=True)
+        if takes_part and isinstance(cell, Number)
+    ]
+    if len(values) < 2:
+        return list(column)
+    first, *others = sorted(values, reverse=True)
+    marked: list[Cell] = []
+    for cell, takes_part in zip(column, competes, strict=True):
+        if takes_part and isinstance(cell, Number):
+            value = cell.value if higher_is_better else -cell.value
+            if value == first:
+                cell = cell.marked("best")
+            elif value == others[0]:
+                cell = cell.marked("second")
+        marked.append(cell)
+    return marked

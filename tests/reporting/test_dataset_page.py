@@ -4,7 +4,7 @@ from pathlib import Path
 
 import data_prep
 from mlcl.data import open_dataset
-from mlcl.data.cards import card_page, compare, write_card_page
+from mlcl.reporting.dataset_page import dataset_page, published_counts, write_dataset_page
 
 
 def test_the_page_shows_counts_pictures_and_examples(tmp_path: Path) -> None:
@@ -12,7 +12,7 @@ def test_the_page_shows_counts_pictures_and_examples(tmp_path: Path) -> None:
     data_prep.prepare(
         data_prep.plan("digit_scenes", settings, tmp_path, False), tmp_path, tmp_path / "scenes"
     )
-    page = write_card_page(tmp_path / "scenes", tmp_path / "cards" / "scenes.html").read_text(
+    page = write_dataset_page(tmp_path / "scenes", tmp_path / "cards" / "scenes.html").read_text(
         encoding="utf-8"
     )
     assert page.count("<img") == 3 + 12
@@ -20,7 +20,7 @@ def test_the_page_shows_counts_pictures_and_examples(tmp_path: Path) -> None:
     assert "src='http" not in page  # nothing is fetched
     for part in ("Digit scenes", "CC BY 4.0", "scikit-learn", "labels without a positive", "Co-occurrence"):
         assert part in page
-    assert card_page(open_dataset(tmp_path / "scenes")) == page  # the same every time
+    assert dataset_page(open_dataset(tmp_path / "scenes")) == page  # the same every time
 
 
 def test_differences_from_the_published_counts_are_marked(tmp_path: Path) -> None:
@@ -31,13 +31,13 @@ def test_differences_from_the_published_counts_are_marked(tmp_path: Path) -> Non
     dataset = open_dataset(tmp_path / "scenes")
     examples = {"train+val": 50, "test": 11}
     dataset.card["published"] = {"labels": 10, "rows": 60, "examples": examples}  # type: ignore[index]
-    assert [(item.what, item.same) for item in compare(dataset.card)] == [
+    assert [(item.what, item.same) for item in published_counts(dataset.card)] == [
         ("labels", True),
         ("rows", True),
         ("examples in train+val", True),
         ("examples in test", False),
     ]
-    page = card_page(dataset)
+    page = dataset_page(dataset)
     assert page.count("≠") == 1
     assert "differs" in page
 
@@ -47,6 +47,6 @@ def test_texts_on_the_page_are_escaped(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(table, encoding="utf-8")
     recipe = data_prep.plan("table", {"path": "t.csv", "text": "text", "label_list": "tags"}, tmp_path, False)
     data_prep.prepare(recipe, tmp_path, tmp_path / "out")
-    page = card_page(open_dataset(tmp_path / "out"))
+    page = dataset_page(open_dataset(tmp_path / "out"))
     assert "<b>" not in page
     assert "&lt;b&gt;bold" in page

@@ -1,12 +1,18 @@
-"""A user's file of new inputs, row by row: texts, vectors, or images."""
+"""`mlcl predict`: a user's file of texts, vectors or images, read row by row, scored, and written as a CSV file.
+
+The CSV file has the row's id, a score for each label, and the labels whose score lies above their threshold.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,13 +21,19 @@ from data_prep.readers.lines import lines
 from data_prep.readers.tables import KINDS, rows
 from mlcl.encoders.catalog import Modality
 from mlcl.model.config import ModelError
+from mlcl.model.model import BATCH_SIZE, Model
 
+SEPARATOR = ";"
+ID, LABELS = "id", "labels"
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TAKES = {
     "text": f".txt with a text in each line, or a table ({', '.join(KINDS)})",
     "vector": f".npy, or a table of numbers ({', '.join(KINDS)})",
     "image": "an image, or a folder of images",
 }
+
+
+# --- Reading -------------------------------------------------------------------------------------------------
 
 
 class Row(NamedTuple):
@@ -73,8 +85,8 @@ def _images(path: Path) -> Source:
     images = [file for file in files if file.suffix.lower() in IMAGES]
     if not images:
         raise ModelError(f"{path}: holds no images ({', '.join(IMAGES)})")
-    found = (Row(file.relative_to(path).as_posix(), str(file), file) for file in images)
-    return Source(found, len(images), len(files) - len(images))
+    image_rows = (Row(file.relative_to(path).as_posix(), str(file), file) for file in images)
+    return Source(image_rows, len(images), len(files) - len(images))
 
 
 def _texts(path: Path, column: str) -> Iterator[Row]:
@@ -109,12 +121,12 @@ def _vectors(path: Path) -> Iterator[Row]:
 def _listed(value: Any, place: str) -> Any:
     """A list, as JSON Lines have it, or its JSON in a cell."""
     try:
-        found = json.loads(value) if isinstance(value, str) else value
+        entries = json.loads(value) if isinstance(value, str) else value
     except ValueError:
-        found = None
-    if not isinstance(found, list):
+        entries = None
+    if not isinstance(entries, list):
         raise ModelError(f"{place}: column 'vector' must be a list of numbers, such as [0.5, 1]")
-    return [_number(entry, "vector", place) for entry in found]
+    return [_number(entry, "vector", place) for entry in entries]
 
 
 def _number(value: Any, column: str, place: str) -> float:
@@ -138,8 +150,8 @@ def _array(path: Path) -> Source:
         raise ModelError(f"{path}: is no readable .npy file ({error})") from None
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "fiub":
         raise ModelError(f"{path}: expected numbers of the form (rows, columns), got {_form(array)}")
-    found = (Row(str(n), f"{path}: row {n}", row) for n, row in enumerate(array, start=1))
-    return Source(found, len(array))
+    numbered = (Row(str(n), f"{path}: row {n}", row) for n, row in enumerate(array, start=1))
+    return Source(numbered, len(array))
 
 
 def _form(array: Any) -> str:
@@ -150,12 +162,79 @@ def _id(row: dict[str, Any], number: int) -> str:
     return str(row["id"]) if row.get("id") is not None else str(number)
 
 
-def in_batches(found: Iterable[Row], size: int) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    for row in found:
-        batch.append(row)
-        if len(batch) == size:
+# --- Scoring and writing -------------------------------------------------------------------------------------
+
+
+def parse_threshold(text: str) -> float | Literal["tuned"]:
+    """`tuned`, or a number from 0 to 1. Raises ModelError for anything else."""
+    if text == "tuned":
+        return "tuned"
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ModelError(f"threshold '{text}': valid are tuned, or a number from 0 to 1")
+    return value
+
+
+def write_predictions(
+    model: Model,
+    source: Source,
+    out: Path,
+    threshold: float | Literal["tuned"] = "tuned",
+    batch_size: int = BATCH_SIZE,
+) -> int:
+    """Scores the rows batch by batch and writes them to `out`; returns how many there were.
+
+    Raises ModelError for a source without rows, and as `Model.score` does.
+    """
+    if batch_size < 1:
+        raise ModelError(f"batch size {batch_size}: at least 1")
+    limits, count = model.thresholds(threshold), 0
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([ID, *columns(model.labels), LABELS])
+        for batch in _with_progress(source, batch_size):
+            scores = model.score([row.content for row in batch], [row.place for row in batch])
+            for row, values, chosen in zip(batch, scores, scores > limits, strict=True):
+                named = [label for label, above in zip(model.labels, chosen, strict=True) if above]
+                writer.writerow([row.row_id, *(f"{value:.7g}" for value in values), SEPARATOR.join(named)])
+            count += len(batch)
+    if count == 0:
+        raise ModelError("there are no rows to score")
+    return count
+
+
+def columns(labels: list[str]) -> list[str]:
+    """The names of the columns of scores: the labels' own, but for those that other columns have."""
+    return [f"{label} (label)" if label in (ID, LABELS) else label for label in labels]
+
+
+def _with_progress(source: Source, batch_size: int) -> Iterator[list[Row]]:
+    """Batches of rows, with a progress bar where standard error is a terminal."""
+    batches = _in_batches(source.rows, batch_size)
+    if not sys.stderr.isatty():
+        yield from batches
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+    parts = (
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*parts, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("predicting", total=source.total)
+        for batch in batches:
             yield batch
-            batch = []
-    if batch:
+            progress.advance(task, len(batch))
+
+
+def _in_batches(source: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    rows_left = iter(source)
+    while batch := list(islice(rows_left, size)):
         yield batch

@@ -1,20 +1,17 @@
-"""Comparison of losses: the mean over seeds with its interval, one figure a dataset and encoder."""
+"""Dot plots of losses: the mean over seeds with its interval, one figure a dataset and encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import sqrt
 
 from matplotlib.axes import Axes
-from scipy.stats import t as student
 
 from mlcl.records.outline import NO_ENCODER, Outline
 from mlcl.reporting.figures import style
-from mlcl.reporting.figures.model import Figure
+from mlcl.reporting.figures.style import Figure
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.results import Results, RowKey
-
-CONFIDENCE = 0.95
+from mlcl.reporting.statistics.seeds import mean_interval
 
 
 def draw(results: Results) -> Iterator[Figure]:
@@ -28,16 +25,6 @@ def _what_is_shown(outline: Outline) -> str:
     if len(outline.seeds) == 1:
         return "one seed, so nothing tells how much seeds differ."
     return "mean over seeds with its 95 % t-interval over seeds; small points are single seeds."
-
-
-def t_interval(values: list[float]) -> float | None:
-    """Half the width of the t-interval of the mean; None for a single value."""
-    n = len(values)
-    if n < 2:
-        return None
-    mean = sum(values) / n
-    sd = sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
-    return float(student.ppf((1 + CONFIDENCE) / 2, n - 1) * sd / sqrt(n))
 
 
 def _has_values(results: Results, dataset: str, encoder: str, loss: str) -> bool:
@@ -82,13 +69,19 @@ def _panel(
         values = _values(results, row, metric)
         if row is None or not values:
             continue
-        look, mean = looks[name], sum(values) / len(values)
-        if (half := t_interval(values)) is not None:
-            bars.append((y, mean - half, mean + half, look.colour))
+        look, mean = looks[name], mean_interval(values)
+        if mean.is_known:
+            bars.append((y, mean.low, mean.high, look.colour))
         if len(results.outline.seeds) > 1:
             seeds += [(value, y - 0.3, look.colour) for value in values]
         complete = results.rows[row].complete
-        ax.plot(mean, y, look.marker, color=look.colour, markerfacecolor=look.colour if complete else "white")
+        ax.plot(
+            mean.value,
+            y,
+            look.marker,
+            color=look.colour,
+            markerfacecolor=look.colour if complete else "white",
+        )
     if bars:
         places, starts, ends, colours = zip(*bars, strict=True)
         ax.hlines(places, starts, ends, colors=colours, linewidth=1.2)
