@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, ValidationError
 
 from mlcl.errors import MlclError
 from mlcl.records.files import canonical_json, write_json_if_changed
@@ -156,7 +156,7 @@ class OpenStudy(NamedTuple):
 
 @cache
 def _adapter() -> TypeAdapter[Outline]:
-    return TypeAdapter(Outline, config=ConfigDict(extra="forbid"))
+    return TypeAdapter(Outline)
 
 
 def write_outline(outline: Outline, file: Path) -> None:

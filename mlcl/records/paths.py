@@ -70,6 +70,11 @@ class StudyPaths:
         return self.folder / "tables" if self.folder else self.root / PAPER_TABLES / self.study
 
     @property
+    def specs(self) -> Path:
+        """What papers report and claim; of a copied results folder, as it stands beside this package."""
+        return (Path(__file__).parents[2] if self.folder else self.root) / PAPER_TABLES / "specs"
+
+    @property
     def figures(self) -> Path:
         return self.results / "figures"
 

@@ -37,16 +37,20 @@ def rescore(folder: Path, metrics_source: str) -> bool:
     record = read_record(path)
     if record.status != "ok" or record.result.get("metrics_source") == metrics_source:
         return False
-    write_record(path, record.with_metrics(metrics_of(folder), metrics_source))
+    write_record(
+        path, record.with_metrics(metrics_of(folder, folder.parents[3] / "card.json"), metrics_source)
+    )
     return True
 
 
-def metrics_of(folder: Path) -> Metrics:
-    """split -> metric -> value, from what lies beside a record: `scores.npz`, `embeddings.npz` if it was kept, and
-    for metrics by label frequency the dataset's card."""
+def metrics_of(folder: Path, card: Path) -> Metrics:
+    """split -> metric -> value, from what lies beside a record: `scores.npz`, and `embeddings.npz` if it was kept.
+
+    Metrics by label frequency need the dataset's card too; they are left out where it is not there.
+    """
     file = folder / SCORES
     scores = read_scores(file)
-    counts, examples = _training_counts(folder)
+    counts, examples = _training_counts(card)
     labels = {split: scores[f"{split}_labels"] for split in ("val", "test")}
     try:
         metrics = evaluate_splits(
@@ -92,9 +96,8 @@ def read_embeddings(file: Path) -> dict[str, NDArray[Any]] | None:
         ) from None
 
 
-def _training_counts(folder: Path) -> tuple[list[int] | None, int | None]:
-    """Label counts and rows of the training split; None without a card (`results/<study>/<dataset>/card.json`)."""
-    card = folder.parents[3] / "card.json"
+def _training_counts(card: Path) -> tuple[list[int] | None, int | None]:
+    """Label counts and rows of the training split; None without a card."""
     try:
         content = json.loads(card.read_text(encoding="utf-8"))
         train = content["splits"]["train"]

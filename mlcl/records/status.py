@@ -109,6 +109,7 @@ class Counts:
 class StudyStatus:
     """A study at one moment."""
 
+    study: str
     cells: Sequence[CellStatus]
     running: Sequence[CellId]
     seconds_left: float | None
@@ -151,7 +152,7 @@ def study_status(study: OpenStudy) -> StudyStatus:
         open_cells.append(cell)
         if (since := _running_since(study.paths.unfinished(cell) / RUNNING)) is not None:
             running[cell] = since
-    return StudyStatus(cells, list(running), _seconds_left(open_cells, running, seconds))
+    return StudyStatus(study.outline.study, cells, list(running), _seconds_left(open_cells, running, seconds))
 
 
 class Running:

@@ -23,7 +23,7 @@ import data_prep
 from data_prep.planning import check as check_dataset
 from mlcl import losses
 from mlcl.encoders import EncoderError
-from mlcl.errors import ConfigError, MlclError
+from mlcl.errors import ConfigError, MlclError, OutdatedPlanError
 from mlcl.records.files import write_json_if_changed
 from mlcl.records.outline import (
     DatasetOutline,
@@ -120,11 +120,15 @@ class Plan:
     def counts(self) -> Counts:
         return Counts.of((planned.state for planned in self.cells), sum(p.failed for p in self.cells))
 
+    def write_outline(self) -> None:
+        """Writes the study's outline, if it changed."""
+        write_outline(self.outline(), self.paths.outline)
+
     def write(self, retry_failed: bool = False) -> None:
         """Writes the study's outline, and requests and marks of its cells and datasets, each only if it changed.
 
         With `retry_failed`, cells whose record says that they failed are requested once more."""
-        write_outline(self.outline(), self.paths.outline)
+        self.write_outline()
         for dataset in self.datasets.values():
             if dataset.recipe is not None:
                 request = self._dataset_request(dataset)
@@ -209,7 +213,7 @@ class Plan:
                 for name, entry in study.encoders.items()
             },
             losses={name: self._loss_outline(name) for name in study.losses},
-            baselines=study.baselines,
+            baselines=list(study.baselines),
             variants={
                 "base": {},
                 **{name: entry.model_dump(exclude_defaults=True) for name, entry in study.variants.items()},
@@ -384,5 +388,5 @@ def read_request(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         raise MlclError(f"{file}: is no request of a cell; plan the study again") from None
     if planned_sources != dict(core_sources()):
-        raise MlclError(f"{file}: the code changed after the study was planned; start the run again")
+        raise OutdatedPlanError(f"{file}: the code changed after the study was planned; start the run again")
     return request
