@@ -322,26 +322,25 @@ def main() -> NoReturn:
     from mlcl.encoders import EncoderError
     from mlcl.errors import MlclError
     from mlcl.losses import LossError
+    from mlcl.training.events import Interrupted
 
     try:
         app()
     except (MlclError, DataError, LossError, EncoderError) as error:
         _fail(str(error), code=2)
-    except Exception as error:
-        if type(error).__name__ != "Interrupted":  # not imported: its module needs torch
-            raise
+    except Interrupted as error:
         _fail(str(error), code=128 + signal.SIGTERM)
     sys.exit(0)
 
 
 def _planned_cell(study: Path, cell: str, data_root: Path | None) -> tuple[Plan, PlannedCell]:
     from mlcl.errors import ConfigError
-    from mlcl.study.config import closest
     from mlcl.study.plan import make_plan
+    from mlcl.suggest import closest
 
     planned = make_plan(study, data_root)
     if cell not in planned.by_id:
-        raise ConfigError(f"{study}: has no cell '{cell}'{closest(cell, planned.by_id)}")
+        raise ConfigError(f"{study}: has no cell '{cell}'; {closest(cell, planned.by_id)}")
     return planned, planned.by_id[cell]
 
 

@@ -13,24 +13,28 @@ ROOT = Path(__file__).parents[1]
 
 MAY_IMPORT = {
     "mlcl.errors": set(),
-    "data_prep": set(),
-    "mlcl.losses": set(),
-    "mlcl.encoders": set(),
-    "mlcl.data": {"data_prep"},
+    "mlcl.suggest": set(),
+    "mlcl.offline": set(),
+    # These stand alone: of mlcl they use the ground floor only, and their errors are their own.
+    "data_prep": {"mlcl.suggest", "mlcl.offline"},
+    "mlcl.losses": {"mlcl.suggest"},
+    "mlcl.encoders": {"mlcl.suggest", "mlcl.offline"},
+    "mlcl.data": {"mlcl.suggest", "mlcl.offline", "data_prep"},
     "mlcl.evaluation": {"mlcl.errors"},
-    "mlcl.training": {"mlcl.errors", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses"},
+    "mlcl.training": {"mlcl.suggest", "mlcl.errors", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses"},
     "mlcl.model": {
-        "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.training",
+        "mlcl.suggest", "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation",
+        "mlcl.training",
     },
     "mlcl.records": {"mlcl.errors", "mlcl.evaluation"},
     "mlcl.study": {
-        "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses", "mlcl.training",
-        "mlcl.model", "mlcl.records",
+        "mlcl.suggest", "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses",
+        "mlcl.training", "mlcl.model", "mlcl.records",
     },
     "mlcl.reporting": {"mlcl.errors", "mlcl.data", "mlcl.records", "mlcl.evaluation"},
     "mlcl.cli": {
-        "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.encoders", "mlcl.study", "mlcl.reporting", "mlcl.data",
-        "mlcl.model", "mlcl.records",
+        "mlcl.suggest", "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.encoders", "mlcl.study", "mlcl.reporting",
+        "mlcl.data", "mlcl.model", "mlcl.records", "mlcl.training",
     },
     "mlcl.__main__": {"mlcl.cli"},
 }  # fmt: skip

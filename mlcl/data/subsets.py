@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from data_prep import DataError
-from data_prep.errors import closest
+from mlcl.suggest import closest
 
 if TYPE_CHECKING:
     from mlcl.data.dataset import Split

@@ -16,12 +16,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from data_prep.errors import closest
 from data_prep.readers.lines import lines
 from data_prep.readers.tables import KINDS, rows
 from mlcl.encoders.catalog import Modality
 from mlcl.model.config import ModelError
 from mlcl.model.model import BATCH_SIZE, Model
+from mlcl.suggest import closest
 
 SEPARATOR = ";"
 ID, LABELS = "id", "labels"

@@ -13,7 +13,7 @@ from mlcl.records.outline import OpenStudy, Outline
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import MODEL, SCORES, Record, read_record_if_present
 from mlcl.records.rescore import read_scores
-from mlcl.study.config import closest
+from mlcl.suggest import closest
 
 EXPORTS = Path("models")
 
@@ -54,7 +54,7 @@ def _known_cell(outline: Outline, cell: str) -> tuple[CellId, str]:
     """The cell, and the command that makes it."""
     names = [str(planned.id) for planned in outline.cells]
     if cell not in names:
-        raise MlclError(f"study {outline.study}: has no cell '{cell}'{closest(cell, names)}")
+        raise MlclError(f"study {outline.study}: has no cell '{cell}'; {closest(cell, names)}")
     return CellId.parse(cell), f"mlcl train {outline.file} {cell}"
 
 

@@ -53,7 +53,7 @@ from mlcl.training.settings import CellSettings
 
 if TYPE_CHECKING:
     from mlcl.data import PreparedDataset
-    from mlcl.training.context import Outcome
+    from mlcl.training.outcome import Outcome
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 VERSIONS_OF = ("torch", "numpy", "scikit-learn", "transformers", "mlcl")
@@ -194,11 +194,11 @@ class _Maker:
     def _train(self, dataset: PreparedDataset, checkpoints: Path) -> Outcome:
         import numpy as np
 
-        from mlcl.training.loop import Diverged
-        from mlcl.training.run import train
+        from mlcl.training import launch
+        from mlcl.training.events import Diverged
 
         with Live(self.log) as live:
-            outcome = train(self.settings, dataset, live.tell, checkpoints)
+            outcome = launch.train(self.settings, dataset, live.tell, checkpoints)
         if not all(np.isfinite(scores).all() for scores in outcome.scores.values()):
             raise Diverged("the scores are not finite")
         return outcome
@@ -251,8 +251,7 @@ class _Attempt:
 
 def _status_of(error: Exception) -> Status:
     """Raises `error` again if it is no result: an interrupted cell goes on when it is asked for again."""
-    from mlcl.training.checkpoint import Interrupted
-    from mlcl.training.loop import Diverged
+    from mlcl.training.events import Diverged, Interrupted
 
     match error:
         case Interrupted():
@@ -297,7 +296,7 @@ def _run_block(
         **_device(settings),
     }
     if outcome is not None:
-        block |= outcome.speed
+        block |= outcome.throughput
     return block
 
 
@@ -306,7 +305,7 @@ def _device(settings: CellSettings) -> dict[str, Any]:
     try:
         import torch
 
-        from mlcl.training.processes import select_device
+        from mlcl.training.distributed import select_device
 
         device = select_device(settings.compute)
         if device.type != "cuda":

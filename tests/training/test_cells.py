@@ -11,9 +11,11 @@ import torch
 
 import data_prep
 from mlcl.data import PreparedDataset, open_dataset
-from mlcl.training.context import Context, Outcome
-from mlcl.training.loop import Diverged, EpochReport
-from mlcl.training.run import train
+from mlcl.training.context import Context
+from mlcl.training.events import Diverged, EpochEnd
+from mlcl.training.fit import random_streams
+from mlcl.training.launch import train
+from mlcl.training.outcome import Outcome
 from mlcl.training.settings import CellSettings
 
 TINY_GRID = {
@@ -53,7 +55,7 @@ def run(cell: CellSettings, dataset: PreparedDataset) -> Outcome:
     return train(cell, dataset, lambda line: None)
 
 
-def without_time(curve: list[EpochReport]) -> list[tuple[float, ...]]:
+def without_time(curve: list[EpochEnd]) -> list[tuple[float, ...]]:
     return [(line.epoch, line.step, line.loss, line.learning_rate) for line in curve]
 
 
@@ -79,7 +81,7 @@ def test_initial_encoder_order_and_subset_do_not_depend_on_the_loss(digits: Prep
         subset = {"source": "digit_scenes", "settings": {}, "subset": {"fraction": 0.5}}
         context = Context(settings(loss, dataset=subset), digits, torch.device("cpu"), lambda line: None)
         weights = torch.cat([p.flatten() for p in context.new_encoder().parameters()])
-        order = torch.randperm(50, generator=context._stream("order", "training"))
+        order = torch.randperm(50, generator=random_streams(context, "training").order)
         seen.append((weights, order, torch.from_numpy(context.train_rows)))
     for other in seen[1:]:
         assert all(torch.equal(a, b) for a, b in zip(seen[0], other, strict=True))

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from interrupting import Killed, at_step, kill, terminate
+from interrupt import Killed, at_step, kill, terminate
 from tiny import cell
 
 from mlcl.data import PreparedDataset
-from mlcl.training import loop, selection
-from mlcl.training.checkpoint import Checkpoint, Interrupted, StopSignal
-from mlcl.training.context import Outcome
-from mlcl.training.loop import Diverged, EpochReport, News, Resumed
-from mlcl.training.run import train
+from mlcl.training import fit, loop
+from mlcl.training.checkpoint import Checkpoint, StopSignal
+from mlcl.training.events import Diverged, EpochEnd, Interrupted, Resumed, TrainingEvent
+from mlcl.training.launch import train
+from mlcl.training.outcome import Outcome
 from mlcl.training.settings import CellSettings
 
 FINETUNING = {
@@ -81,7 +81,7 @@ def settings(case: str, dataset: PreparedDataset) -> CellSettings:
     return cell(dataset, loss, protocol, training=EPOCHS | training, encoder=encoder, **changes)
 
 
-def told(news: News) -> None:
+def told(news: TrainingEvent) -> None:
     """To nobody."""
 
 
@@ -98,7 +98,7 @@ def same(first: Outcome, second: Outcome) -> None:
         assert torch.equal(own, other) if isinstance(own, torch.Tensor) else own == other
 
 
-def curve(lines: list[EpochReport]) -> list[tuple[Any, ...]]:
+def curve(lines: list[EpochEnd]) -> list[tuple[Any, ...]]:
     return [(x.epoch, x.step, x.loss, x.learning_rate, x.val_loss, x.val_micro_f1) for x in lines]
 
 
@@ -157,18 +157,18 @@ def test_after_an_epoch_the_next_one_has_another_order(
 ) -> None:
     """The rows themselves: an order that begins anew would not be seen in every result."""
     seen: list[list[int]] = []
-    original = loop._Run.gather
+    original = loop.TrainingRun.gather
 
     def gather(self: Any, rows: np.ndarray) -> Any:
         seen.append(rows.tolist())
         return original(self, rows)
 
-    monkeypatch.setattr(loop._Run, "gather", gather)
+    monkeypatch.setattr(loop.TrainingRun, "gather", gather)
     train(plain, images, told)
     expected, seen[:] = list(seen), []
 
-    def stop_after_the_first(news: News) -> None:
-        if isinstance(news, EpochReport):
+    def stop_after_the_first(news: TrainingEvent) -> None:
+        if isinstance(news, EpochEnd):
             raise Killed
 
     for _ in range(3):
@@ -179,13 +179,13 @@ def test_after_an_epoch_the_next_one_has_another_order(
 
 
 def test_what_is_told_when_it_goes_on(images: PreparedDataset, plain: CellSettings, tmp_path: Path) -> None:
-    news: list[News] = []
+    news: list[TrainingEvent] = []
     with at_step(5, terminate), pytest.raises(Interrupted):
         train(plain, images, news.append, tmp_path)
     assert not any(isinstance(item, Resumed) for item in news)
     train(plain, images, news.append, tmp_path)
     assert [item for item in news if isinstance(item, Resumed)] == [Resumed(2, 2, 3)]
-    assert [item.epoch for item in news if isinstance(item, EpochReport)] == [1, 2, 3]
+    assert [item.epoch for item in news if isinstance(item, EpochEnd)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "noise", "other", "flipped", "text"])
@@ -229,7 +229,7 @@ def test_told_to_end_in_the_last_validation_it_ends(
 ) -> None:
     chosen = cell(vectors, "bce", training={"epochs": 2, "selection": "best_val_loss"})
     whole = train(chosen, vectors, told)
-    measure, calls = selection.validation, []
+    measure, calls = fit.validation, []
 
     def validation(context: Any, settings: Any) -> Any:
         measured = measure(context, settings)
@@ -242,7 +242,7 @@ def test_told_to_end_in_the_last_validation_it_ends(
 
         return and_terminate
 
-    monkeypatch.setattr(selection, "validation", validation)
+    monkeypatch.setattr(fit, "validation", validation)
     with pytest.raises(Interrupted, match="after the last epoch"):
         train(chosen, vectors, told, tmp_path)
     with at_step(0, kill) as steps:
@@ -272,10 +272,18 @@ def test_a_device_of_another_precision_does_not_go_on(
     with at_step(5, terminate), pytest.raises(Interrupted):
         train(plain, images, told, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "_precision", "fp16")
-        with pytest.raises(Interrupted, match=r"began in no.*fp16"):
+        patch.setattr(loop.TrainingRun, "precision", "fp16")
+        with pytest.raises(Interrupted, match=r"began in precision no.*trains in fp16.*training\.pt"):
             train(plain, images, told, tmp_path)
     assert (tmp_path / "training.pt").exists()
+
+
+def test_a_checkpoint_of_another_format_is_left_and_named(tmp_path: Path) -> None:
+    file = tmp_path / "training.pt"
+    torch.save({"format": 2, "progress": {}}, file)
+    with pytest.raises(Interrupted, match=r"training\.pt: checkpoint format 2, this version reads 1"):
+        Checkpoint(file).load()
+    assert file.exists()
 
 
 def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,10 @@ from torch import Tensor
 from mlcl.data import PreparedDataset, Split
 from mlcl.study.make import make_cell, prepare_dataset
 from mlcl.study.plan import make_plan
-from mlcl.training import batches, protocols, selection
-from mlcl.training.context import Outcome
+from mlcl.training import fit, protocols
+from mlcl.training.inputs import batches
 from mlcl.training.methods import Method
+from mlcl.training.outcome import Outcome
 from mlcl.training.settings import CellSettings
 
 EPOCHS = 5
@@ -165,7 +166,7 @@ def test_validation_is_not_counted_as_training_time(
         return measure
 
     monkeypatch.setattr(time, "perf_counter", lambda: next(ticks) * 1e-3 + validated * 1000)
-    monkeypatch.setattr(selection, "validation", long)
+    monkeypatch.setattr(fit, "validation", long)
     outcome = run(steady(vectors, "bce", "end_to_end", epochs=3, selection="best_val_loss"), vectors)
     assert outcome.fitted is not None
     assert validated == 3
@@ -255,7 +256,7 @@ def test_no_more_rows_at_once_than_in_training(
     images: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What fits into memory in training is what fits after it."""
-    from mlcl.training.batches import Images
+    from mlcl.training.inputs.batches import Images
 
     taken: list[int] = []
     take = Images.take

@@ -38,13 +38,14 @@ wildcard_constraints:
 STUDY_FILE = Path(config.get("study", "config/default.yaml"))
 DATA_ROOT = Path(config["data_root"]) if config.get("data_root") else None
 RUN_LOCK = RunLock(BOOKKEEPING)
+DRY_RUN = workflow.output_settings.dryrun
 
 if unknown := set(config) - {"study", "data_root"}:
     raise WorkflowError(
         f"--config {min(unknown)}=...: unknown; what can be set there: study, data_root"
     )
 
-if workflow.is_main_process and not workflow.dryrun:
+if workflow.is_main_process and not DRY_RUN:
     if RUN_LOCK.try_take(stale_locks=Path(".snakemake/locks")):
         # What a killed run was updating; Snakemake would not start the update again.
         shutil.rmtree(".snakemake/backups", ignore_errors=True)
@@ -52,7 +53,7 @@ if workflow.is_main_process and not workflow.dryrun:
 try:
     PLAN = make_plan(STUDY_FILE, DATA_ROOT)
     if workflow.is_main_process:
-        if workflow.dryrun:
+        if DRY_RUN:  # changes nothing, also if a run is at work
             REHEARSAL = tempfile.TemporaryDirectory(prefix="mlcl-dry-run-")
             PLAN = PLAN.rehearsal(Path(REHEARSAL.name))
         PLAN.write()

@@ -18,11 +18,10 @@ from tiny import cell
 from torch import nn
 
 from mlcl.data import PreparedDataset
-from mlcl.training import launch, processes
-from mlcl.training.checkpoint import Interrupted
-from mlcl.training.context import Outcome
-from mlcl.training.loop import Diverged, EpochReport, News, Resumed
-from mlcl.training.run import train
+from mlcl.training import distributed, launch
+from mlcl.training.events import Diverged, EpochEnd, Interrupted, Resumed, TrainingEvent
+from mlcl.training.launch import train
+from mlcl.training.outcome import Outcome
 from mlcl.training.settings import CellSettings, LossPart
 
 # Without batch normalisation (each process has its own statistics) and without draws of its own.
@@ -65,7 +64,7 @@ def settings(case: str, dataset: PreparedDataset, count: int, **changes: Any) ->
 def run(
     chosen: CellSettings,
     dataset: PreparedDataset,
-    told: Callable[[News], None] = lambda _: None,
+    told: Callable[[TrainingEvent], None] = lambda _: None,
     folder: Path | None = None,
 ) -> Outcome:
     return train(chosen, dataset, told, folder)
@@ -112,13 +111,13 @@ def test_sigterm_is_passed_on_and_the_training_goes_on(texts: PreparedDataset, t
     )
     expected = run(chosen, texts)
 
-    def terminate(news: News) -> None:
-        if isinstance(news, EpochReport) and news.epoch == 1:
+    def terminate(news: TrainingEvent) -> None:
+        if isinstance(news, EpochEnd) and news.epoch == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match=r"stopped in epoch [23]; the state is saved"):
         run(chosen, texts, terminate, tmp_path)
-    news: list[News] = []
+    news: list[TrainingEvent] = []
     outcome = run(chosen, texts, news.append, tmp_path)
     assert isinstance(news[0], Resumed)
     assert news[0].batches > 0
@@ -185,7 +184,7 @@ def test_what_goes_wrong_in_one_process_is_told_and_ends_all(
 
 
 def test_batches_that_cannot_be_shared_are_refused(texts: PreparedDataset) -> None:
-    with pytest.raises(ValueError, match="batch_size 16 cannot be shared by 3 processes"):
+    with pytest.raises(ValueError, match="batch_size 16 cannot be shared evenly by 3 processes"):
         run(settings("end_to_end", texts, 3), texts)
 
 
@@ -204,20 +203,25 @@ def _exchanges(rank: int, port: int, folder: str) -> None:
     linear = nn.Linear(2, 1)
     linear.process_group = dist.group.WORLD
     seen: dict[str, Any] = {
-        "count": (processes.count(), processes.rank()),
-        "labels": processes.gathered(labels).tolist(),
-        "all": processes.all_of({"rank": rank}),
-        "any": [processes.any_of(rank == 1), processes.any_of(False)],
+        "count": (distributed.world_size(), distributed.rank()),
+        "labels": distributed.all_gather(labels).tolist(),
+        "all": distributed.all_gather_object({"rank": rank}),
+        "any": [distributed.any_rank(rank == 1), distributed.any_rank(False)],
     }
-    with processes.alone(linear):
-        seen["alone"] = [processes.count(), processes.rank(), processes.all_of(rank), linear.process_group]
-        with processes.alone(linear):
+    with distributed.single_process(linear):
+        seen["alone"] = [
+            distributed.world_size(),
+            distributed.rank(),
+            distributed.all_gather_object(rank),
+            linear.process_group,
+        ]
+        with distributed.single_process(linear):
             pass
-        seen["alone"].append(processes.count())
-    seen["after"] = [processes.count(), linear.process_group is dist.group.WORLD]
+        seen["alone"].append(distributed.world_size())
+    seen["after"] = [distributed.world_size(), linear.process_group is dist.group.WORLD]
     for parameter in linear.parameters():
         parameter.grad = torch.full_like(parameter, float(rank))
-    processes.average_gradients(linear)
+    distributed.average_gradients(linear)
     seen["gradients"] = [parameter.grad.flatten().tolist() for parameter in linear.parameters()]  # type: ignore[union-attr]
     torch.save(seen, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
@@ -248,7 +252,7 @@ def test_an_error_that_cannot_be_sent_is_told_in_words() -> None:
         def __init__(self, number: int, more: str) -> None:
             super().__init__(f"{number} {more}")
 
-    sent = launch._portable(LocalError(3, "things"))
+    sent = launch.picklable(LocalError(3, "things"))
     assert type(sent) is RuntimeError
     assert str(sent) == "LocalError: 3 things"
-    assert launch._portable(Diverged("epoch 1")).args == ("epoch 1",)
+    assert launch.picklable(Diverged("epoch 1")).args == ("epoch 1",)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlcl.training.speed import SAMPLE, _sample
+from mlcl.training.throughput import SAMPLE, sample_rows
 
 
 def context(**training: Any) -> Any:
@@ -16,14 +16,14 @@ def context(**training: Any) -> Any:
 
 
 def test_without_lengths_any_rows_will_do() -> None:
-    assert _sample(context(), None).tolist() == list(range(100, 100 + SAMPLE))
+    assert sample_rows(context(), None).tolist() == list(range(100, 100 + SAMPLE))
 
 
 def test_texts_are_padded_to_the_longest_of_a_batch() -> None:
     lengths = np.ones(300, dtype=int)
     lengths[[0, 250]] = 1000  # of no training row
     lengths[199] = 70
-    sample = _sample(context(), lengths)
+    sample = sample_rows(context(), lengths)
     assert len(sample) == SAMPLE
     assert lengths[sample].max() == 70
     assert set(sample.tolist()) <= set(range(100, 200))
@@ -31,4 +31,4 @@ def test_texts_are_padded_to_the_longest_of_a_batch() -> None:
 
 def test_bucketed_texts_are_padded_to_their_like() -> None:
     lengths = np.arange(300) ** 2
-    assert _sample(context(length_bucketing=True), lengths).tolist() == [149]
+    assert sample_rows(context(length_bucketing=True), lengths).tolist() == [149]

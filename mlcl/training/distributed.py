@@ -1,7 +1,7 @@
-"""Several processes that train one cell together; one process is the simplest case.
+"""The processes that train one cell together (data parallel); a single process is the simplest case.
 
-Each takes its part of every batch; losses and the momentum queue see the whole of it. What comes between and after
-training (validation, evaluation, checkpoints) is the first process's work alone.
+Each process takes its part of every batch; losses and the momentum queue see the whole batch. Validation, evaluation
+and checkpoints are the work of rank 0 alone.
 """
 
 from __future__ import annotations
@@ -19,65 +19,68 @@ from mlcl.training.settings import ComputeSettings
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_alone = False
+_single = False
 
 
-def count() -> int:
-    return dist.get_world_size() if not _alone and dist.is_available() and dist.is_initialized() else 1
+def world_size() -> int:
+    return dist.get_world_size() if not _single and dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    return dist.get_rank() if count() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
 @contextmanager
-def alone(module: nn.Module) -> Iterator[None]:
-    """Within, this process is the only one: the losses in `module` see its rows and wait for nobody."""
-    global _alone
+def single_process(module: nn.Module) -> Iterator[None]:
+    """Inside the block this process acts as if it were the only one: no collectives, also not in `module`'s losses."""
+    global _single
     linked = [(part, part.process_group) for part in module.modules() if hasattr(part, "process_group")]
-    before, _alone = _alone, True
+    before, _single = _single, True
     for part, _ in linked:
         part.process_group = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        _alone = before
+        _single = before
         for part, group in linked:
             part.process_group = group
 
 
-def gathered(rows: Tensor) -> Tensor:
-    """The rows of all processes in their order, without a graph; all hold equally many."""
-    if count() == 1:
+def all_gather(rows: Tensor) -> Tensor:
+    """The rows of all ranks (world_size * n, ...) in rank order, without a graph; every rank holds n of them."""
+    if world_size() == 1:
         return rows
-    received = [torch.empty_like(rows) for _ in range(count())]
+    received = [torch.empty_like(rows) for _ in range(world_size())]
     dist.all_gather(received, rows.contiguous())
     return torch.cat(received)
 
 
-def all_of(value: Any) -> list[Any]:
-    """The values of all processes in their order, exchanged between hosts."""
-    if count() == 1:
+def all_gather_object(value: Any) -> list[Any]:
+    """The values of all ranks in rank order, exchanged between hosts."""
+    if world_size() == 1:
         return [value]
-    found: list[Any] = [None] * count()
-    dist.all_gather_object(found, value)
-    return found
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
-def any_of(flag: bool) -> bool:
-    """Is it so in any process? Exchanged between hosts: no device is waited for."""
-    if count() == 1:
+def any_rank(flag: bool) -> bool:
+    """Is the flag set on any rank? Exchanged between hosts, without synchronising with a device."""
+    if world_size() == 1:
         return flag
     raised = torch.tensor(int(flag))
     dist.all_reduce(raised, dist.ReduceOp.MAX)
     return bool(raised)
 
 
-def together(method: nn.Module, device: torch.device) -> nn.Module:
-    """The method as the processes train it: all begin with the first one's weights, gradients are averaged."""
-    if count() == 1:
+def wrap_ddp(method: nn.Module, device: torch.device) -> nn.Module:
+    """The method in DistributedDataParallel, which starts from rank 0's weights and averages gradients.
+
+    A single process gets the method itself. Every rank keeps its own statistics of batch normalisation; rank 0's are
+    evaluated.
+    """
+    if world_size() == 1:
         return method
-    # Each keeps its own statistics of batch normalisation; those of the first one count.
     return nn.parallel.DistributedDataParallel(
         method, device_ids=[device] if device.type == "cuda" else None, forward_sync_buffers=False
     )
@@ -85,24 +88,24 @@ def together(method: nn.Module, device: torch.device) -> nn.Module:
 
 @torch.no_grad()
 def average_gradients(module: nn.Module) -> None:
-    """Averages gradients that did not come from a pass through `together`."""
-    if count() == 1:
+    """Averages gradients over ranks, for backward passes that did not go through DistributedDataParallel."""
+    if world_size() == 1:
         return
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    flat /= count()
+    flat /= world_size()
     for gradient, averaged in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(averaged.view_as(gradient))
 
 
 def accelerator(compute: ComputeSettings) -> Accelerator:
-    """The launcher's view of this process: its device, its precision, the others."""
+    """A new Accelerator for this process's device and precision."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, GradientState
 
-    # What a cell before this one in the same process asked for is not to be found here.
-    AcceleratorState._reset_state(reset_partial_state=count() == 1)
+    # Accelerate keeps settings globally; those of an earlier cell in this process must not leak into this one.
+    AcceleratorState._reset_state(reset_partial_state=world_size() == 1)
     GradientState._reset_state()
     device = select_device(compute)
     return Accelerator(
@@ -119,7 +122,7 @@ def select_device(compute: ComputeSettings) -> torch.device:
 
 
 def precision(compute: ComputeSettings, device: torch.device) -> str:
-    """The kind of numbers the encoder computes in, by the launcher's name: no (float32), bf16, fp16."""
+    """The encoder's number format, as Accelerate names it: `no` (float32), `bf16` or `fp16`."""
     if compute.precision == "fp32":
         return "no"
     has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)

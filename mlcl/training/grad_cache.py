@@ -1,9 +1,10 @@
-"""The gradient of a batch that does not fit through the encoder at once.
+"""Gradient caching: the gradient of a batch that does not fit through the encoder at once (GradCache).
 
-Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (RepL4NLP 2021): features
-without a graph, piece by piece; the loss of all of them and its gradient for the features; then each piece once more
-with a graph, into which its part of that gradient goes. Memory is that of a piece, the loss sees the whole batch.
-Batch normalisation sees pieces, as it does on several devices.
+Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (RepL4NLP 2021): compute the
+features of each micro-batch without a graph; compute the loss of all features and its gradient for them; then pass
+each micro-batch through the encoder once more with a graph and backpropagate its part of that gradient. Memory is
+that of one micro-batch, and the loss sees the whole batch. Batch normalisation sees micro-batches, as it does on
+several devices.
 """
 
 from __future__ import annotations
@@ -13,46 +14,46 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mlcl.training import processes
-from mlcl.training.clock import StepClock
-from mlcl.training.methods.base import Method, Views
+from mlcl.training import distributed
+from mlcl.training.methods import Method, Views
+from mlcl.training.step_timer import StepTimer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def backward_in_parts(
-    method: Method, views: Views, labels: Tensor, accelerator: Accelerator, clock: StepClock
+def cached_backward(
+    method: Method, views: Views, labels: Tensor, accelerator: Accelerator, timer: StepTimer
 ) -> Tensor:
-    """The loss of the batch whose views are given in pieces; leaves the gradients in the parameters."""
+    """The loss (scalar) of a batch whose views are split into micro-batches; leaves the gradients in the parameters."""
     states, parts = [], []
     buffers = [buffer.clone() for buffer in method.encoder.buffers()]
     with torch.no_grad(), accelerator.autocast():
-        for piece in views[0]:
+        for micro_batch in views[0]:
             states.append(_random_state())
-            parts.append(method.encoder(piece))
-        # Running statistics are to take in each piece once, in the pass that follows.
+            parts.append(method.encoder(micro_batch))
+        # Running statistics take in each micro-batch once, in the second pass.
         for buffer, before in zip(method.encoder.buffers(), buffers, strict=True):
             buffer.copy_(before)
         references = method.references(labels, views[1:])
-    clock.mark("forward")
+    timer.mark("forward")
     features = torch.cat(parts).detach().requires_grad_()
     with accelerator.autocast():
         loss = method.loss(features, labels, references)
-    clock.mark("loss")
+    timer.mark("loss")
     accelerator.backward(loss)
     assert features.grad is not None
     after = _random_state()
-    for piece, state, gradient in zip(
+    for micro_batch, state, gradient in zip(
         views[0], states, features.grad.split([len(part) for part in parts]), strict=True
     ):
         _set_random_state(state)  # the same dropout as in the first pass
         with accelerator.autocast():
-            again = method.encoder(piece)
-        again.backward(gradient)
+            part = method.encoder(micro_batch)
+        part.backward(gradient)
     _set_random_state(after)
-    processes.average_gradients(method)
-    clock.mark("backward")
+    distributed.average_gradients(method)
+    timer.mark("backward")
     return loss
 
 

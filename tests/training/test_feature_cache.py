@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from torch import Tensor, nn
 
 from mlcl import encoders
 from mlcl.data import PreparedDataset, open_dataset
-from mlcl.training import batches, frozen
-from mlcl.training.context import Context
+from mlcl.training import feature_cache
+from mlcl.training.context import FEATURES, Context
+from mlcl.training.inputs import batches
 from mlcl.training.settings import CellSettings
 
 FROZEN = {"freeze": True}
@@ -71,7 +71,7 @@ def context(settings: CellSettings, dataset: PreparedDataset) -> Context:
 
 
 def caches(dataset: PreparedDataset) -> list[str]:
-    return sorted(folder.name for folder in (dataset.folder / frozen.FOLDER).glob("[!.]*"))
+    return sorted(folder.name for folder in (dataset.folder / FEATURES).glob("[!.]*"))
 
 
 def test_they_are_computed_once_for_all_losses(dataset: PreparedDataset, counted: Counted) -> None:
@@ -87,7 +87,7 @@ def test_they_are_what_the_encoder_says(dataset: PreparedDataset) -> None:
     made = context(cell(dataset, "bce", encoder=FROZEN), dataset)
     encoder = made.raw_encoder().eval()
     for split in ("train", "val", "test"):
-        stored = frozen.stored_features(made, split)
+        stored = made.features(split)
         inputs = batches.open_inputs(dataset, split, made.encoder_settings)
         with torch.no_grad():
             direct = encoder(inputs.take(np.arange(len(inputs)), torch.device("cpu")))
@@ -98,13 +98,10 @@ def test_they_are_what_the_encoder_says(dataset: PreparedDataset) -> None:
 
 def test_training_on_them_leaves_them_and_changes_what_is_evaluated(dataset: PreparedDataset) -> None:
     settings = cell(dataset, "mulsupcon", encoder=FROZEN)
-    before = {
-        split: np.array(frozen.stored_features(context(settings, dataset), split))
-        for split in ("train", "test")
-    }
+    before = {split: np.array(context(settings, dataset).features(split)) for split in ("train", "test")}
     outcome = run(settings, dataset)
     for split, features in before.items():
-        assert np.array_equal(frozen.stored_features(context(settings, dataset), split), features)
+        assert np.array_equal(context(settings, dataset).features(split), features)
     assert outcome.features["test"].shape == before["test"].shape
     assert not np.allclose(outcome.features["test"], before["test"], atol=1e-3)
 
@@ -112,9 +109,7 @@ def test_training_on_them_leaves_them_and_changes_what_is_evaluated(dataset: Pre
 def test_the_untrained_encoder_s_own_features_are_evaluated(dataset: PreparedDataset) -> None:
     settings = cell(dataset, None, "random_encoder", encoder=FROZEN)
     outcome = run(settings, dataset)
-    assert np.array_equal(
-        outcome.features["test"], frozen.stored_features(context(settings, dataset), "test")
-    )
+    assert np.array_equal(outcome.features["test"], context(settings, dataset).features("test"))
     thawed = run(cell(dataset, None, "random_encoder"), dataset)
     assert np.allclose(outcome.features["test"], thawed.features["test"], atol=1e-5)
     assert np.allclose(outcome.scores["test"], thawed.scores["test"], atol=1e-3)
@@ -125,53 +120,54 @@ def test_a_subset_reads_its_rows(pictures: PreparedDataset) -> None:
     made = context(cell(pictures, "bce", encoder=FROZEN, dataset=part), pictures)
     assert len(made.train_rows) == 30
     features = made.encode(made.new_encoder(adapter=False), "train").numpy()
-    assert np.array_equal(features, frozen.stored_features(made, "train")[made.train_rows])
+    assert np.array_equal(features, made.features("train")[made.train_rows])
 
 
 # What they depend on
 
 
 def key(dataset: PreparedDataset, loss: str = "bce", **changes: Any) -> str:
+    """The folder that the features of the cell's encoder lie in."""
     encoder = FROZEN | changes.pop("encoder", {})
-    return frozen._key(context(cell(dataset, loss, encoder=encoder, **changes), dataset))
+    features: Any = context(cell(dataset, loss, encoder=encoder, **changes), dataset).features("val")
+    return Path(features.filename).parent.name
 
 
-def test_the_key_is_that_of_the_encoder_not_of_the_loss_or_its_training(images: PreparedDataset) -> None:
-    same = key(images)
-    assert key(images, "mulsupcon") == same
-    assert key(images, training={"learning_rate": 0.3}) == same
-    assert key(images, seed=1) != same, "random weights are the seed's"
-    assert key(images, encoder={"width": 5}) != same
-    assert key(images, compute={"threads": 2, "device": "cpu"}) != same
-
-
-@pytest.fixture
-def clean_sources() -> Iterator[None]:
-    yield
-    frozen._sources.cache_clear()
+def test_the_key_is_that_of_the_encoder_not_of_the_loss_or_its_training(pictures: PreparedDataset) -> None:
+    same = key(pictures)
+    assert key(pictures, "mulsupcon") == same
+    assert key(pictures, training={"learning_rate": 0.3}) == same
+    assert key(pictures, seed=1) != same, "random weights are the seed's"
+    assert key(pictures, encoder={"width": 5}) != same
+    assert key(pictures, compute={"threads": 2, "device": "cpu"}) != same
 
 
 def test_the_key_knows_the_encoders_source(
-    images: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_sources: None
+    pictures: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = key(images)
-    shutil.copytree(frozen.PACKAGE / "encoders", tmp_path / "encoders")
-    monkeypatch.setattr(frozen, "PACKAGE", tmp_path)
-    monkeypatch.setattr(frozen, "SOURCES", ("encoders/*.py",))
-    frozen._sources.cache_clear()
-    copy = key(images)
-    (tmp_path / "encoders" / "cnn.py").write_text("# another\n")
-    frozen._sources.cache_clear()
-    assert len({before, copy, key(images)}) == 3
+    before = key(pictures)
+    packages = [tmp_path / "same", tmp_path / "changed"]
+    for package in packages:
+        for pattern in feature_cache.SOURCES:
+            for file in feature_cache.PACKAGE.glob(pattern):
+                copy = package / file.relative_to(feature_cache.PACKAGE)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+    (packages[1] / "encoders" / "cnn.py").write_text("# another\n")
+    keys = []
+    for package in packages:
+        monkeypatch.setattr(feature_cache, "PACKAGE", package)
+        keys.append(key(pictures))
+    assert keys[0] == before != keys[1]
 
 
 def test_all_that_is_hashed_is_there() -> None:
-    for pattern in frozen.SOURCES:
-        assert list(frozen.PACKAGE.glob(pattern)), pattern
+    for pattern in feature_cache.SOURCES:
+        assert list(feature_cache.PACKAGE.glob(pattern)), pattern
 
 
 def test_pretrained_weights_are_shared_by_seeds_and_known_by_content(
-    images: PreparedDataset, tmp_path: Path
+    pictures: PreparedDataset, tmp_path: Path
 ) -> None:
     from mlcl.encoders import InputShape
 
@@ -184,10 +180,10 @@ def test_pretrained_weights_are_shared_by_seeds_and_known_by_content(
 
     store(0)
     encoder = {"name": "resnet18", "weights": str(weights), "freeze": True}
-    first = key(images, encoder=encoder)
-    assert key(images, encoder=encoder, seed=3) == first
+    first = key(pictures, encoder=encoder)
+    assert key(pictures, encoder=encoder, seed=3) == first
     store(1)
-    assert key(images, encoder=encoder) != first
+    assert key(pictures, encoder=encoder) != first
 
 
 # Killed, and asked for twice
@@ -208,20 +204,20 @@ def test_a_kill_in_the_middle_leaves_no_cache(
     with monkeypatch.context() as patched:
         patched.setattr(type(made), "encode_rows", killed)
         with pytest.raises(KeyboardInterrupt):
-            frozen.stored_features(made, "train")
-    folder = pictures.folder / frozen.FOLDER
+            made.features("train")
+    folder = pictures.folder / FEATURES
     assert [path.name.endswith(".tmp") for path in folder.glob("[!.]*")] == [True], "half of it lies aside"
-    expected = frozen.stored_features(made, "test")
+    expected = made.features("test")
     assert len(expected) == 30
     assert list(folder.glob("*.tmp")) == []
-    assert caches(pictures) == [frozen._key(made)]
+    assert len(caches(pictures)) == 1
 
 
 def test_two_at_once_compute_them_once(pictures: PreparedDataset, counted: Counted) -> None:
     """Threads stand for processes: the lock is on a file."""
     cells = [cell(pictures, loss, encoder=FROZEN) for loss in ("bce", "mulsupcon")]
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda item: frozen.stored_features(context(item, pictures), "val"), cells))
+        found = list(pool.map(lambda item: context(item, pictures).features("val"), cells))
     assert np.array_equal(found[0], found[1])
     assert counted.rows == 120
 
@@ -229,7 +225,7 @@ def test_two_at_once_compute_them_once(pictures: PreparedDataset, counted: Count
 PROCESS = """
 import sys
 from mlcl.data import open_dataset
-from mlcl.training.run import train
+from mlcl.training.launch import train
 from mlcl.training.settings import CellSettings
 
 settings = CellSettings.model_validate_json(sys.stdin.read())

@@ -1,4 +1,4 @@
-"""Where the time of a step goes, measured without making the host wait for the device."""
+"""Where the time of a training step goes, measured without synchronising with the device."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 PARTS = ("data", "forward", "loss", "backward", "optimizer")
 
 
-class StepClock:
-    """Adds up the seconds of each part of the steps; on a GPU by events, which are read in `collect`."""
+class StepTimer:
+    """Adds up the seconds of each part of the steps; on a GPU with CUDA events, which `collect` reads."""
 
     def __init__(self, device: torch.device) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0)
@@ -20,11 +20,11 @@ class StepClock:
         self._last: Any = None
 
     def start(self) -> None:
-        """A step begins, or the time since the last mark is not to count."""
+        """Begins a step; time since the last mark is not counted."""
         self._last = self._now()
 
     def mark(self, part: str) -> None:
-        """The time since the last mark went into `part`."""
+        """Counts the time since the last mark as `part`."""
         now = self._now()
         if self._on_gpu:
             self._events.append((part, self._last, now))
@@ -33,10 +33,10 @@ class StepClock:
         self._last = now
 
     def collect(self) -> None:
-        """To be called when the device has finished, such as after a value was read from it."""
-        for part, begun, ended in self._events:
-            ended.synchronize()
-            self.seconds[part] += begun.elapsed_time(ended) / 1000
+        """Reads the events. Call it when the device is idle anyway, such as after a value was read from it."""
+        for part, begin, end in self._events:
+            end.synchronize()
+            self.seconds[part] += begin.elapsed_time(end) / 1000
         self._events.clear()
 
     def _now(self) -> Any:

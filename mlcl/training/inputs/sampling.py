@@ -1,4 +1,4 @@
-"""In which order the training rows are seen: a function of the rows, the settings and a generator alone."""
+"""Which training rows form a batch, in which order: a function of the rows, the settings and a generator alone."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ import torch
 from mlcl.training.settings import TrainingSettings
 
 BUCKET = 50
-"""Batches among which texts are sorted by length."""
+"""With length bucketing, texts are sorted by length within this many batches."""
 
 
 def steps_per_epoch(rows: int, settings: TrainingSettings) -> int:
     return settings.steps_per_epoch or max(1, rows // settings.batch_size)
 
 
-def epoch(
+def epoch_batches(
     rows: np.ndarray, settings: TrainingSettings, generator: torch.Generator, lengths: np.ndarray | None
 ) -> list[np.ndarray]:
-    """The batches of one epoch: full ones in random order, the rest dropped; if there are fewer rows than a batch
-    holds, all of them are one. `lengths` (N,) of all rows of the split, where they are to be alike in a batch."""
+    """The batches of one epoch, row numbers (B,) each.
+
+    Full batches in random order, the incomplete last one dropped; fewer rows than a batch holds form one batch.
+    `lengths` (N,) of all rows of the split asks for batches of similar lengths (length bucketing).
+    """
     size, steps = settings.batch_size, steps_per_epoch(len(rows), settings)
     passes = [_shuffled(rows, generator)]
     if len(rows) >= size:
@@ -44,10 +47,10 @@ def _batches(
     if lengths is None:
         yield from order.reshape(-1, size)
         return
-    # Sorted within stretches of many batches: texts of about the same length meet, but never the same ones.
+    # Sorted within buckets of many shuffled batches, so that batches differ from epoch to epoch.
     batches: list[np.ndarray] = []
     for start in range(0, len(order), size * BUCKET):
-        stretch = order[start : start + size * BUCKET]
-        batches.extend(stretch[np.argsort(lengths[stretch], kind="stable")].reshape(-1, size))
+        bucket = order[start : start + size * BUCKET]
+        batches.extend(bucket[np.argsort(lengths[bucket], kind="stable")].reshape(-1, size))
     for number in torch.randperm(len(batches), generator=generator).tolist():
         yield batches[number]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlcl.training import order
+from mlcl.training.inputs import sampling
 from mlcl.training.settings import TrainingSettings
 
 ROWS = np.arange(1000, 1103)  # 103 rows of a larger split
@@ -22,7 +22,7 @@ def settings(size: int = 10, **more: Any) -> TrainingSettings:
 def epoch(
     rows: np.ndarray = ROWS, seed: int = 0, lengths: np.ndarray | None = None, **more: Any
 ) -> list[np.ndarray]:
-    return order.epoch(rows, settings(**more), torch.Generator().manual_seed(seed), lengths)
+    return sampling.epoch_batches(rows, settings(**more), torch.Generator().manual_seed(seed), lengths)
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["random", "buckets"])
@@ -32,7 +32,7 @@ def test_a_pass_has_each_row_at_most_once_in_full_batches(lengths: np.ndarray | 
     seen = np.concatenate(batches)
     assert len(set(seen)) == 100
     assert set(seen) <= set(ROWS)
-    assert len(batches) == order.steps_per_epoch(len(ROWS), settings())
+    assert len(batches) == sampling.steps_per_epoch(len(ROWS), settings())
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["random", "buckets"])
@@ -47,7 +47,9 @@ def test_more_steps_than_a_pass_has_are_taken_from_the_next(lengths: np.ndarray 
 
 def test_fewer_steps_than_a_pass_has_take_other_rows_each_time() -> None:
     generator = torch.Generator().manual_seed(0)
-    first, second = (order.epoch(ROWS, settings(steps_per_epoch=3), generator, None) for _ in range(2))
+    first, second = (
+        sampling.epoch_batches(ROWS, settings(steps_per_epoch=3), generator, None) for _ in range(2)
+    )
     assert len(first) == len(second) == 3
     assert set(np.concatenate(first)) != set(np.concatenate(second))
 
@@ -56,7 +58,7 @@ def test_the_same_generator_gives_the_same_order_and_goes_on() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(epoch(), epoch(), strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(epoch(), epoch(seed=1), strict=True))
     generator = torch.Generator().manual_seed(0)
-    first, second = (order.epoch(ROWS, settings(), generator, None) for _ in range(2))
+    first, second = (sampling.epoch_batches(ROWS, settings(), generator, None) for _ in range(2))
     assert not all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert set(np.concatenate(first)) != set(np.concatenate(second))  # others are left out
 
@@ -65,7 +67,7 @@ def test_every_row_is_left_out_equally_often() -> None:
     generator = torch.Generator().manual_seed(0)
     counts = np.zeros(103)
     for _ in range(300):
-        for batch in order.epoch(ROWS, settings(), generator, None):
+        for batch in sampling.epoch_batches(ROWS, settings(), generator, None):
             counts[batch - 1000] += 1
     assert counts.min() > 275  # 300 * 100 / 103 on average, with a deviation of about 3
 

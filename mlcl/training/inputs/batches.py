@@ -1,4 +1,4 @@
-"""Rows of a prepared dataset as tensors on the device, in the form that the encoders take."""
+"""Rows of a prepared dataset as tensors on the device, in the form that encoders take."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from mlcl.encoders import InputShape
 from mlcl.encoders.base import Batch, TokenBatch
 
 Tensors = tuple[torch.Tensor, ...]
+"""A batch as stored; the first tensor is the one that augmentation changes."""
 Augment = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
 class Inputs(ABC):
-    """The inputs of a split: gathered on the host, moved, augmented, and brought into the encoder's form."""
+    """The inputs of a split: gathered on the host, copied to the device, augmented, and formed for the encoder."""
 
     @property
     def lengths(self) -> np.ndarray | None:
-        """(N,) tokens of each text; None for what is no text."""
+        """(N,) number of tokens of each text; None for other modalities."""
         return None
 
     @abstractmethod
@@ -31,15 +32,15 @@ class Inputs(ABC):
 
     @abstractmethod
     def gather(self, rows: np.ndarray) -> Tensors:
-        """What is stored of these rows, on the host."""
+        """These rows as stored, on the host."""
 
     @abstractmethod
     def form(self, tensors: Tensors) -> Batch:
         """The batch that the encoder takes."""
 
     def take(self, rows: np.ndarray, device: torch.device) -> Batch:
-        """The batch of these rows, not augmented."""
-        return self.form(moved(self.gather(rows), device))
+        """The batch of these rows on the device, not augmented."""
+        return self.form(to_device(self.gather(rows), device))
 
 
 class Images(Inputs):
@@ -77,7 +78,7 @@ class Vectors(Inputs):
 
 
 class Texts(Inputs):
-    """Token ids of all texts, cut at `max_length`, or into up to `max_chunks` pieces of it."""
+    """Token ids of all texts, cut at `max_length`, or into up to `max_chunks` chunks of that length."""
 
     def __init__(self, tokens: Tokens, max_length: int, max_chunks: int) -> None:
         self._tokens = tokens
@@ -93,26 +94,26 @@ class Texts(Inputs):
     def gather(self, rows: np.ndarray) -> Tensors:
         count = torch.empty(len(rows), 0)  # carries the number of texts in its shape
         if self._max_chunks == 1:
-            ids, present = self._tokens.padded(rows, self._max_length)
+            ids, mask = self._tokens.padded(rows, self._max_length)
             text: Tensors = ()
         else:
-            ids, present, numbers = self._tokens.chunked(rows, self._max_length, self._max_chunks)
+            ids, mask, numbers = self._tokens.chunked(rows, self._max_length, self._max_chunks)
             text = (torch.from_numpy(numbers),)
-        present[:, 0] = True  # a text without tokens is one padding token
-        return torch.from_numpy(ids), torch.from_numpy(present), count, *text
+        mask[:, 0] = True  # a text without tokens is one padding token
+        return torch.from_numpy(ids), torch.from_numpy(mask), count, *text
 
     def form(self, tensors: Tensors) -> TokenBatch:
-        ids, present, count, *text = tensors
-        return TokenBatch(ids.long(), present, text[0] if text else None, len(count))
+        ids, mask, count, *text = tensors
+        return TokenBatch(ids.long(), mask, text[0] if text else None, len(count))
 
 
-def moved(tensors: Tensors, device: torch.device) -> Tensors:
-    """On the device; from pinned memory this does not keep the host waiting."""
+def to_device(tensors: Tensors, device: torch.device) -> Tensors:
+    """Copies to the device; from pinned memory, the host does not wait for it."""
     return tuple(tensor.to(device, non_blocking=True) for tensor in tensors)
 
 
 def open_inputs(dataset: PreparedDataset, split: str, encoder: Any, channels_last: bool = True) -> Inputs:
-    """The inputs of a split, as the encoder with these settings (`mlcl.encoders.EncoderSettings`) reads them."""
+    """The inputs of a split, as an encoder with these settings (`mlcl.encoders.EncoderSettings`) takes them."""
     match dataset.modality:
         case "image":
             return Images(dataset[split].images, channels_last)
@@ -138,7 +139,7 @@ def input_shape(dataset: PreparedDataset, encoder: Any) -> InputShape:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The rows that may be trained on, with their inputs and labels."""
+    """The training rows, with their inputs and labels."""
 
     inputs: Inputs
     labels: torch.Tensor
@@ -148,28 +149,13 @@ class TrainingSet:
     ids: Sequence[str] | np.ndarray = ()
     """Of all rows of the split, to name them in messages."""
     augment: Augment | None = None
-    """Changes the first of the gathered tensors; each view is changed anew."""
+    """Applied to the first of the gathered tensors, anew for each view."""
 
     def view(self, gathered: Tensors, generator: torch.Generator) -> Batch:
-        """A batch for the encoder from what was gathered and moved."""
+        """An augmented batch for the encoder, from gathered tensors on the device."""
         if self.augment is not None:
             gathered = (self.augment(gathered[0], generator), *gathered[1:])
         return self.inputs.form(gathered)
-
-
-def mask_features(probability: float, means: torch.Tensor) -> Augment:
-    """Sets each entry of a vector to its column's mean, (F,), with this probability.
-
-    The mean is 0 where features are standardised first, as in MulSupCon's code.
-    """
-
-    def augment(vectors: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        kept = torch.rand(vectors.shape, generator=generator) >= probability
-        if vectors.is_cuda:
-            kept = kept.pin_memory()  # a copy from other memory keeps the host waiting
-        return torch.where(kept.to(vectors.device, non_blocking=True), vectors, means.to(vectors.device))
-
-    return augment
 
 
 def in_order(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

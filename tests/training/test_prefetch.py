@@ -8,11 +8,11 @@ from contextlib import closing
 
 import pytest
 
-from mlcl.training.ahead import made_ahead
+from mlcl.training.inputs.prefetch import prefetch
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "batches"]
+    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
@@ -21,14 +21,14 @@ def test_everything_comes_in_order(depth: int) -> None:
         time.sleep(0.002 * (item % 3))
         return item * item
 
-    assert list(made_ahead(range(20), slowly, depth)) == [(item, item * item) for item in range(20)]
-    assert list(made_ahead([], slowly, depth)) == []
+    assert list(prefetch(range(20), slowly, depth)) == [(item, item * item) for item in range(20)]
+    assert list(prefetch([], slowly, depth)) == []
     assert threads() == []
 
 
 def test_no_more_than_depth_is_made_beforehand() -> None:
     made: list[int] = []
-    with closing(made_ahead(range(100), made.append, 2)) as ahead:
+    with closing(prefetch(range(100), made.append, 2)) as ahead:
         next(ahead)
         time.sleep(0.3)
         assert len(made) <= 4  # one taken, two ready, one waiting for its place
@@ -42,7 +42,7 @@ def test_an_error_is_raised_where_its_item_would_have_come(depth: int) -> None:
             raise ValueError("item 3 cannot be read")
         return item
 
-    ahead = made_ahead(range(10), fails, depth)
+    ahead = prefetch(range(10), fails, depth)
     assert [next(ahead) for _ in range(3)] == [(0, 0), (1, 1), (2, 2)]
     with pytest.raises(ValueError, match="item 3 cannot be read"):
         next(ahead)
@@ -51,7 +51,7 @@ def test_an_error_is_raised_where_its_item_would_have_come(depth: int) -> None:
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_closed_early_it_leaves_no_thread_behind(depth: int) -> None:
-    with closing(made_ahead(range(1000), lambda item: item, depth)) as ahead:
+    with closing(prefetch(range(1000), lambda item: item, depth)) as ahead:
         next(ahead)
         assert len(threads()) == 1
     assert threads() == []
@@ -59,7 +59,7 @@ def test_closed_early_it_leaves_no_thread_behind(depth: int) -> None:
 
 def test_closed_after_an_error_of_its_user() -> None:
     def uses() -> None:
-        with closing(made_ahead(range(1000), lambda item: item, 2)) as ahead:
+        with closing(prefetch(range(1000), lambda item: item, 2)) as ahead:
             for _ in ahead:
                 raise RuntimeError
 

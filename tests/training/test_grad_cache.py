@@ -14,12 +14,12 @@ from mlcl import losses
 from mlcl.data import PreparedDataset
 from mlcl.encoders.base import Batch, TokenBatch
 from mlcl.encoders.huggingface import pool_chunks
-from mlcl.training import processes
-from mlcl.training.cached_gradients import backward_in_parts
-from mlcl.training.clock import StepClock
+from mlcl.training import distributed
+from mlcl.training.grad_cache import cached_backward
+from mlcl.training.launch import train
 from mlcl.training.methods import Classification, Contrastive, Method, MomentumQueue, OwnHeads
-from mlcl.training.run import train
 from mlcl.training.settings import ComputeSettings
+from mlcl.training.step_timer import StepTimer
 
 F, H, D, L, B = 6, 12, 5, 4, 14
 SIZES = [4, 4, 3, 3]
@@ -84,10 +84,10 @@ def in_pieces(view: Tensor) -> list[Batch]:
 
 
 def cached(method: Method, views: list[list[Batch]], labels: Tensor, precision: Any = "fp32") -> Tensor:
-    accelerator = processes.accelerator(ComputeSettings(device="cpu", precision=precision))
-    clock = StepClock(torch.device("cpu"))
+    accelerator = distributed.accelerator(ComputeSettings(device="cpu", precision=precision))
+    clock = StepTimer(torch.device("cpu"))
     clock.start()
-    return backward_in_parts(method, views[: method.views], labels, accelerator, clock).detach()
+    return cached_backward(method, views[: method.views], labels, accelerator, clock).detach()
 
 
 def gradients(method: nn.Module) -> dict[str, Tensor]:

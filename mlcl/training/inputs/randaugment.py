@@ -1,4 +1,4 @@
-"""RandAugment's operations on batches, uint8 (n, H, W, C), in integer arithmetic.
+"""RandAugment (Cubuk et al., arXiv 1909.13719) on batches of images, uint8 (n, H, W, C), in integer arithmetic.
 
 Meaning and magnitudes are those of torchvision's RandAugment; results differ from it by at most one grey level
 (tests hold this for every operation). Integers are several times faster than its float arithmetic on a CPU.
@@ -7,7 +7,7 @@ Meaning and magnitudes are those of torchvision's RandAugment; results differ fr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -22,15 +22,34 @@ GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue (ITU-R 601)
 Operation = Callable[[Tensor], Tensor]
 
 
+def rand_augment(images: Tensor, num_ops: int, magnitude: int, generator: torch.Generator) -> Tensor:
+    """`num_ops` times, each image goes through an operation that is drawn for it."""
+    choices = operations(magnitude, images.shape[1], images.shape[2])
+    for _ in range(num_ops):
+        drawn = torch.randint(len(choices), (len(images),), generator=generator)
+        images = _apply_drawn(choices, drawn, images)
+    return images
+
+
+def _apply_drawn(choices: Sequence[Operation], drawn: Tensor, images: Tensor) -> Tensor:
+    """Sorts images by the operation they drew, so that each operation works on one contiguous slice."""
+    order = drawn.argsort(stable=True)
+    grouped = images.index_select(0, copy_drawn(order, images.device))
+    first = 0
+    for number, count in zip(*map(Tensor.tolist, drawn.unique(return_counts=True)), strict=True):
+        grouped[first : first + count] = choices[number](grouped[first : first + count])
+        first += count
+    return grouped.index_select(0, copy_drawn(order.argsort(), images.device))
+
+
 @cache
 def operations(magnitude: int, height: int, width: int) -> tuple[Operation, ...]:
-    """The operations at one magnitude for one image size.
+    """The operations at one magnitude for one image size, to be drawn from uniformly.
 
-    Those with a sign stand there once for each; those without stand there twice, so that all fourteen are drawn
-    equally often.
+    Each of the fourteen is listed twice: once for each sign, or twice as it is, so that all are equally likely.
     """
     part = magnitude / STEPS
-    found: list[Operation] = []
+    listed: list[Operation] = []
     for sign in (1.0, -1.0):
         blend = 1 + 0.9 * part * sign
         shear = math.degrees(math.atan(0.3 * part * sign))
@@ -49,58 +68,58 @@ def operations(magnitude: int, height: int, width: int) -> tuple[Operation, ...]
             ),
             partial(tv.rotate, angle=30 * part * sign),
         ]
-        found += [partial(move, places=_Places.of(transform, height, width)) for transform in moves]
-        found += [partial(colour, factor=blend) for colour in (brightness, saturation, contrast, sharpness)]
-        found += [
+        listed += [partial(move, sources=_PixelSources.of(transform, height, width)) for transform in moves]
+        listed += [partial(colour, factor=blend) for colour in (brightness, saturation, contrast, sharpness)]
+        listed += [
             torch.clone,
             partial(posterize, bits=8 - round(4 * part)),
             partial(solarize, threshold=255 * (1 - part)),
             autocontrast,
             equalize,
         ]
-    return tuple(found)
+    return tuple(listed)
 
 
 @dataclass(frozen=True, eq=False)
-class _Places:
-    """Where the pixels of a moved image come from.
+class _PixelSources:
+    """Which pixel of the original each pixel of a moved image shows.
 
     Attributes:
-        sources: for each pixel the number of the pixel that it shows, (H * W,); 0 where there is none.
-        black: numbers of the pixels that show none.
+        pixels: for each pixel the number of the pixel that it shows, (H * W,) int64; 0 where it shows none.
+        black: numbers of the pixels that show none, (K,) int64.
     """
 
-    sources: Tensor
+    pixels: Tensor
     black: Tensor
 
     @classmethod
-    def of(cls, transform: Operation, height: int, width: int) -> _Places:
+    def of(cls, transform: Operation, height: int, width: int) -> _PixelSources:
         """Found by sending an image of pixel numbers through torchvision's nearest-neighbour transform."""
         numbers = torch.arange(1, height * width + 1, dtype=torch.float32).reshape(1, height, width)
         moved = transform(numbers).flatten().long()
         return cls((moved - 1).clamp(min=0), torch.nonzero(moved == 0).flatten())
 
 
-def sent(drawn: Tensor, device: torch.device) -> Tensor:
-    """What was drawn on the host, on the device; a copy from pinned memory does not keep the host waiting."""
+def copy_drawn(drawn: Tensor, device: torch.device) -> Tensor:
+    """Copies what was drawn on the host to the device, from pinned memory, so that the host need not wait."""
     if device.type == "cuda":
         return drawn.pin_memory().to(device, non_blocking=True)
     return drawn.to(device)
 
 
 @cache
-def _on(device: torch.device, places: _Places) -> _Places:
-    """Sent once."""
-    return _Places(places.sources.to(device), places.black.to(device))
+def _on(device: torch.device, sources: _PixelSources) -> _PixelSources:
+    """Copied once per device."""
+    return _PixelSources(sources.pixels.to(device), sources.black.to(device))
 
 
-def move(images: Tensor, places: _Places) -> Tensor:
-    """Each pixel from its place, black where there is none."""
+def move(images: Tensor, sources: _PixelSources) -> Tensor:
+    """Each pixel from its source, black where there is none."""
     count, height, width, channels = images.shape
     pixels = images.reshape(count, height * width, channels)
-    places = _on(images.device, places)
-    moved = pixels.index_select(1, places.sources)
-    moved.index_fill_(1, places.black, 0)
+    sources = _on(images.device, sources)
+    moved = pixels.index_select(1, sources.pixels)
+    moved.index_fill_(1, sources.black, 0)
     return moved.reshape(images.shape)
 
 
@@ -194,20 +213,20 @@ def equalize(images: Tensor) -> Tensor:
     count = len(planes) * planes.shape[1]
     first = 256 * torch.arange(count, device=images.device, dtype=torch.int32)
     cells = (planes.to(torch.int32) + first.reshape(*planes.shape[:2], 1, 1)).flatten()
-    # bincount is the faster one on a CPU, but makes a host wait for its GPU, which knows the largest cell.
-    count_cells = _counted_by_adding if cells.is_cuda else torch.bincount
+    # torch.bincount is faster on a CPU; on a GPU it synchronises, to find the largest value.
+    count_cells = bincount_without_sync if cells.is_cuda else torch.bincount
     histogram = count_cells(cells, minlength=256 * count).reshape(-1, 256)
-    tables = _equalizing(histogram).flatten()
+    tables = _equalize_tables(histogram).flatten()
     return _interleaved(tables.index_select(0, cells).reshape(planes.shape))
 
 
-def _counted_by_adding(cells: Tensor, minlength: int) -> Tensor:
-    """As torch.bincount of values below `minlength`, without a look at them."""
+def bincount_without_sync(cells: Tensor, minlength: int) -> Tensor:
+    """torch.bincount for values below `minlength`, without reading them on the host."""
     counts = torch.zeros(minlength, dtype=torch.int64, device=cells.device)
     return counts.index_add_(0, cells, counts.new_ones(1).expand(len(cells)))
 
 
-def _equalizing(histogram: Tensor) -> Tensor:
+def _equalize_tables(histogram: Tensor) -> Tensor:
     """Lookup tables uint8 (n, 256) of histograms (n, 256).
 
     Cumulative counts in steps of 1/255 of all pixels but the brightest ones; the identity where the step is 0.

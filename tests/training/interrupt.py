@@ -17,16 +17,16 @@ from mlcl.training import loop
 def at_step(number: int, do: Callable[[], None]) -> Iterator[list[int]]:
     """Does something after the step of this number, counted from 1; gives the list of all steps."""
     steps: list[int] = []
-    original = loop._Run.step
+    original = loop.TrainingRun.step
 
-    def step(self: Any, gathered: Any) -> None:
-        original(self, gathered)
+    def step(self: Any, host_batch: Any) -> None:
+        original(self, host_batch)
         steps.append(len(steps) + 1)
         if len(steps) == number:
             do()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "step", step)
+        patch.setattr(loop.TrainingRun, "step", step)
         yield steps
 
 
