@@ -75,7 +75,7 @@ def test_another_study_gets_nothing_of_the_default(box: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (TINY | {"losses": ["jacard"]}, ["config/default.yaml", "losses.jacard", "'jaccard'"]),
+        (TINY | {"losses": ["jacard"]}, ["config/default.yaml", "losses.jacard", "did you mean jaccard"]),
         (TINY | {"training": {"epochs": "many"}}, ["config/default.yaml", "training.epochs"]),
         ("title: [", ["config/default.yaml", "YAML"]),
     ],
