@@ -1,4 +1,4 @@
-"""Opens what `data_prep` wrote. Needs numpy only; arrays are memory maps, nothing is copied."""
+"""Opens prepared datasets. Needs numpy only; arrays are memory-mapped, nothing is copied."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ class PreparedDataset:
     """A prepared dataset; `dataset["train"]` is a `Split`.
 
     Attributes:
-        folder: where it lies.
-        card: everything that was written about it (`docs/prepared_format.md`).
+        folder: the prepared dataset's folder.
+        card: its description, `card.json` (`docs/prepared_format.md`).
     """
 
     def __init__(self, folder: Path, card: Mapping[str, Any]) -> None:

@@ -18,9 +18,9 @@ class Tokens:
         ids: (total,) int32 memory map.
         offsets: (N + 1,) int64; row i is `ids[offsets[i]:offsets[i + 1]]`.
         vocab_size: all ids are below it.
-        pad_id: what fills short rows.
-        prefix_ids: special tokens that a published tokenizer puts before a text, such as [CLS]; trained ones have none.
-        suffix_ids: the same behind a text.
+        pad_id: fills short rows.
+        prefix_ids: special tokens that a published tokenizer adds before a text, such as [CLS]; trained ones add none.
+        suffix_ids: the same after a text.
     """
 
     ids: np.ndarray
@@ -35,18 +35,18 @@ class Tokens:
 
     @property
     def specials(self) -> int:
-        """How many special tokens surround a text or a chunk of it."""
+        """Number of special tokens around a text or a chunk of it."""
         return len(self.prefix_ids) + len(self.suffix_ids)
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """(N,) int64: tokens of each row with its special tokens, before it is cut."""
+        """(N,) int64: number of tokens of each row with special tokens, before truncation."""
         return np.diff(self.offsets) + self.specials
 
     def padded(self, rows: np.ndarray, max_length: int) -> tuple[np.ndarray, np.ndarray]:
-        """A batch, as wide as its longest row: token ids (n, T) int32 and mask (n, T) bool, T <= max_length.
+        """A batch, padded to its longest row: token ids (n, T) int32, attention mask (n, T) bool, T <= max_length.
 
-        A row is the special tokens around as many of its own as fit. Raises DataError where none would fit.
+        Texts are truncated so that they fit with their special tokens. Raises DataError if no token of them would.
         """
         starts, lengths = self._extents(rows)
         return self._filled(starts, np.minimum(lengths, self._room(max_length)))
@@ -54,29 +54,29 @@ class Tokens:
     def chunked(
         self, rows: np.ndarray, max_length: int, max_chunks: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A batch in which a long text is several rows, its chunks, each with special tokens of its own.
+        """A batch in which a long text is several rows (chunks), each with its special tokens.
 
-        Chunks follow each other without overlap; what does not fit into `max_chunks` of them is left out. A text
-        without tokens is one chunk of special tokens, or one padding token where there are no special ones.
+        Chunks do not overlap; texts are truncated after `max_chunks` of them. A text without tokens is one chunk of
+        special tokens, or of one padding token if there are none.
 
         Returns:
-            Token ids (m, T) int32, mask (m, T) bool with at least one token in each row, T <= max_length, and for
-            each chunk the number of its text within the batch, (m,) int64, ascending.
+            Token ids (m, T) int32; attention mask (m, T) bool with at least one token in each row, T <= max_length;
+            and for each chunk the number of its text within the batch, (m,) int64, ascending.
         """
         room = self._room(max_length)
         starts, lengths = self._extents(rows)
         chunks = np.clip(-(-lengths // room), 1, max_chunks)
         text = np.repeat(np.arange(len(chunks)), chunks)
         skipped = room * (np.arange(len(text)) - np.repeat(np.cumsum(chunks) - chunks, chunks))
-        batch, mask = self._filled(starts[text] + skipped, np.minimum(lengths[text] - skipped, room))
+        ids, mask = self._filled(starts[text] + skipped, np.minimum(lengths[text] - skipped, room))
         mask[:, 0] = True
-        return batch, mask, text
+        return ids, mask, text
 
     def _room(self, max_length: int) -> int:
         room = max_length - self.specials
         if room < 1:
             raise DataError(
-                f"max_length {max_length} leaves no room for text beside {self.specials} special tokens: "
+                f"max_length {max_length} leaves no room for text besides {self.specials} special tokens: "
                 f"set it to {self.specials + 1} or more"
             )
         return room
@@ -86,17 +86,17 @@ class Tokens:
         return starts, self.offsets[np.asarray(rows) + 1] - starts
 
     def _filled(self, starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of prefix, `lengths` ids from `starts` on, suffix, padding; and where they are not padding."""
+        """Rows of prefix, `lengths` ids from `starts` on, suffix and padding; and the attention mask."""
         first, last = len(self.prefix_ids), len(self.suffix_ids)
         ends = first + lengths
         columns = np.arange(max(int(ends.max(initial=first)) + last, 1))
-        own = columns < ends[:, None]
-        own[:, :first] = False
-        batch = np.full(own.shape, self.pad_id, dtype=np.int32)
-        batch[own] = self.ids[(starts[:, None] + columns - first)[own]]
+        is_text = columns < ends[:, None]
+        is_text[:, :first] = False
+        batch = np.full(is_text.shape, self.pad_id, dtype=np.int32)
+        batch[is_text] = self.ids[(starts[:, None] + columns - first)[is_text]]
         if not self.specials:
-            return batch, own
+            return batch, is_text
         batch[:, :first] = self.prefix_ids
-        behind = ends[:, None] + np.arange(last)
-        np.put_along_axis(batch, behind, np.array(self.suffix_ids, dtype=np.int32)[None], axis=1)
+        after = ends[:, None] + np.arange(last)
+        np.put_along_axis(batch, after, np.array(self.suffix_ids, dtype=np.int32)[None], axis=1)
         return batch, columns < (ends + last)[:, None]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlcl.errors import MlclError
+from mlcl.records.code import read_definitions, write_definitions
 from mlcl.records.files import atomic_folder
 from mlcl.records.outline import read_outline
 from mlcl.records.paths import CellId, StudyPaths
@@ -50,8 +51,8 @@ def merge(sources: Sequence[Path], study: str) -> Merged:
     A source may be another study that shares cells with this one: where this study was planned here, only cells that
     it asks for are looked at. All are checked before anything is copied. Of a cell that is there more than once, one
     that went well wins over one that failed, and what is here over what is elsewhere. Raises MergeError, with a list,
-    if the same cell was made with different settings, the cells of a row, dataset or loss with different settings,
-    data or source, the cells of the study with different shared code, or the same cell has different results.
+    if the same cell was made with different settings, the cells of a row or dataset with different settings, code or
+    data, the cells of the study with different forms of a definition, or the same cell has different results.
     """
     target = StudyPaths(study).results
     for source in sources:
@@ -65,7 +66,9 @@ def merge(sources: Sequence[Path], study: str) -> Merged:
     wanted = _wanted_cells(study)
     left_out = dict.fromkeys(one.cell for one in found if wanted is not None and one.cell not in wanted)
     found = [one for one in found if one.cell not in left_out]
-    if conflicts := list(dict.fromkeys([*_different_settings(found), *_different_results(found)])):
+    if conflicts := list(
+        dict.fromkeys([*_different_settings(found), *_different_code(found), *_different_results(found)])
+    ):
         more = f"\n  ... and {len(conflicts) - MOST_LISTED} more" if len(conflicts) > MOST_LISTED else ""
         listed = "".join(f"\n  {conflict}" for conflict in conflicts[:MOST_LISTED])
         raise MergeError(f"study {study}: nothing was merged, {len(conflicts)} conflicts:{listed}{more}")
@@ -101,8 +104,7 @@ def _different_settings(found: Sequence[_SourceCell]) -> Iterator[str]:
         parts: list[tuple[str, str, Any]] = [
             ("settings of", row, _without_seed(made_of.get("settings"))),
             ("data of", cell.dataset, one.record.result.get("dataset", {}).get("content_sha256")),
-            ("source of the loss", cell.loss, made_of.get("loss_source")),
-            ("core of", "the study", made_of.get("core_sources")),
+            ("code of", row, made_of.get("code")),
         ]
         for what, name, value in parts:
             text = json.dumps(value, sort_keys=True)
@@ -116,6 +118,17 @@ def _without_seed(settings: Any) -> Any:
     if not isinstance(settings, dict):
         return settings
     return {key: value for key, value in settings.items() if key != "seed"}
+
+
+def _different_code(found: Sequence[_SourceCell]) -> Iterator[str]:
+    """Definitions that not all records were made by in the same form, whatever their row."""
+    first: dict[str, tuple[str, Path]] = {}
+    codes = dict.fromkeys((one.folder.parents[4], str(one.record.result.get("code"))) for one in found)
+    for results, code in codes:
+        for name, digest in (read_definitions(results, code) or {}).items():
+            known, where = first.setdefault(name, (digest, results))
+            if known != digest:
+                yield f"code: {name}: is not the same in both ({where} and {results})"
 
 
 def _first_difference(a: Any, b: Any, path: str = "") -> str:
@@ -167,6 +180,9 @@ def _copy(source: _SourceCell, target: Path) -> None:
                 shutil.copytree(file, folder / name)
             elif file.exists():
                 shutil.copy2(file, folder / name)
+    code = str(source.record.result.get("code"))
+    if (definitions := read_definitions(source.folder.parents[4], code)) is not None:
+        write_definitions(target, code, definitions)
     card, here = source.folder.parents[3] / "card.json", target / source.cell.dataset / "card.json"
     if card.exists() and not here.exists():
         shutil.copyfile(card, here)

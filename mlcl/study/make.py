@@ -27,6 +27,7 @@ from filelock import FileLock
 
 import data_prep
 from mlcl.errors import OutdatedPlanError
+from mlcl.records.code import write_definitions
 from mlcl.records.files import atomic_file
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import (
@@ -45,6 +46,7 @@ from mlcl.records.record import (
 from mlcl.records.rescore import metrics_of
 from mlcl.records.status import Running
 from mlcl.study import gpus
+from mlcl.study.code import code_of
 from mlcl.study.fingerprint import metrics_source
 from mlcl.study.live import Live
 from mlcl.study.plan import read_request
@@ -90,7 +92,7 @@ def make_cell(request_file: Path, log: TextIO) -> Record:
         settings = CellSettings.model_validate(request["settings"])
         gpu_locks = paths.bookkeeping / "gpus"
         with Running(unfinished), gpus.reserve_gpus(settings, gpu_locks):
-            return _Maker(request, settings, slot, paths.card(cell.dataset), unfinished, log).make()
+            return _Maker(request, settings, slot, paths, cell, log).make()
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ class _Maker:
     request: Mapping[str, Any]
     settings: CellSettings
     slot: RecordSlot
-    card: Path
-    unfinished: Path
+    paths: StudyPaths
+    cell: CellId
     log: TextIO
 
     def make(self) -> Record:
@@ -115,7 +117,7 @@ class _Maker:
             "fingerprint": self.request["fingerprint"],
             **self.request["made_of"],
             "dataset": {
-                "name": CellId.parse(self.request["cell"]).dataset,
+                "name": self.cell.dataset,
                 "fingerprint": self.request["made_of"]["dataset_fingerprint"],
                 "content_sha256": dataset.card["content_sha256"] if dataset else None,
                 "examples": outcome.examples if outcome else None,
@@ -134,11 +136,13 @@ class _Maker:
         record = Record(result, {"attempt": self.request["attempt"], **run})
         if attempt.status != "ok":  # first: a next attempt is to start over, not where this one ended
             shutil.rmtree(checkpoints, ignore_errors=True)
+        code = code_of(self.settings)
+        write_definitions(self.paths.results, code.digest, code.definitions)
         write_record(self.slot.new / RECORD, record)
         if dataset is not None:
             self._put_card(dataset)
         self.slot.replace()
-        shutil.rmtree(self.unfinished, ignore_errors=True)
+        shutil.rmtree(self.paths.unfinished(self.cell), ignore_errors=True)
         return record
 
     def _checkpoints(self) -> Path:
@@ -147,16 +151,16 @@ class _Maker:
         Shared by all attempts, because after a killed retry the next plan starts again from attempt 1. Those of
         other fingerprints stay until a record is made: a setting that is changed and changed back costs nothing.
         """
-        folder = self.unfinished / f"checkpoints-{self.request['fingerprint'][:12]}"
+        folder = self.paths.unfinished(self.cell) / f"checkpoints-{self.request['fingerprint'][:12]}"
         for temporary in folder.glob(".*"):  # left by a kill while it was written
             temporary.unlink()
         return folder
 
     def _put_card(self, dataset: PreparedDataset) -> None:
         """A copy of the dataset's card beside the records, so that these can be reported on without the data."""
-        card = dataset.folder / "card.json"
-        if not self.card.exists() or self.card.read_bytes() != card.read_bytes():
-            with atomic_file(self.card) as temporary:
+        card, copy = dataset.folder / "card.json", self.paths.card(self.cell.dataset)
+        if not copy.exists() or copy.read_bytes() != card.read_bytes():
+            with atomic_file(copy) as temporary:
                 shutil.copyfile(card, temporary)
 
     def _attempt(self, checkpoints: Path) -> _Attempt:
