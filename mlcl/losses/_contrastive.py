@@ -17,6 +17,7 @@ from mlcl.losses._pairs import Participants, Tile
 # Elements of one (anchors, references) tile: large enough for full speed of the matrix products, small enough
 # that a handful of such float32 matrices stay below 200 MB (on CUDA: 2 GB).
 TILE_ELEMENTS = {"cpu": 2**22, "cuda": 2**26}
+KERNELS = ("tile", "fused")
 REDUCTIONS = ("anchors", "positive_anchors", "pairs")
 
 
@@ -123,7 +124,9 @@ class ContrastiveLoss(Loss):
     ) -> FusedWeighting | None:
         """What the fused form needs where it is asked for and covers the call; says so in `kernel_used`."""
         self.kernel_used = "tile"
-        if self.kernel != "fused":
+        if self.kernel not in KERNELS:
+            raise LossError(f"{type(self).__name__}.kernel = {self.kernel!r}; allowed: {', '.join(KERNELS)}")
+        if self.kernel == "tile":
             return None
         try:
             check_covered(problem, embeddings)
