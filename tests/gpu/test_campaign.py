@@ -21,23 +21,30 @@ BLOCKED = """
     import importlib, importlib.metadata, pkgutil, sys
     from benchmarks.gpu import packages
 
-    there = packages.on_the_machine() | set(packages.missing())
-    own = {"mlcl", "data_prep", "benchmarks", "tests", "__main__", "__mp_main__"}
     provided = importlib.metadata.packages_distributions()
+    there, carried = packages.on_the_machine(), packages.missing().keys()
+
+    def lies_in(top, distributions):
+        return any(packages.normalised(name) in distributions for name in provided.get(top, ()))
+
+    def is_ours(top):
+        return top in ("mlcl", "data_prep", "benchmarks", "__main__") or lies_in(top, carried)
 
     class Blocker:
+        # What the machine has imports what the machine's version of it needs: only our imports are judged.
         def find_spec(self, name, path=None, target=None):
-            top = name.partition(".")[0]
-            if top in sys.stdlib_module_names or top in own or top not in provided:
-                return None  # compiled parts of a distribution have names of their own
-            if not any(packages.normalised(d) in there for d in provided[top]):
-                raise ModuleNotFoundError(f"{name} is not on the machine and is not carried", name=name)
+            frame, top = sys._getframe(1), name.partition(".")[0]
+            while "importlib" in frame.f_code.co_filename and frame.f_back:
+                frame = frame.f_back
+            asked = frame.f_globals.get("__name__", "__main__").partition(".")[0]
+            known = top in sys.stdlib_module_names or is_ours(top) or lies_in(top, there)
+            if is_ours(asked) and top in provided and not known:
+                raise ModuleNotFoundError(f"{name} is not on the machine and is not carried")
             return None
 
+    for name in [n for n in sys.modules if lies_in(n.partition(".")[0], set(packages.NOT_NEEDED))]:
+        del sys.modules[name]
     sys.meta_path.insert(0, Blocker())
-    for name in [n for n in sys.modules if n.partition(".")[0] not in sys.stdlib_module_names | own]:
-        if not any(packages.normalised(d) in there for d in provided.get(name.partition(".")[0], ["pip"])):
-            del sys.modules[name]
     for package in ("data_prep", "mlcl"):
         for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
             if not module.name.endswith("__main__"):
