@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,9 +29,11 @@ import typer
 import data_prep
 from data_prep.readers.archives import members
 from mlcl.data import PreparedDataset, open_dataset
-from mlcl.data.augment import NAMED, Normalise
+from mlcl.training.inputs.batches import Images
+from mlcl.training.inputs.transforms import NAMED
 
 SIZE, BATCH = 224, 64
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALL = ["goemotions"]
 DATA_ROOT = typer.Option(help="Raw files: voc2007/ and goemotions/.", envvar="MLCL_DATA_ROOT")
 # The process itself tells its peak: what the system reports of a child counts its parent's memory, too.
@@ -97,18 +98,15 @@ def image_cases(data_root: Path, out: Path, workers: int, rounds: int, images: i
 def from_store(
     dataset: PreparedDataset, augmentation: str, workers: int, count: int
 ) -> Iterator[torch.Tensor]:
-    """Batches from the memory map; every worker is a thread that makes whole batches."""
-    stored, normalise = dataset["train"].images, Normalise()
-    order = np.random.default_rng(0).permutation(len(stored))[:count]
-
-    buffers = threading.local()
+    """Batches from the memory map, made as training and image encoders do; each worker thread makes whole batches."""
+    inputs = Images(dataset["train"].images)
+    order = np.random.default_rng(0).permutation(len(inputs))[:count]
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
 
     def batch(start: int) -> torch.Tensor:
-        if not hasattr(buffers, "out"):
-            buffers.out = torch.empty(BATCH, SIZE, SIZE, 3)
-        rows = order[start : start + BATCH]
-        generator = torch.Generator().manual_seed(start)
-        return normalise(NAMED[augmentation](torch.from_numpy(stored[rows]), generator), out=buffers.out)
+        (stored,) = inputs.gather(order[start : start + BATCH])
+        augmented = NAMED[augmentation](stored, torch.Generator().manual_seed(start))
+        return inputs.form((augmented,)).sub_(mean).div_(std)
 
     with ThreadPoolExecutor(workers) as pool:
         yield from pool.map(batch, range(0, len(order), BATCH))
@@ -121,7 +119,7 @@ class Jpegs(torch.utils.data.Dataset[torch.Tensor]):
         from torchvision import transforms
 
         augment = [transforms.RandAugment(2, 9)] if augmentation == "randaugment" else []
-        normalise = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        normalise = transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)
         resize = transforms.Resize((SIZE, SIZE))
         self.encoded = encoded
         self.transform = transforms.Compose([resize, *augment, transforms.ToTensor(), normalise])

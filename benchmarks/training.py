@@ -24,15 +24,16 @@ import typer
 from torch import Tensor, nn
 
 from mlcl import encoders, losses
-from mlcl.data.augment import NAMED
 from mlcl.data.tokens import Tokens
 from mlcl.encoders import InputShape
 from mlcl.encoders.flops import forward_flops
-from mlcl.training.batches import Images, Inputs, Texts, TrainingSet, Vectors
-from mlcl.training.loop import Fitted, Loop, Randomness
+from mlcl.training.inputs.batches import Images, Inputs, Texts, TrainingSet, Vectors
+from mlcl.training.inputs.transforms import NAMED
+from mlcl.training.loop import FitResult, Loop
 from mlcl.training.methods import Contrastive
+from mlcl.training.seeding import Randomness
 from mlcl.training.settings import ComputeSettings, TrainingSettings
-from mlcl.training.speed import BACKWARD, FORWARD, matrix_product_rate
+from mlcl.training.throughput import BACKWARD, FORWARD, matrix_product_rate
 
 LABELS, PROJECTION, VOCABULARY = 80, 256, 8000
 
@@ -142,7 +143,7 @@ def measure(case: Case, loss_name: str, compute: ComputeSettings, steps: int) ->
 
 def train(
     method: Contrastive, settings: TrainingSettings, compute: ComputeSettings, data: TrainingSet
-) -> Fitted:
+) -> FitResult:
     random = Randomness(torch.Generator().manual_seed(0), torch.Generator().manual_seed(1))
     return Loop(settings, compute, random).fit(method, data)
 

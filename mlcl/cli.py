@@ -309,14 +309,13 @@ def main() -> NoReturn:
     from mlcl.encoders import EncoderError
     from mlcl.errors import MlclError
     from mlcl.losses import LossError
+    from mlcl.training.events import Interrupted
 
     try:
         app()
     except (MlclError, DataError, LossError, EncoderError) as error:
         _fail(str(error), code=2)
-    except Exception as error:
-        if type(error).__name__ != "Interrupted":  # not imported: its module needs torch
-            raise
+    except Interrupted as error:
         _fail(str(error), code=128 + signal.SIGTERM)
     sys.exit(0)
 

@@ -33,9 +33,10 @@ result."""
 
 NOT_CORE = (
     "encoders/flops.py",
-    "training/clock.py",
+    "training/events.py",
     "training/launch.py",
-    "training/speed.py",
+    "training/step_timer.py",
+    "training/throughput.py",
 )
 """What lies among them and changes no result: pages, costs, the starting of processes."""
 

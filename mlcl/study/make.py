@@ -50,7 +50,7 @@ from mlcl.training.settings import CellSettings
 
 if TYPE_CHECKING:
     from mlcl.data import PreparedDataset
-    from mlcl.training.context import Outcome
+    from mlcl.training.outcome import Outcome
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 VERSIONS_OF = ("torch", "numpy", "scikit-learn", "transformers", "mlcl")
@@ -175,13 +175,12 @@ class _Maker:
         import numpy as np
         import torch
 
-        from mlcl.training.checkpoint import Interrupted
-        from mlcl.training.loop import Diverged
-        from mlcl.training.run import train
+        from mlcl.training import launch
+        from mlcl.training.events import Diverged, Interrupted
 
         try:
             with Live(self.log) as live:
-                outcome = train(settings, dataset, live.tell, checkpoints)
+                outcome = launch.train(settings, dataset, live.tell, checkpoints)
             if not all(np.isfinite(scores).all() for scores in outcome.scores.values()):
                 raise Diverged("the scores are not finite")
         except Interrupted:
@@ -267,14 +266,14 @@ def _run_block(
         **_device(settings),
     }
     if outcome is not None:
-        block |= outcome.speed
+        block |= outcome.throughput
     return block
 
 
 def _device(settings: CellSettings) -> dict[str, Any]:
     import torch
 
-    from mlcl.training.processes import select_device
+    from mlcl.training.distributed import select_device
 
     device = select_device(settings.compute)
     if device.type != "cuda":

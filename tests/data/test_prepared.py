@@ -244,7 +244,7 @@ def test_stratified_subsets_keep_label_frequencies_better_than_random_ones(tmp_p
         chosen = [split.dense_labels(subset(split, 0.1, sampling, seed)).mean(axis=0) for seed in range(5)]
         return float(np.abs(np.array(chosen) / share - 1).mean())
 
-    assert error("stratified") < 0.5 * error("r1")
+    assert error("stratified") < 0.5 * error("random")
 
 
 def test_a_wrong_subset_is_an_error(texts: PreparedDataset) -> None:

@@ -13,7 +13,8 @@ import pytest
 from data_prep import DataError
 from data_prep.writer import DatasetWriter
 from mlcl.data import PreparedDataset, open_dataset
-from mlcl.data.tokens import Tokens, checked_spec
+from mlcl.data.tokenizers import checked_spec
+from mlcl.data.tokens import Tokens
 
 TEXTS = ["the cat sat", "", "dog", "the dog ran off with the cat and the other dog"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "dog", "sat"]

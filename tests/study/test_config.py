@@ -87,7 +87,10 @@ def test_a_defect_names_file_and_key(tmp_path: Path, change: dict, told: list[st
             ["encoders.image.transformer", "'text'"],
         ),
         ({"encoders": {"image": {"cnn": {"widht": 3}}}}, ["encoders.image.cnn.widht", "did you mean width?"]),
-        ({"encoders": {"image": {"cnn": {"training": {"epoch": 3}}}}}, ["cnn.training.epoch", "did you mean epochs"]),
+        (
+            {"encoders": {"image": {"cnn": {"training": {"epoch": 3}}}}},
+            ["cnn.training.epoch", "did you mean epochs"],
+        ),
         ({"encoders": {"text": {"transformer": None}}}, ["datasets.digit_scenes", "encoders.image"]),
         ({"training": {"learning_rate": -1}}, ["training.learning_rate", "-1"]),
         ({"training": {"epoch": 1}}, ["training.epoch: unknown key", "did you mean epochs"]),

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from mlcl import losses
 from mlcl.data import PreparedDataset
 from mlcl.encoders.mlp import Mlp
-from mlcl.training import batches
+from mlcl.training import fit
 from mlcl.training.context import Context
+from mlcl.training.inputs import batches
 from mlcl.training.methods import MomentumQueue
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -225,7 +226,7 @@ def test_a_step_equals_the_official_code(path: Path) -> None:
     more = {"per_anchor": True} if family.endswith("_w") else {}
     loss = losses.create(OFFICIAL[family], labels.shape[1], width, temperature=golden["temperature"], **more)
     method = MomentumQueue(nn.Identity(), identity, loss, len(references) - size, 0.999).double()  # type: ignore[arg-type]
-    method._enqueue(nn.functional.normalize(references[size:], dim=1), reference_labels[size:])
+    method.enqueue(nn.functional.normalize(references[size:], dim=1), reference_labels[size:])
     queries.requires_grad_()
     value = method.loss(queries, labels, method.references(labels, [[references[:size]]]))
     value.backward()
@@ -320,12 +321,12 @@ def test_finetuning_goes_on_from_the_contrast(
 ) -> None:
     stages: list[tuple[str, dict[str, Tensor]]] = []
     orders: list[list[int]] = []
-    fit, gather = Context.fit, batches.Vectors.gather
+    original, gather = fit.fit, batches.Vectors.gather
 
     def spied(self: Context, method: Any, settings: Any, stage: str = "training", after: Any = None) -> Any:
         stages.append((stage, deepcopy(method.encoder.state_dict())))
         orders.append([])
-        fitted = fit(self, method, settings, stage, after)
+        fitted = original(self, method, settings, stage, after)
         stages.append((f"after {stage}", deepcopy(fitted.method.encoder.state_dict())))
         return fitted
 
@@ -334,7 +335,7 @@ def test_finetuning_goes_on_from_the_contrast(
             orders[-1].extend(rows.tolist())
         return gather(self, rows)
 
-    monkeypatch.setattr(Context, "fit", spied)
+    monkeypatch.setattr(fit, "fit", spied)
     monkeypatch.setattr(batches.Vectors, "gather", gathered)
     tuning = {
         "epochs": 2,

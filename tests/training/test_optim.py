@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from mlcl.training import optim
-from mlcl.training.average import MovingAverage
 from mlcl.training.methods import Untrained
+from mlcl.training.optim import MovingAverage
 from mlcl.training.settings import TrainingSettings
 
 

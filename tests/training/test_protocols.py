@@ -14,17 +14,18 @@ import yaml
 from tiny import cell, labels, run
 from torch import Tensor
 
-import mlcl.training.loop
 from mlcl import losses
 from mlcl.data import PreparedDataset
 from mlcl.errors import ConfigError
 from mlcl.evaluation.metrics import evaluate
 from mlcl.study.cells import Skip
 from mlcl.study.plan import Plan, make_plan
-from mlcl.training import protocols
-from mlcl.training.batches import TrainingSet
-from mlcl.training.context import Context, Outcome
+from mlcl.training import fit, protocols
+from mlcl.training.context import Context
+from mlcl.training.inputs import sampling, transforms
+from mlcl.training.inputs.batches import TrainingSet
 from mlcl.training.methods import Method
+from mlcl.training.outcome import Outcome
 from mlcl.training.settings import CellSettings
 
 COMPREHENSIVE = {
@@ -176,7 +177,7 @@ LOSS_OF = {"embeddings": "mulsupcon", "logits": "bce", "both": "joint", "feature
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_setting_can_be_set_on_every_level(tmp_path: Path, name: str, level: str) -> None:
     protocol = protocols.load(name)
-    loss = LOSS_OF[protocol.TRAINS[0]]
+    loss = LOSS_OF[protocol.LOSS_INPUTS[0]]
     known = protocol.Settings.model_fields
     assert set(known) <= set(ANOTHER) | OTHER_MODALITIES, "a new setting: add it here"
     given = {key: value for key, value in ANOTHER.items() if key in known}
@@ -367,26 +368,26 @@ class Spy:
         self.rows: list[np.ndarray] = []
         self.views: list[Tensor] = []
         self.orders: list[list[int]] = []
-        fit, view, epoch = Context.fit, TrainingSet.view, mlcl.training.loop.order.epoch
+        original, view, epoch_batches = fit.fit, TrainingSet.view, sampling.epoch_batches
         spy = self
 
         def fitted(context: Context, method: Method, *rest: Any, **more: Any) -> Any:
             spy.encoder = deepcopy(method.encoder.state_dict())
             spy.rows.append(context.train_rows)
-            return fit(context, method, *rest, **more)
+            return original(context, method, *rest, **more)
 
         def viewed(data: TrainingSet, gathered: Any, generator: torch.Generator) -> Any:
             spy.views.append(view(data, gathered, generator))
             return spy.views[-1]
 
         def ordered(*given: Any) -> list[np.ndarray]:
-            batches: list[np.ndarray] = epoch(*given)
+            batches: list[np.ndarray] = epoch_batches(*given)
             spy.orders.append([int(row) for batch in batches for row in batch])
             return batches
 
-        monkeypatch.setattr(Context, "fit", fitted)
+        monkeypatch.setattr(fit, "fit", fitted)
         monkeypatch.setattr(TrainingSet, "view", viewed)
-        monkeypatch.setattr(mlcl.training.loop.order, "epoch", ordered)
+        monkeypatch.setattr(sampling, "epoch_batches", ordered)
 
 
 def with_half(
@@ -508,14 +509,14 @@ def test_the_average_is_that_of_the_steps_and_is_what_is_evaluated(
     """Trainings of 1, 2, 3 and 4 steps share their beginning: from their weights the average follows by hand."""
     decay, steps = 0.6, 4
     start: list[dict[str, Tensor]] = []
-    fit = Context.fit
+    original = fit.fit
 
     def spied(context: Context, method: Method, *rest: Any, **more: Any) -> Any:
         start.append(deepcopy(method.state_dict()))
-        return fit(context, method, *rest, **more)
+        return original(context, method, *rest, **more)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Context, "fit", spied)
+        patched.setattr(fit, "fit", spied)
         raw = [run(kmcl(vectors, loss, epochs=n, ema_decay=None), vectors) for n in range(1, steps + 1)]
     averaged = run(kmcl(vectors, loss, epochs=steps, ema_decay=decay), vectors)
     expected = dict(start[0])
@@ -570,9 +571,7 @@ def test_kmcl_s_augmentation_is_for_training_alone(
     """The default of the protocol; what is scored are the features of the images as they are."""
     asked: list[Any] = []
     changed: list[int] = []
-    from mlcl.data import augment
-
-    build = augment.build
+    build = transforms.build
 
     def spied(spec: Any) -> Callable[[Tensor, torch.Generator], Tensor]:
         asked.append(spec)
@@ -585,7 +584,7 @@ def test_kmcl_s_augmentation_is_for_training_alone(
 
         return noted
 
-    monkeypatch.setattr(augment, "build", spied)
+    monkeypatch.setattr(transforms, "build", spied)
     outcome = run(cell(images, "kmcl", training={"ema_decay": 0.5}), images)
     assert asked == ["cutout_randaugment"]
     assert len(changed) == 6, "two epochs of three batches, and nothing else"

@@ -16,10 +16,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from mlcl.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from mlcl.training.context import Context, Outcome
+    from mlcl.training.context import Context
+    from mlcl.training.outcome import Outcome
 
-TRAINS = ("embeddings",)
-READS_FEATURES = True
+LOSS_INPUTS = ("embeddings",)
+PROBES_FEATURES = True
 
 
 class Settings(TrainingSettings):
@@ -31,13 +32,14 @@ class Settings(TrainingSettings):
 
 
 def run(context: Context) -> Outcome:
-    from mlcl.training import parts
+    from mlcl.training import heads
+    from mlcl.training.fit import fit
     from mlcl.training.methods import Contrastive
-    from mlcl.training.reading import read_features
+    from mlcl.training.outcome import score_with_probe
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
-    projection = parts.projection(context, encoder.feature_dim, settings.projection_dim)
-    loss = parts.loss(context, settings.projection_dim)
-    fitted = context.fit(Contrastive(encoder, projection, loss), settings)
-    return read_features(context, fitted)
+    projection = heads.projection(context, encoder.feature_dim, settings.projection_dim)
+    loss = heads.loss(context, settings.projection_dim)
+    fitted = fit(context, Contrastive(encoder, projection, loss), settings)
+    return score_with_probe(context, fitted)

@@ -13,10 +13,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from mlcl.training.settings import Share, TrainingSettings
 
 if TYPE_CHECKING:
-    from mlcl.training.context import Context, Outcome
+    from mlcl.training.context import Context
+    from mlcl.training.outcome import Outcome
 
-TRAINS = ("logits",)
-READS_FEATURES = False
+LOSS_INPUTS = ("logits",)
+PROBES_FEATURES = False
 
 
 class Settings(TrainingSettings):
@@ -28,11 +29,13 @@ class Settings(TrainingSettings):
 
 
 def run(context: Context) -> Outcome:
-    from mlcl.training import parts
+    from mlcl.training import heads
+    from mlcl.training.fit import fit
     from mlcl.training.methods import Classification
+    from mlcl.training.outcome import score_with_head
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
-    classifier = parts.classifier(context, encoder.feature_dim, settings.head_dropout)
-    fitted = context.fit(Classification(encoder, classifier, parts.loss(context)), settings)
-    return parts.outcome(context, fitted)
+    classifier = heads.classifier(context, encoder.feature_dim, settings.head_dropout)
+    fitted = fit(context, Classification(encoder, classifier, heads.loss(context)), settings)
+    return score_with_head(context, fitted)

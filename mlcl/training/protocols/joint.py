@@ -14,10 +14,11 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from mlcl.training.settings import Share, TrainingSettings
 
 if TYPE_CHECKING:
-    from mlcl.training.context import Context, Outcome
+    from mlcl.training.context import Context
+    from mlcl.training.outcome import Outcome
 
-TRAINS = ("both",)
-READS_FEATURES = False
+LOSS_INPUTS = ("both",)
+PROBES_FEATURES = False
 
 
 class Settings(TrainingSettings):
@@ -34,13 +35,15 @@ class Settings(TrainingSettings):
 
 
 def run(context: Context) -> Outcome:
-    from mlcl.training import parts
+    from mlcl.training import heads
+    from mlcl.training.fit import fit
     from mlcl.training.methods import Joint
+    from mlcl.training.outcome import score_with_head
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
-    projection = parts.projection(context, encoder.feature_dim, settings.projection_dim)
-    classifier = parts.classifier(context, encoder.feature_dim, settings.head_dropout)
-    loss = parts.loss(context, settings.projection_dim)
-    fitted = context.fit(Joint(encoder, projection, classifier, loss), settings)
-    return parts.outcome(context, fitted)
+    projection = heads.projection(context, encoder.feature_dim, settings.projection_dim)
+    classifier = heads.classifier(context, encoder.feature_dim, settings.head_dropout)
+    loss = heads.loss(context, settings.projection_dim)
+    fitted = fit(context, Joint(encoder, projection, classifier, loss), settings)
+    return score_with_head(context, fitted)

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from mlcl.training.augmentation import Augmentation
+from mlcl.training.inputs.transforms import Augmentation
 from mlcl.training.settings import Share, TrainingSettings
 
 if TYPE_CHECKING:
-    from mlcl.training.context import Context, Outcome
+    from mlcl.training.context import Context
+    from mlcl.training.outcome import Outcome
 
-TRAINS = ("features", "logits")
-READS_FEATURES = False
+LOSS_INPUTS = ("features", "logits")
+PROBES_FEATURES = False
 
 
 class Settings(TrainingSettings):
@@ -41,15 +42,17 @@ class Settings(TrainingSettings):
 
 
 def run(context: Context) -> Outcome:
-    from mlcl.training import parts
+    from mlcl.training import heads
+    from mlcl.training.fit import fit
     from mlcl.training.methods import Classification, OwnHeads
+    from mlcl.training.outcome import score_with_head
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
     if context.loss_info.inputs == "features":
-        loss = parts.loss(context, encoder.feature_dim)
-        fitted = context.fit(OwnHeads(encoder, loss), settings)
-        return parts.outcome(context, fitted)
-    classifier = parts.classifier(context, encoder.feature_dim, settings.head_dropout)
-    fitted = context.fit(Classification(encoder, classifier, parts.loss(context)), settings)
-    return parts.outcome(context, fitted)
+        loss = heads.loss(context, encoder.feature_dim)
+        fitted = fit(context, OwnHeads(encoder, loss), settings)
+        return score_with_head(context, fitted)
+    classifier = heads.classifier(context, encoder.feature_dim, settings.head_dropout)
+    fitted = fit(context, Classification(encoder, classifier, heads.loss(context)), settings)
+    return score_with_head(context, fitted)

@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from mlcl.training.augmentation import Augmentation
+from mlcl.training.inputs.transforms import Augmentation
 from mlcl.training.settings import SelectionRule, Share, TrainingSettings
 
 if TYPE_CHECKING:
     from mlcl.losses import LossInfo
-    from mlcl.training.context import Context, Outcome
+    from mlcl.training.context import Context
+    from mlcl.training.outcome import Outcome
 
-TRAINS = ("embeddings",)
-READS_FEATURES = True
+LOSS_INPUTS = ("embeddings",)
+PROBES_FEATURES = True
 
 
 class Finetuning(TrainingSettings):
@@ -66,7 +67,7 @@ class Settings(TrainingSettings):
     """None: linear evaluation of the frozen features."""
 
 
-def refuses(loss: LossInfo, frozen: bool) -> str | None:
+def incompatible_with(loss: LossInfo, frozen: bool) -> str | None:
     if "batch" not in loss.references:
         return f"{loss.name} compares with prototypes alone and has no use for the keys"
     if frozen:
@@ -75,18 +76,21 @@ def refuses(loss: LossInfo, frozen: bool) -> str | None:
 
 
 def run(context: Context) -> Outcome:
-    from mlcl.training import parts
+    from mlcl.training import heads
+    from mlcl.training.fit import fit
     from mlcl.training.methods import Classification, MomentumQueue
-    from mlcl.training.reading import read_features
+    from mlcl.training.outcome import score_with_head, score_with_probe
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
-    projection = parts.projection(context, encoder.feature_dim, settings.projection_dim)
-    loss = parts.loss(context, settings.projection_dim)
+    projection = heads.projection(context, encoder.feature_dim, settings.projection_dim)
+    loss = heads.loss(context, settings.projection_dim)
     method = MomentumQueue(encoder, projection, loss, settings.queue_size, settings.momentum)
-    fitted = context.fit(method, settings, stage="contrast")
+    fitted = fit(context, method, settings, stage="contrast")
     if settings.finetuning is None:
-        return read_features(context, fitted)
-    classifier = parts.classifier(context, encoder.feature_dim, settings.finetuning.head_dropout)
-    tuned = Classification(fitted.method.encoder, classifier, parts.plain_loss(context, "bce"))
-    return parts.outcome(context, context.fit(tuned, settings.finetuning, stage="finetuning", after=fitted))
+        return score_with_probe(context, fitted)
+    classifier = heads.classifier(context, encoder.feature_dim, settings.finetuning.head_dropout)
+    tuned = Classification(fitted.method.encoder, classifier, heads.plain_loss(context, "bce"))
+    return score_with_head(
+        context, fit(context, tuned, settings.finetuning, stage="finetuning", after=fitted)
+    )
