@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlcl.errors import MlclError
+from mlcl.records.code import read_definitions, write_definitions
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import Record, read_record
 
@@ -45,8 +46,8 @@ def merge(sources: Sequence[Path], study: str) -> Merged:
 
     All are checked before anything is copied. Of a cell that is there more than once, one that went well wins over
     one that failed, and what is here over what is elsewhere. Raises MergeError, with a list, if the same cell was
-    made with different settings, the cells of a row, dataset or loss with different settings, data or source, the
-    cells of the study with a different core, or the same cell has different results.
+    made with different settings, the cells of a row or dataset with different settings, code or data, the cells of
+    the study with different forms of a definition, or the same cell has different results.
     """
     target = StudyPaths(study).results
     for source in sources:
@@ -57,7 +58,9 @@ def merge(sources: Sequence[Path], study: str) -> Merged:
                 f"{source}: holds no record; name the folder results/<study> of the other machine"
             )
     found = [cell for folder in (target, *sources) for cell in _find(folder)]
-    if conflicts := list(dict.fromkeys([*_different_settings(found), *_different_results(found)])):
+    if conflicts := list(
+        dict.fromkeys([*_different_settings(found), *_different_code(found), *_different_results(found)])
+    ):
         more = f"\n  ... and {len(conflicts) - MOST_LISTED} more" if len(conflicts) > MOST_LISTED else ""
         listed = "".join(f"\n  {conflict}" for conflict in conflicts[:MOST_LISTED])
         raise MergeError(f"study {study}: nothing was merged, {len(conflicts)} conflicts:{listed}{more}")
@@ -87,14 +90,24 @@ def _different_settings(found: Sequence[_Found]) -> Iterator[str]:
         parts: list[tuple[str, str, Any]] = [
             ("settings of", row, made_of.get("settings")),
             ("data of", cell.dataset, one.record.result.get("dataset", {}).get("content_sha256")),
-            ("source of the loss", cell.loss, made_of.get("loss_source")),
-            ("core of", "the study", made_of.get("core_sources")),
+            ("code of", row, made_of.get("code")),
         ]
         for what, name, value in parts:
             text = json.dumps(value, sort_keys=True)
             known, where = first.setdefault((what, name), (text, one.folder))
             if known != text:
                 yield f"{what} {name}: {_first_difference(json.loads(known), value)} ({where} and {one.folder})"
+
+
+def _different_code(found: Sequence[_Found]) -> Iterator[str]:
+    """Definitions that not all records were made by in the same form, whatever their row."""
+    first: dict[str, tuple[str, Path]] = {}
+    codes = dict.fromkeys((one.folder.parents[4], str(one.record.result.get("code"))) for one in found)
+    for results, code in codes:
+        for name, digest in (read_definitions(results, code) or {}).items():
+            known, where = first.setdefault(name, (digest, results))
+            if known != digest:
+                yield f"code: {name}: is not the same in both ({where} and {results})"
 
 
 def _first_difference(a: Any, b: Any, path: str = "") -> str:
@@ -149,6 +162,9 @@ def _copy(found: _Found, target: Path) -> None:
         aside.replace(place)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+    code = str(found.record.result.get("code"))
+    if (definitions := read_definitions(found.folder.parents[4], code)) is not None:
+        write_definitions(target, code, definitions)
     card, own = found.folder.parents[3] / "card.json", target / found.cell.dataset / "card.json"
     if card.exists() and not own.exists():
         shutil.copyfile(card, own)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NAME_PATTERN = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
-RESERVED_NAMES = frozenset({"figures", "logs", "reference", "specs"})
+RESERVED_NAMES = frozenset({"code", "figures", "logs", "reference", "specs"})
 
 RESULTS = Path("results")
 PREPARED = RESULTS / ".prepared"

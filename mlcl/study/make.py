@@ -26,6 +26,7 @@ from filelock import FileLock
 
 import data_prep
 from mlcl.errors import MlclError
+from mlcl.records.code import write_definitions
 from mlcl.records.files import atomic_file, atomic_folder
 from mlcl.records.paths import BOOKKEEPING, CellId, StudyPaths
 from mlcl.records.record import (
@@ -42,6 +43,7 @@ from mlcl.records.record import (
 from mlcl.records.rescore import metrics_of
 from mlcl.records.status import Running
 from mlcl.study import gpus
+from mlcl.study.code import code_of
 from mlcl.study.fingerprint import metrics_source
 from mlcl.study.live import Live
 from mlcl.study.plan import read_request
@@ -129,6 +131,8 @@ class _Maker:
         record = Record(result, {"attempt": self.request["attempt"], **run})
         if status != "ok":  # first: a next attempt is to start over, not where this one ended
             shutil.rmtree(checkpoints, ignore_errors=True)
+        code = code_of(settings)
+        write_definitions(self.folder.parents[4], code.digest, code.definitions)
         write_record(self.folder / "metrics.json", record)
         shutil.rmtree(checkpoints, ignore_errors=True)
         return record

@@ -16,7 +16,9 @@ from typing import Any
 from mlcl import losses
 from mlcl.records.files import canonical_json, write_json
 from mlcl.records.paths import StudyPaths
-from mlcl.study.fingerprint import digest, source_digest
+from mlcl.study.code import loss_digest
+from mlcl.study.fingerprint import digest
+from mlcl.training.settings import LossPart
 
 LABEL_SETS = ("11..", "11..", "1...", "111.", ".11.", "..11", "....")
 """To the first row the others are: equal, a subset, a superset, overlapping, disjoint; the last has no labels."""
@@ -69,11 +71,9 @@ def _made_of(loss: Mapping[str, Any]) -> str | None:
     """The digest of all that the weights follow from; None for a loss that weighs no pairs of embeddings."""
     if loss["inputs"] != "embeddings":
         return None
-    own, others = losses.source_files(loss["loss"], file=loss["file"], settings=loss["hyperparameters"])
-    sources = [source_digest(file) for file in (own, *others)]
-    return digest(
-        canonical_json({"labels": LABELS, "settings": loss["hyperparameters"], "sources": sources})
-    )[:16]
+    part = LossPart(name=loss["loss"], file=loss["file"], hyperparameters=loss["hyperparameters"])
+    made_of = {"labels": LABELS, "settings": loss["hyperparameters"], "code": loss_digest(part)}
+    return digest(canonical_json(made_of))[:16]
 
 
 def _read(file: Path) -> dict[str, Any]:

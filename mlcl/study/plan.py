@@ -22,12 +22,14 @@ from data_prep.planning import check as check_dataset
 from mlcl import losses
 from mlcl.encoders import EncoderError
 from mlcl.errors import ConfigError, MlclError
+from mlcl.records.code import read_definitions
 from mlcl.records.files import write_json
 from mlcl.records.paths import StudyPaths, prepared
 from mlcl.records.record import Record, read_record_if_present
 from mlcl.study.cells import Cell, DatasetFacts, Skip, expand
+from mlcl.study.code import changed_definitions, code_of
 from mlcl.study.config import DatasetEntry, Study, load_study
-from mlcl.study.fingerprint import core_sources, fingerprint, metrics_source, payload, reporting_source
+from mlcl.study.fingerprint import fingerprint, metrics_source, payload, reporting_source
 from mlcl.training import protocols
 from mlcl.training.settings import CellSettings
 
@@ -61,6 +63,8 @@ class PlannedCell:
     payload: Mapping[str, Any] | None
     fingerprint: str | None
     record: Record | None
+    results: Path
+    """The folder `results/<study>`."""
     defect: str | None = None
     """What keeps the cell from being made, other than its dataset."""
 
@@ -82,7 +86,30 @@ class PlannedCell:
             return ["there is no record"]
         if self.state != "stale" or self.record is None or self.payload is None:
             return []
-        return list(_differences(self.record.result, self.payload))
+        told = _differences(self.record.result, self.payload)
+        if self.record.result.get("code") != self.payload["code"]:
+            told.insert(0, f"the code changed ({self._code_differences()})")
+        return told or ["made of something else"]
+
+    def differs_in_code_alone(self) -> bool:
+        """Is the record stale for no other reason than changed code?"""
+        if self.state != "stale" or self.record is None or self.payload is None:
+            return False
+        return not _differences(self.record.result, self.payload)
+
+    def changed_definitions(self) -> list[str] | None:
+        """The definitions that differ between the record's code and the plan's; None where the record has no list."""
+        assert self.record is not None
+        before = read_definitions(self.results, self.record.result.get("code", ""))
+        return (
+            None if before is None else changed_definitions(before, code_of(self.cell.settings).definitions)
+        )
+
+    def _code_differences(self) -> str:
+        changed = self.changed_definitions()
+        if changed is None:
+            return "the record has no list of the definitions that it was made by"
+        return ", ".join(changed) or "how its definitions are put together"
 
 
 @dataclass(frozen=True)
@@ -319,12 +346,12 @@ def _plan_dataset(study: Study, name: str, entry: DatasetEntry, data_root: Path)
 def _plan_cell(cell: Cell, dataset: PlannedDataset, paths: StudyPaths) -> PlannedCell:
     record = read_record_if_present(paths.record(cell.id))
     if dataset.recipe is None:
-        return PlannedCell(cell, None, None, record)
+        return PlannedCell(cell, None, None, record, paths.results)
     try:
         made_of = payload(cell, dataset.recipe.fingerprint)
     except EncoderError as error:
-        return PlannedCell(cell, None, None, record, str(error))
-    return PlannedCell(cell, made_of, fingerprint(made_of), record)
+        return PlannedCell(cell, None, None, record, paths.results, str(error))
+    return PlannedCell(cell, made_of, fingerprint(made_of), record, paths.results)
 
 
 def _shortened(reason: str) -> str:
@@ -341,23 +368,18 @@ def _write_if_changed(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _differences(made_of: Mapping[str, Any], planned: Mapping[str, Any]) -> list[str]:
-    """In words: what a record was made of against what the plan asks for."""
+    """In words: what a record was made of against what the plan asks for, code aside."""
     told = []
     if made_of.get("dataset_fingerprint") != planned["dataset_fingerprint"]:
         told.append("the dataset changed")
     if made_of.get("weights") != planned["weights"]:
         told.append("the encoder's weights changed")
-    if made_of.get("loss_source") != planned["loss_source"]:
-        told.append("the loss's source changed")
-    changed = sorted(_changed_keys(made_of.get("core_sources", {}), planned["core_sources"]))
-    if changed:
-        told.append(f"the core changed ({', '.join(changed[:2])}{', ...' if len(changed) > 2 else ''})")
     before, after = _flat(made_of.get("settings", {})), _flat(planned["settings"])
     told.extend(
         f"{key}: {before.get(key, 'not set')} -> {after.get(key, 'not set')}"
         for key in sorted(_changed_keys(before, after))
     )
-    return told or ["made of something else"]
+    return told
 
 
 def _changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
@@ -378,9 +400,10 @@ def read_request(file: Path) -> dict[str, Any]:
     """A cell's request as the plan wrote it. Raises MlclError if it is none, or made by another version of the code."""
     try:
         request = json.loads(file.read_text(encoding="utf-8"))
-        planned_sources = request["made_of"]["core_sources"]
+        planned = request["made_of"]["code"]
+        settings = CellSettings.model_validate(request["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         raise MlclError(f"{file}: is no request of a cell; plan the study again") from None
-    if planned_sources != dict(core_sources()):
+    if planned != code_of(settings).digest:
         raise MlclError(f"{file}: the code changed after the study was planned; start the run again")
     return request

@@ -39,8 +39,3 @@ def loss(context: Context, embedding_dim: int | None = None) -> nn.Module:
         **part.hyperparameters,
     )
     return context.across_processes(criterion.to(context.device))
-
-
-def plain_loss(context: Context, name: str) -> nn.Module:
-    """A loss with its default hyperparameters, for a stage that does not train the cell's loss."""
-    return context.across_processes(losses.create(name, num_labels=context.dataset.num_labels))

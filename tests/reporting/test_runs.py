@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from mlcl.errors import MlclError
+from mlcl.records.code import write_definitions
 from mlcl.records.collect import collect
 from mlcl.records.merge import MergeError, merge
 from mlcl.records.paths import CellId
@@ -136,7 +137,7 @@ def edit(file, *path, value):
             "settings of .*: training.epochs: 3 and 4",
         ),
         (("result", "dataset", "content_sha256"), "other", "data of scenes"),
-        (("result", "core_sources"), {"a.py": "1"}, "core of the study"),
+        (("result", "code"), "0" * 64, "code of scenes/cnn/bce/base"),
         (("result", "metrics", "test", "map"), 0.123, "seed1: the same settings, but different results"),
         (("result", "fingerprint"), "other", "seed1: made of different things"),
     ],
@@ -147,6 +148,19 @@ def test_conflicts_are_listed_and_nothing_is_merged(two_machines, path, value, m
     with pytest.raises(MergeError, match=rf"(?s)nothing was merged.*{message}"):
         merge([other], "tiny")
     assert not grid.paths.record(CellId("scenes", "cnn", "bce", "base", 2)).exists()
+
+
+def test_a_definition_that_is_not_the_same_for_all_records_is_a_conflict(two_machines):
+    grid, other = two_machines
+    for results, cell, code, digest in (
+        (grid.paths.results, "scenes/cnn/bce/base/seed1", "1" * 64, "a"),
+        (other, "scenes/cnn/bce/base/seed2", "2" * 64, "b"),
+    ):
+        edit(results / cell / "metrics.json", "result", "code", value=code)
+        write_definitions(results, code, {"mlcl.training.loop.Loop": digest, "mlcl.losses.bce.BCE": "same"})
+    with pytest.raises(MergeError, match=r"code: mlcl\.training\.loop\.Loop: is not the same") as error:
+        merge([other], "tiny")
+    assert "BCE" not in str(error.value)
 
 
 def test_a_cell_that_went_well_elsewhere_replaces_one_that_failed_here(two_machines):

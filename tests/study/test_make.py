@@ -167,7 +167,7 @@ def test_scores_that_are_not_finite_are_no_result(plan: Plan, monkeypatch: pytes
 
 def test_code_that_changed_after_planning_is_refused(plan: Plan) -> None:
     content = json.loads(request(plan).read_text())
-    content["made_of"]["core_sources"]["mlcl/training/loop.py"] = "0" * 16
+    content["made_of"]["code"] = "0" * 64
     request(plan).write_text(json.dumps(content))
     with pytest.raises(MlclError, match="the code changed after the study was planned"):
         make_cell(request(plan), io.StringIO())

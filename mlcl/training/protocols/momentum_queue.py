@@ -76,6 +76,7 @@ def incompatible_with(loss: LossInfo, frozen: bool) -> str | None:
 
 
 def run(context: Context) -> Outcome:
+    from mlcl.losses.bce import BCE
     from mlcl.training import heads
     from mlcl.training.fit import fit
     from mlcl.training.methods import Classification, MomentumQueue
@@ -90,7 +91,8 @@ def run(context: Context) -> Outcome:
     if settings.finetuning is None:
         return score_with_probe(context, fitted)
     classifier = heads.classifier(context, encoder.feature_dim, settings.finetuning.head_dropout)
-    tuned = Classification(fitted.method.encoder, classifier, heads.plain_loss(context, "bce"))
+    loss = context.across_processes(BCE(context.dataset.num_labels))
+    tuned = Classification(fitted.method.encoder, classifier, loss)
     return score_with_head(
         context, fit(context, tuned, settings.finetuning, stage="finetuning", after=fitted)
     )
