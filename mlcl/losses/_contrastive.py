@@ -175,7 +175,8 @@ class ContrastiveLoss(Loss):
             raise LossInputError("references must be a pair (embeddings (Q, D), labels (Q, L))")
         others, labels = references
         check_matrix("reference embeddings", others, embeddings.shape[1])
-        return others.to(embeddings.dtype), self._checked_labels("reference labels", labels, others)
+        others = others.to(embeddings.dtype)
+        return others, self._checked_labels("reference labels", labels, others)
 
     def _checked_labels(self, name: str, labels: Tensor, embeddings: Tensor) -> Tensor:
         return self.label_sets(check_labels(name, labels, len(embeddings), self.num_labels, embeddings))

@@ -199,10 +199,10 @@ def _check_methods(path: Path, node: ast.ClassDef, inputs: str) -> None:
             )
     elif _is_plain_module(node):
         raise LossError(f"{path}:{node.lineno}: class {node.name} has no forward")
-    if inputs == "features" and "logits" not in methods and _is_plain_module(node):
+    if inputs == "features" and _is_plain_module(node) and not _sets(node, "pi"):
         raise LossError(
-            f"{path}:{node.lineno}: a loss on features makes the predictions itself: class {node.name} must have "
-            "logits(features), which returns (B, L)"
+            f"{path}:{node.lineno}: a loss on features makes the predictions itself: __init__ of class {node.name} "
+            "must set self.pi, the nn.Linear from features (B, M) to logits (B, L)"
         )
 
 
@@ -211,6 +211,12 @@ def _accepts_references(node: ast.ClassDef, inputs: str) -> bool:
         if isinstance(method, ast.FunctionDef) and method.name == "forward":
             return "references" in _parameters(method) or method.args.kwarg is not None
     return inputs == "embeddings"  # the forward of a base class of this package
+
+
+def _sets(node: ast.ClassDef, attribute: str) -> bool:
+    """Whether a method assigns to `self.attribute`."""
+    targets = (t for n in ast.walk(node) if isinstance(n, ast.Assign) for t in n.targets)
+    return any(isinstance(t, ast.Attribute) and t.attr == attribute for t in targets)
 
 
 def _parameters(method: ast.FunctionDef) -> set[str]:

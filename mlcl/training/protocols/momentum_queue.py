@@ -70,6 +70,8 @@ class Settings(TrainingSettings):
 def incompatible_with(loss: LossInfo, frozen: bool) -> str | None:
     if "batch" not in loss.references:
         return f"{loss.name} compares with prototypes alone and has no use for the keys"
+    if not loss.accepts_references:
+        return f"the forward of {loss.name} has no parameter references, through which it would get the keys"
     if frozen:
         return "it needs two views of each example, and the features of a frozen encoder are computed once"
     return None
