@@ -86,13 +86,13 @@ makes scores and labels anew. The weight of a pair is the loss file's own `weigh
 expression (`_elementwise.py`); the file needs nothing extra. Covered are losses between items of the batch, or
 the batch and given references, whose weight is an expression of the pair's three numbers (`supcon_any`,
 `supcon_all`, `jaccard`, `overlap`, `simdissim`, and such losses of your own) or one number a label (`mulsupcon`,
-`stepwise`), in float32, on one rank, with embeddings of at most 256 columns. Any other call takes the tile form;
+`stepwise`), in float32, on one rank, with embeddings of at most 1,024 columns. Any other call takes the tile form;
 `loss.kernel_used` says which form the last call took, and why.
 
 float32 stays float32: a unit vector is split into two float16 parts, 22 bits of mantissa, and products are
 summed in float32 (three products instead of one). Where TF32 is allowed for matrix products, one part of 11
 bits does. Labels are 8-bit integers, summed exactly; weights of labels have two parts always. The order of all
-sums is fixed, so that two runs are equal bit for bit.
+sums is fixed for a card, so that two runs on it are equal bit for bit.
 
 What one step costs at B = 65,536, L = 1,000, counted, not measured, with `jaccard`; times are lower bounds at
 the H100's data sheet rates (67 TFLOP/s float32, 495 TF32, 990 float16, 1,979 int8, 3.35 TB/s):
@@ -104,6 +104,7 @@ the H100's data sheet rates (67 TFLOP/s float32, 495 TF32, 990 float16, 1,979 in
 | memory traffic, GB | 360 | 360 | 0.8 | 0.8 |
 | time of that, ms | 108 | 108 | 0.2 | 0.2 |
 
+Beyond 256 columns, each further 256 make scores and shared labels once more in the gradient's visit.
 The fused form's own limit is the traffic between the L2 cache and the multiprocessors, about 220 GB, which is 40 ms
 at 5.5 TB/s. The default is the tile form until a GPU has decided:
 `python benchmarks/kernel_forms.py` times both. **The fused form has not been run on a GPU** either.

@@ -20,7 +20,7 @@ MIN_ROWS_TO_STRATIFY = 16
 def subset(split: Split, fraction: float, sampling: Sampling = "random", seed: int = 0) -> np.ndarray:
     """Row indices of a subset, sorted, int64.
 
-    For one split, sampling and seed the subset of a smaller fraction lies within that of a larger one.
+    For the same split, sampling and seed, smaller subsets are part of larger ones.
 
     Args:
         fraction: share of the rows to keep, in (0, 1]; at least one row is kept.

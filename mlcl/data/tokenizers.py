@@ -47,7 +47,7 @@ def open_tokens(folder: Path, texts: SplitTexts, split: str, spec: Mapping[str, 
     """The tokens of one split, memory-mapped; on first use the tokenizer is trained and all splits are tokenised.
 
     Args:
-        folder: where tokens lie, in one subfolder for each tokenizer.
+        folder: has a subfolder of tokens for each tokenizer.
         texts: of all splits.
         split: whose tokens to open.
         spec: see `PreparedDataset.tokens`.

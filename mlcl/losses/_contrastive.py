@@ -19,6 +19,7 @@ from mlcl.losses._pairs import Participants, Tile
 TILE_ELEMENTS = {"cpu": 2**22, "cuda": 2**26}
 # Prototypes are sorted, and those without positives skipped, if fewer than this share of labels occur.
 SKIP_BELOW = 0.8
+KERNELS = ("tile", "fused")
 REDUCTIONS = ("anchors", "positive_anchors", "pairs")
 
 
@@ -135,7 +136,9 @@ class ContrastiveLoss(Loss):
     ) -> FusedWeighting | None:
         """What the fused form needs where it is asked for and covers the call; says so in `kernel_used`."""
         self.kernel_used = "tile"
-        if self.kernel != "fused":
+        if self.kernel not in KERNELS:
+            raise LossError(f"{type(self).__name__}.kernel = {self.kernel!r}; allowed: {', '.join(KERNELS)}")
+        if self.kernel == "tile":
             return None
         try:
             check_covered(problem, embeddings)

@@ -2,7 +2,7 @@
 
 The tile form (`_kernel.py`) writes scores, weights and gradients of a tile to memory and reads them back several
 times. Here two Triton kernels (`_triton_fused.py`) make them anew on the chip where they are needed. For B rows,
-L labels and width D the matrix units do 2 B^2 (3 D + 2 L) operations a step instead of 2 B^2 (3 D + L).
+L labels and width D <= 256 the matrix units do 2 B^2 (3 D + 2 L) operations a step instead of 2 B^2 (3 D + L).
 
 It covers losses whose anchors and references are the batch (or given references, such as a queue) and whose
 weighting is a function of a pair's number of shared labels and its two sizes (`PairWeighting`), or one weight for
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mlcl.losses._kernel import Problem
     from mlcl.losses._pairs import LabelSets, Participants
 
-WIDEST = 256  # the gradient of wider embeddings does not fit the registers beside the pairs
+WIDEST = 1024  # columns of embeddings; each 256 of them make scores and shared labels once more
 _UNIT = 2.0**15  # unit vectors and label weights are stored times this: float16 then has no use for denormals
 _NOWHERE = -(2**30)  # a self column that no row meets
 
@@ -295,11 +295,11 @@ class _Form:
 
 
 def blocks_for(width: int, weighted: bool) -> BlocksOfPasses:
-    """The blocks for embeddings of a width; up to 128 columns are taken in one step of the product."""
+    """The blocks for embeddings of a width: up to 128 columns are taken in one step of the product, and one
+    program makes up to 256 columns of the gradient, which is what the registers hold beside the pairs."""
+    output = 64 if width <= 64 else 128 if width <= 128 else 256
     steps = {"depth": 128 if 64 < width <= 128 else 64, "labels": 64 if weighted else 128}
-    return BlocksOfPasses(
-        row_sums=Blocks(**steps), gradient=Blocks(columns=64, output=64 if width <= 64 else 128, **steps)
-    )
+    return BlocksOfPasses(row_sums=Blocks(**steps), gradient=Blocks(columns=64, output=output, **steps))
 
 
 @cache

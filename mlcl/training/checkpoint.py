@@ -78,17 +78,18 @@ class Checkpoint:
         if self.file is None:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         try:
-            torch.save({"format": FORMAT, **state}, aside)
-            aside.replace(self.file)
+            torch.save({"format": FORMAT, **state}, temporary)
+            temporary.replace(self.file)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any]:
         """The saved state in host memory; empty if there is none.
 
-        A file that is cut off, damaged or of another torch is set aside with a warning, and training starts over.
+        A file that is truncated, damaged or of another version of torch is renamed to `.unreadable` with a warning, and
+        training starts over.
         Raises Interrupted for a checkpoint of another format, and OSError where the disk cannot be read.
         """
         if self.file is None or not self.file.exists():

@@ -48,7 +48,7 @@ class Resumed:
     """Training was resumed from a checkpoint."""
 
     epoch: int
-    """The epoch it goes on in, counted from 1; `epochs` + 1 if training was finished."""
+    """The epoch that training resumes in, counted from 1; `epochs` + 1 if it was finished."""
     batches: int
     """Finished batches of that epoch."""
     epochs: int

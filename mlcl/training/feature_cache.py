@@ -32,7 +32,7 @@ def cached_features(
     """Features (N, h) float32 of all rows of a split, memory-mapped.
 
     Args:
-        folder: where features lie, in one subfolder for each `made_of`.
+        folder: has a subfolder of features for each `made_of`.
         made_of: what the features depend on, besides the versions of code and libraries; JSON-able, with `encoder`,
             the encoder's name.
         compute: yields (split, features) for every split; called only if the features are not stored yet.

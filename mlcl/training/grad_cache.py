@@ -32,7 +32,7 @@ def cached_backward(
         for micro_batch in views[0]:
             states.append(_random_state())
             parts.append(method.encoder(micro_batch))
-        # Running statistics take in each micro-batch once, in the second pass.
+        # Running statistics are updated in the second pass only.
         for buffer, before in zip(method.encoder.buffers(), buffers, strict=True):
             buffer.copy_(before)
         references = method.references(labels, views[1:])

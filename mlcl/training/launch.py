@@ -234,7 +234,7 @@ def _train_rank(rank: int, task: _WorkerTask, port: int, report: Callable[[Train
 
 
 def _peak_memory() -> dict[str, float]:
-    """Of rank 0; overrides that of the process that only waits for it."""
+    """Of rank 0, in place of the launching process's own."""
     return {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 PREFETCHED_BATCHES = 2
-"""Batches gathered in advance while a GPU computes; on a CPU this would only take its time."""
+"""Batches gathered in advance while a GPU computes; on a CPU a thread would only compete for its cores."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class FitResult:
     step_seconds: dict[str, float] = field(default_factory=dict)
     """Part of the step (`step_timer.PARTS`) -> seconds over all steps."""
     earlier_seconds: float = 0.0
-    """Training time before the last resumption; not in this process's own time."""
+    """Training time before training was resumed, in earlier processes."""
     earlier_cpu_seconds: float = 0.0
     """The same as CPU time, of all processes that train together."""
 

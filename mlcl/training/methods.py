@@ -151,8 +151,8 @@ class MomentumQueue(Method):
 
     MulSupCon's pretraining (Zhang and Wu, AAAI 2024), after MoCo (He et al., CVPR 2020). The first view gives the
     queries. The second goes through the key encoder; before each step its weights become `momentum` * its weights +
-    (1 - `momentum`) * the query encoder's, and it takes over all buffers: batch-normalisation statistics belong to
-    the weights that they were computed with.
+    (1 - `momentum`) * the query encoder's, and its buffers are replaced by the query encoder's: batch-normalisation
+    statistics belong to the weights that they were computed with.
     """
 
     views = 2

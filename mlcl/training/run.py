@@ -24,8 +24,11 @@ def train(
 ) -> Outcome:
     """Follows the cell's protocol; on ranks above 0 the outcome is incomplete.
 
-    `checkpoints` is a folder for the state of unfinished training, which is resumed from what is found there.
-    Raises Diverged, Interrupted after a SIGTERM, or whatever goes wrong inside.
+    Args:
+        report: is called with each event of the training.
+        checkpoints: a folder for checkpoints; training is resumed from those that are there. None saves none.
+
+    Raises Diverged, Interrupted after a SIGTERM, and whatever encoder, loss or device raise.
     """
     torch.set_num_threads(settings.compute.threads)
     # Linear evaluation needs denormals flushed; set here, so that all cells of a process are treated alike.

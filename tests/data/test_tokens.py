@@ -90,7 +90,7 @@ def test_special_tokens_must_leave_room() -> None:
     tokens = made([[10, 11]], (2,), (3,))
     assert tokens.padded(np.array([0]), 3)[0].tolist() == [[2, 10, 3]]
     with pytest.raises(
-        DataError, match="max_length 2 leaves no room for text beside 2 special tokens: set it to 3"
+        DataError, match="max_length 2 leaves no room for text besides 2 special tokens: set it to 3"
     ):
         tokens.padded(np.array([0]), 2)
     with pytest.raises(DataError, match="max_length 2 leaves no room"):

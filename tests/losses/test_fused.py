@@ -57,7 +57,8 @@ def value_and_gradients(
 
 def assert_equal_to_float64(name: str, embeddings: Tensor, labels: Tensor, **more: Any) -> None:
     """The fused form is as near to float64 as float32 can be: scores of 1 / temperature have its rounding."""
-    tolerance = 3e-6 * max(1, 0.1 / more.get("temperature", 0.1))
+    # Matrix units cut off what float32 sums cannot hold, instead of rounding it.
+    tolerance = (1e-5 if embeddings.is_cuda else 3e-6) * max(1, 0.1 / more.get("temperature", 0.1))
     ours = value_and_gradients(name, "fused", embeddings, labels, **more)
     if more.get("references"):
         more["references"] = tuple(
@@ -169,10 +170,18 @@ def test_in_the_interpreter(check: Any) -> None:
     assert run.returncode == 0, run.stderr[-3000:]
 
 
+# Each loss and padded width is compiled anew, in seconds: three losses, of which one at all widths.
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", COVERED)
-def test_on_cuda_it_equals_float64(name: str) -> None:
-    for rows, num_labels, width in ((1, 5, 7), (129, 20, 64), (700, 300, 100), (1000, 1000, 256)):
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("jaccard", [(1, 5, 7), (129, 20, 64), (700, 300, 100), (1000, 1000, 256), (300, 50, 768)]),
+        ("mulsupcon", [(1, 5, 100), (700, 300, 100), (1000, 1000, 256)]),
+        ("supcon_all", [(129, 20, 100), (4099, 54, 100)]),
+    ],
+)
+def test_on_cuda_it_equals_float64(name: str, shapes: list[tuple[int, int, int]]) -> None:
+    for rows, num_labels, width in shapes:
         embeddings, labels = random_case(rows, num_labels, width)
         assert_equal_to_float64(name, embeddings.cuda(), labels.cuda())
 
@@ -192,6 +201,92 @@ def test_where_it_does_not_cover_a_call_the_tile_form_computes_it() -> None:
     loss.kernel = "fused"
     assert torch.equal(loss(embeddings, labels), expected)
     assert loss.kernel_used.startswith("tile, because ")
+
+
+def test_an_unknown_kernel_is_an_error() -> None:
+    embeddings, labels = random_case(6, 5, 7)
+    loss = losses.create("jaccard", 5, 7)
+    loss.kernel = "fast"
+    with pytest.raises(losses.LossError, match=r"Jaccard.kernel = 'fast'; allowed: tile, fused"):
+        loss(embeddings, labels)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.parametrize(("name", "width"), [("jaccard", 128), ("supcon_all", 64), ("mulsupcon", 256)])
+@pytest.mark.parametrize("precise", [True, False])
+def test_the_kernels_compile_for_hopper_and_fit_its_shared_memory(
+    name: str, width: int, precise: bool
+) -> None:
+    """Triton's compiler needs no GPU: products on the matrix units, at most 227 KB of shared memory."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    from mlcl.losses import _fused, _triton_fused
+
+    if importlib.util.find_spec("triton.backends.nvidia") is None:
+        pytest.skip("Triton's NVIDIA back end is not installed")
+    weighted = name == "mulsupcon"
+    source = elementwise_source((lambda p: p.shared) if weighted else losses.create(name, 5, 7).weights)
+    blocks = _fused.blocks_for(width, weighted)
+    for kernel, shape in (
+        (_triton_fused.row_sums, blocks.row_sums),
+        (_triton_fused.gradient, blocks.gradient),
+    ):
+        constants = {
+            "PAIR_WEIGHT": _fused.compiled(source),
+            "WIDTH": width,
+            "PRECISE": precise,
+            "WEIGHTED": weighted,
+            "ROWS_ARE_ANCHORS": True,
+            "COLUMNS_ARE_ANCHORS": True,
+            "ROWS": shape.rows,
+            "COLUMNS": shape.columns,
+            "DEPTH": shape.depth,
+            "LABELS": shape.labels,
+            "OUTPUT": shape.output,
+        }
+        names = kernel.arg_names
+        signature = {n: "constexpr" if n in constants else argument_type(n, weighted) for n in names}
+        aligned = [
+            n
+            for n in names
+            if signature[n].startswith("*")
+            or n.startswith("padded")
+            or n in ("columns_per_split", "label_width")
+        ]
+        compiled = triton.compile(
+            triton.compiler.ASTSource(
+                kernel,
+                signature,
+                {(names.index(n),): value for n, value in constants.items() if n in names},
+                {(names.index(n),): [["tt.divisibility", 16]] for n in aligned},
+            ),
+            target=GPUTarget("cuda", 90, 32),
+            options={"num_warps": shape.warps, "num_stages": shape.stages},
+        )
+        assert compiled.metadata.shared <= 227 * 1024
+        assert "wgmma.mma_async.sync.aligned" in compiled.asm["ptx"]
+        assert weighted or "s32.s8.s8" in compiled.asm["ptx"]
+
+
+def argument_type(name: str, weighted: bool) -> str:
+    """In Triton's notation, of a kernel's argument that is no constant."""
+    if name.endswith(("_high", "column_low", "row_low")):
+        return "*fp16"
+    if "labels" in name:
+        return "*fp16" if weighted else "*i8"
+    if name == "score_unit":
+        return "fp32"
+    integers = (
+        "padded_rows",
+        "padded_columns",
+        "column_count",
+        "columns_per_split",
+        "label_width",
+        "self_column",
+    )
+    return "i32" if name in integers else "*fp32"
 
 
 def pair_weight(weights: Any) -> Any:

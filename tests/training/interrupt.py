@@ -1,4 +1,4 @@
-"""Interruptions of training at a step of one's choice."""
+"""Interrupts training after a given step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training that was interrupted, however, ends with the same bits as one that was not."""
+"""Checkpoints: an interrupted and resumed training ends with the same bits as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def case(request: pytest.FixtureRequest) -> tuple[CellSettings, PreparedDataset,
     return chosen, dataset, outcome, len(steps)
 
 
-def test_interrupted_anywhere_it_ends_with_the_same_bits(
+def test_interrupted_anywhere_training_ends_with_the_same_bits(
     case: tuple[CellSettings, PreparedDataset, Outcome, int], tmp_path: Path
 ) -> None:
     chosen, dataset, expected, steps = case
@@ -152,7 +152,7 @@ def plain(images: PreparedDataset) -> CellSettings:
     return cell(images, "bce", training=EPOCHS | {"head_dropout": 0.3})
 
 
-def test_after_an_epoch_the_next_one_has_another_order(
+def test_the_next_epoch_has_another_order(
     images: PreparedDataset, plain: CellSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows themselves: an order that begins anew would not be seen in every result."""
@@ -178,7 +178,9 @@ def test_after_an_epoch_the_next_one_has_another_order(
     assert len({str(sorted(map(tuple, seen[i : i + 3]))) for i in (0, 3, 6)}) == 3
 
 
-def test_what_is_told_when_it_goes_on(images: PreparedDataset, plain: CellSettings, tmp_path: Path) -> None:
+def test_a_resumed_training_reports_where_it_resumed(
+    images: PreparedDataset, plain: CellSettings, tmp_path: Path
+) -> None:
     news: list[TrainingEvent] = []
     with at_step(5, terminate), pytest.raises(Interrupted):
         train(plain, images, news.append, tmp_path)
@@ -224,7 +226,7 @@ def test_a_damaged_checkpoint_starts_over(
     same(outcome, train(plain, images, told))
 
 
-def test_told_to_end_in_the_last_validation_it_ends(
+def test_sigterm_during_the_last_validation_interrupts(
     vectors: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = cell(vectors, "bce", training={"epochs": 2, "selection": "best_val_loss"})
@@ -250,7 +252,7 @@ def test_told_to_end_in_the_last_validation_it_ends(
     assert not steps
 
 
-def test_earlier_processes_count_in_what_a_training_took(
+def test_times_include_earlier_processes(
     images: PreparedDataset, plain: CellSettings, tmp_path: Path
 ) -> None:
     with at_step(5, terminate), pytest.raises(Interrupted):
@@ -265,7 +267,7 @@ def test_earlier_processes_count_in_what_a_training_took(
     assert (whole.earlier_seconds, whole.earlier_cpu_seconds) == (0, 0)
 
 
-def test_a_device_of_another_precision_does_not_go_on(
+def test_a_device_of_another_precision_does_not_resume(
     images: PreparedDataset, plain: CellSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a GPU without bfloat16 where the first one had it."""
@@ -286,7 +288,7 @@ def test_a_checkpoint_of_another_format_is_left_and_named(tmp_path: Path) -> Non
     assert file.exists()
 
 
-def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_are_replaced_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = Checkpoint(tmp_path / "state.pt")
     checkpoint.save({"step": 1})
 
@@ -301,15 +303,13 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.
     assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]
 
 
-def test_without_a_file_nothing_is_kept(tmp_path: Path) -> None:
+def test_without_a_file_nothing_is_saved(tmp_path: Path) -> None:
     Checkpoint().save({"step": 1})
     assert Checkpoint().load() == {}
     assert Checkpoint(tmp_path / "state.pt").load() == {}
 
 
-def test_a_diverged_training_leaves_no_state_behind_that_looks_well(
-    images: PreparedDataset, tmp_path: Path
-) -> None:
+def test_a_diverged_epoch_is_not_checkpointed(images: PreparedDataset, tmp_path: Path) -> None:
     """SIGTERM comes in the very step that diverges: it is looked at before the state is saved."""
     wild = cell(
         images,
@@ -328,7 +328,7 @@ def test_a_diverged_training_leaves_no_state_behind_that_looks_well(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_handler_of_before_is_put_back() -> None:
+def test_the_previous_signal_handler_is_restored() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with StopSignal() as stop:
         terminate()

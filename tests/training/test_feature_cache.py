@@ -1,4 +1,4 @@
-"""Frozen encoders: features computed once, right, shared, and made anew when anything they depend on changes."""
+"""Features of frozen encoders: correct, computed once, shared, and computed anew when a dependency changes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def caches(dataset: PreparedDataset) -> list[str]:
     return sorted(folder.name for folder in (dataset.folder / FEATURES).glob("[!.]*"))
 
 
-def test_they_are_computed_once_for_all_losses(dataset: PreparedDataset, counted: Counted) -> None:
+def test_features_are_computed_once_for_all_losses(dataset: PreparedDataset, counted: Counted) -> None:
     for loss in ("bce", "mulsupcon", "joint", "kmcl"):
         training = {"augmentation": "basic", "feature_masking": 0}
         outcome = run(cell(dataset, loss, encoder=FROZEN, training=training), dataset)
@@ -83,7 +83,7 @@ def test_they_are_computed_once_for_all_losses(dataset: PreparedDataset, counted
     assert len(caches(dataset)) == 1
 
 
-def test_they_are_what_the_encoder_says(dataset: PreparedDataset) -> None:
+def test_stored_features_equal_the_encoder_s_output(dataset: PreparedDataset) -> None:
     made = context(cell(dataset, "bce", encoder=FROZEN), dataset)
     encoder = made.raw_encoder().eval()
     for split in ("train", "val", "test"):
@@ -96,7 +96,7 @@ def test_they_are_what_the_encoder_says(dataset: PreparedDataset) -> None:
         assert np.allclose(stored, direct.numpy(), atol=1e-5)
 
 
-def test_training_on_them_leaves_them_and_changes_what_is_evaluated(dataset: PreparedDataset) -> None:
+def test_training_changes_evaluated_features_but_not_stored_ones(dataset: PreparedDataset) -> None:
     settings = cell(dataset, "mulsupcon", encoder=FROZEN)
     before = {split: np.array(context(settings, dataset).features(split)) for split in ("train", "test")}
     outcome = run(settings, dataset)
@@ -123,7 +123,7 @@ def test_a_subset_reads_its_rows(pictures: PreparedDataset) -> None:
     assert np.array_equal(features, made.features("train")[made.train_rows])
 
 
-# What they depend on
+# What the cache depends on
 
 
 def key(dataset: PreparedDataset, loss: str = "bce", **changes: Any) -> str:
@@ -142,7 +142,7 @@ def test_the_key_is_that_of_the_encoder_not_of_the_loss_or_its_training(pictures
     assert key(pictures, compute={"threads": 2, "device": "cpu"}) != same
 
 
-def test_the_key_knows_the_encoders_source(
+def test_the_key_depends_on_the_encoders_source(
     pictures: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = key(pictures)
@@ -161,12 +161,12 @@ def test_the_key_knows_the_encoders_source(
     assert keys[0] == before != keys[1]
 
 
-def test_all_that_is_hashed_is_there() -> None:
+def test_hashed_sources_exist() -> None:
     for pattern in feature_cache.SOURCES:
         assert list(feature_cache.PACKAGE.glob(pattern)), pattern
 
 
-def test_pretrained_weights_are_shared_by_seeds_and_known_by_content(
+def test_pretrained_weights_are_shared_by_seeds_and_keyed_by_content(
     pictures: PreparedDataset, tmp_path: Path
 ) -> None:
     from mlcl.encoders import InputShape
@@ -186,7 +186,7 @@ def test_pretrained_weights_are_shared_by_seeds_and_known_by_content(
     assert key(pictures, encoder=encoder) != first
 
 
-# Killed, and asked for twice
+# Kills and concurrency
 
 
 def test_a_kill_in_the_middle_leaves_no_cache(
@@ -213,7 +213,7 @@ def test_a_kill_in_the_middle_leaves_no_cache(
     assert len(caches(pictures)) == 1
 
 
-def test_two_at_once_compute_them_once(pictures: PreparedDataset, counted: Counted) -> None:
+def test_concurrent_cells_compute_features_once(pictures: PreparedDataset, counted: Counted) -> None:
     """Threads stand for processes: the lock is on a file."""
     cells = [cell(pictures, loss, encoder=FROZEN) for loss in ("bce", "mulsupcon")]
     with ThreadPoolExecutor(2) as pool:

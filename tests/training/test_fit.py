@@ -1,4 +1,4 @@
-"""Model selection: the weights that are evaluated are those of the best epoch, and the test split plays no part."""
+"""Model selection: the best epoch's weights are evaluated, and the test split plays no part in the choice."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_the_best_epoch_s_weights_are_evaluated(
                 assert line.val_micro_f1 == pytest.approx(value["val_micro_f1"], abs=1e-6)
 
 
-def test_of_equal_epochs_the_first_is_kept(vectors: PreparedDataset) -> None:
+def test_of_equal_epochs_the_first_is_selected(vectors: PreparedDataset) -> None:
     """A rate of nearly nothing: micro-F1 stays as it was."""
     settings = steady(
         vectors, "bce", "end_to_end", epochs=3, selection="best_val_micro_f1", learning_rate=1e-9
@@ -127,7 +127,7 @@ def test_of_equal_epochs_the_first_is_kept(vectors: PreparedDataset) -> None:
 
 @pytest.mark.parametrize("rule", ["last", "best_val_loss", "best_val_micro_f1"])
 @pytest.mark.parametrize(("loss", "protocol"), [("bce", "end_to_end"), ("mulsupcon", "contrastive_linear")])
-def test_the_test_split_is_scored_once_and_its_labels_are_not_looked_at(
+def test_the_test_split_is_scored_once_and_its_labels_are_not_read(
     vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch, rule: str, loss: str, protocol: str
 ) -> None:
     read: dict[str, list[int]] = {"train": [], "val": [], "test": []}
@@ -195,7 +195,7 @@ def test_the_second_stage_selects_by_its_own_rule(noise: PreparedDataset) -> Non
     assert np.array_equal(chosen.scores["test"], each[best].scores["test"])
 
 
-def test_the_rule_that_counts_is_the_last_stage_s() -> None:
+def test_the_last_stage_s_rule_is_reported() -> None:
     module = protocols.load("momentum_queue")
     assert protocols.selection(module.Settings().model_dump()) == "last"
     assert (
@@ -226,7 +226,9 @@ STUDY = {
 
 
 @SLOW
-def test_records_say_the_rule_and_knn_gives_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_name_the_rule_and_knn_gives_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         monkeypatch.setenv(variable, "1")

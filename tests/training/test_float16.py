@@ -1,4 +1,4 @@
-"""float16 with a scaled loss, as on GPUs without bfloat16: here on the CPU, with a scaler that is put in by hand."""
+"""float16 with loss scaling, as on GPUs without bfloat16: here on the CPU, with a scaler that the test sets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def outcome_of(chosen: CellSettings, dataset: PreparedDataset, folder: Path | No
     return train(chosen, dataset, lambda news: None, folder)
 
 
-def test_steps_with_infinite_gradients_are_left_out_and_the_scale_falls(
+def test_steps_with_infinite_gradients_are_skipped_and_the_scale_falls(
     vectors: PreparedDataset, scaled: list[Any]
 ) -> None:
     outcome = outcome_of(settings(vectors), vectors)
@@ -107,7 +107,7 @@ def test_a_loss_that_is_never_finite_stops_the_cell(vectors: PreparedDataset, sc
         outcome_of(settings(vectors, optimizer="sgd", learning_rate=1e30, gradient_clip=None), vectors)
 
 
-def test_the_device_decides_between_the_two_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_device_decides_between_bfloat16_and_float16(monkeypatch: pytest.MonkeyPatch) -> None:
     mixed = ComputeSettings(precision="mixed")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     assert distributed.precision(mixed, torch.device("cuda")) == "fp16"

@@ -1,4 +1,4 @@
-"""Gradients of a batch that goes through the encoder in pieces are those of the whole batch."""
+"""Gradient caching: gradients computed by micro-batches are those of the whole batch."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def close(first: nn.Module, second: nn.Module, atol: float = 1e-6) -> None:
 
 
 @pytest.mark.parametrize("kind", ["contrastive", "queue", "kmcl", "classification"])
-def test_they_equal_those_of_the_whole_batch(kind: str) -> None:
+def test_gradients_equal_those_of_the_whole_batch(kind: str) -> None:
     torch.manual_seed(5)
     encoder = Small()
     whole, parts = made(kind, deepcopy(encoder)), made(kind, deepcopy(encoder))
@@ -139,7 +139,7 @@ def test_dropout_is_the_same_in_both_passes() -> None:
     assert torch.equal(torch.get_rng_state(), after)
 
 
-def test_running_statistics_take_in_each_piece_once() -> None:
+def test_running_statistics_are_updated_once_per_micro_batch() -> None:
     encoder = Small(norm=True)
     expected = deepcopy(encoder).train()
     parts = made("contrastive", deepcopy(encoder))
@@ -193,7 +193,7 @@ def test_mixed_precision(kind: str) -> None:
     assert all(gradient.dtype == torch.float32 for gradient in gradients(parts).values())
 
 
-def test_a_cell_in_pieces_trains_as_one_in_whole_batches(vectors: PreparedDataset) -> None:
+def test_a_cell_with_micro_batches_trains_like_one_without(vectors: PreparedDataset) -> None:
     """Through the whole loop; what is trained on a frozen encoder has no batch normalisation."""
     curves = []
     for size in (None, 5):

@@ -1,4 +1,4 @@
-"""Several processes train one cell as one does, stop together, and tell what went wrong."""
+"""Several processes train a cell like one does, stop together, and report errors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from tiny import cell
-from torch import nn
 
 from mlcl.data import PreparedDataset
-from mlcl.training import distributed, launch
+from mlcl.training import launch
 from mlcl.training.events import Diverged, EpochEnd, Interrupted, Resumed, TrainingEvent
 from mlcl.training.launch import train
 from mlcl.training.outcome import Outcome
@@ -78,7 +76,7 @@ def curve(outcome: Outcome) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_two_train_as_one_does(texts: PreparedDataset, case: str) -> None:
+def test_two_processes_train_like_one(texts: PreparedDataset, case: str) -> None:
     one, two = (run(settings(case, texts, count), texts) for count in (1, 2))
     assert np.allclose(curve(one), curve(two), rtol=2e-3)
     assert curve(one)[0, 0] != curve(one)[-1, 0]
@@ -87,13 +85,13 @@ def test_two_train_as_one_does(texts: PreparedDataset, case: str) -> None:
     for split in ("val", "test"):
         assert np.allclose(one.features[split], two.features[split], atol=0.02)
         assert np.allclose(one.scores[split], two.scores[split], atol=0.02)
-    # What comes back is of use: another process's groups are not in it.
+    # The method can be used here: it holds no process group of the workers.
     values = torch.randn(4, 16)
     method = two.fitted.method
     if method.head is not None:
         assert method.head(values).shape == (4, 4)
     assert all(getattr(part, "process_group", None) is None for part in method.modules())
-    assert two.speed["peak_memory_mb"] > 0
+    assert two.throughput["peak_memory_mb"] > 0
 
 
 class Stopped(BaseException):
@@ -101,7 +99,7 @@ class Stopped(BaseException):
 
 
 @pytest.mark.slow
-def test_sigterm_is_passed_on_and_the_training_goes_on(texts: PreparedDataset, tmp_path: Path) -> None:
+def test_sigterm_is_forwarded_and_training_resumes(texts: PreparedDataset, tmp_path: Path) -> None:
     """With dropout and other draws in each process; the same bits as without a stop."""
     chosen = settings("momentum_queue", texts, 2)
     encoder = {**chosen.encoder.settings, "dropout": 0.2}  # type: ignore[union-attr]
@@ -165,7 +163,7 @@ def loss_that(folder: Path, what: str) -> LossPart:
     ],
     ids=["raises", "is killed", "exits", "diverges", "does well"],
 )
-def test_what_goes_wrong_in_one_process_is_told_and_ends_all(
+def test_an_error_of_one_process_is_raised_and_ends_all(
     texts: PreparedDataset, tmp_path: Path, what: str, kind: type[Exception] | None, message: str
 ) -> None:
     chosen = settings("contrastive_linear", texts, 2)
@@ -183,71 +181,17 @@ def test_what_goes_wrong_in_one_process_is_told_and_ends_all(
     assert not any("spawn_main" in command for command in commands)
 
 
-def test_batches_that_cannot_be_shared_are_refused(texts: PreparedDataset) -> None:
+def test_batches_that_cannot_be_shared_evenly_are_rejected(texts: PreparedDataset) -> None:
     with pytest.raises(ValueError, match="batch_size 16 cannot be shared evenly by 3 processes"):
         run(settings("end_to_end", texts, 3), texts)
 
 
-def test_what_is_not_trained_needs_one_process(texts: PreparedDataset) -> None:
+def test_baselines_without_training_run_in_one_process(texts: PreparedDataset) -> None:
     prior = cell(texts, None, "label_prior", compute={"threads": 1, "device": "cpu", "processes": 2})
     assert run(prior, texts).scores["test"].shape == (30, 4)
 
 
-# In processes that do nothing else
-
-
-def _exchanges(rank: int, port: int, folder: str) -> None:
-    store = dist.TCPStore("127.0.0.1", port)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    labels = torch.tensor([[rank == 0, True], [False, rank == 1]])
-    linear = nn.Linear(2, 1)
-    linear.process_group = dist.group.WORLD
-    seen: dict[str, Any] = {
-        "count": (distributed.world_size(), distributed.rank()),
-        "labels": distributed.all_gather(labels).tolist(),
-        "all": distributed.all_gather_object({"rank": rank}),
-        "any": [distributed.any_rank(rank == 1), distributed.any_rank(False)],
-    }
-    with distributed.single_process(linear):
-        seen["alone"] = [
-            distributed.world_size(),
-            distributed.rank(),
-            distributed.all_gather_object(rank),
-            linear.process_group,
-        ]
-        with distributed.single_process(linear):
-            pass
-        seen["alone"].append(distributed.world_size())
-    seen["after"] = [distributed.world_size(), linear.process_group is dist.group.WORLD]
-    for parameter in linear.parameters():
-        parameter.grad = torch.full_like(parameter, float(rank))
-    distributed.average_gradients(linear)
-    seen["gradients"] = [parameter.grad.flatten().tolist() for parameter in linear.parameters()]  # type: ignore[union-attr]
-    torch.save(seen, Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_what_processes_exchange(tmp_path: Path) -> None:
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    context = torch.multiprocessing.get_context("fork")
-    children = [context.Process(target=_exchanges, args=(rank, store.port, str(tmp_path))) for rank in (0, 1)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(60)
-        assert child.exitcode == 0
-    for rank in (0, 1):
-        seen = torch.load(tmp_path / f"{rank}.pt")
-        assert seen["count"] == (2, rank)
-        assert seen["labels"] == [[True, True], [False, False], [False, True], [False, True]]
-        assert seen["all"] == [{"rank": 0}, {"rank": 1}]
-        assert seen["any"] == [True, False]
-        assert seen["alone"] == [1, 0, [rank], None, 1]
-        assert seen["after"] == [2, True]
-        assert seen["gradients"] == [[0.5, 0.5], [0.5]]
-
-
-def test_an_error_that_cannot_be_sent_is_told_in_words() -> None:
+def test_an_error_that_cannot_be_pickled_keeps_its_message() -> None:
     class LocalError(Exception):
         def __init__(self, number: int, more: str) -> None:
             super().__init__(f"{number} {more}")

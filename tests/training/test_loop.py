@@ -1,4 +1,4 @@
-"""The training loop: what it reports, what stops it, and that the device is never waited for in a step."""
+"""The training loop: what it reports, what stops it, and that no step synchronises with the device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiny import cell
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlcl.data import PreparedDataset
-from mlcl.training import distributed, fit, loop, watch
+from mlcl.training import fit, loop, watch
 from mlcl.training.events import Diverged, EpochEnd, StepProgress, TrainingEvent
 from mlcl.training.launch import train
 from mlcl.training.optim import MovingAverage
@@ -41,11 +41,11 @@ def compute(**more: Any) -> dict[str, Any]:
     return {"threads": 1, "device": "cpu", **more}
 
 
-# Looks
+# Checks for non-finite values
 
 
 @pytest.mark.parametrize("steps", [1, 4, 5, 10, 11])
-def test_every_step_is_looked_at_once(
+def test_every_step_is_checked_once(
     vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     """Also where the last look falls on the last batch."""
@@ -65,7 +65,7 @@ def test_every_step_is_looked_at_once(
     assert sum(isinstance(item, StepProgress) for item in news) == 2 * (steps // 5)
 
 
-def test_news_of_an_epoch_that_is_under_way(
+def test_progress_is_reported_after_each_check(
     vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "CHECK_SECONDS", 0.0)
@@ -131,7 +131,7 @@ def wild(tmp_path: Path, body: str) -> dict[str, Any]:
     ],
     ids=["loss and gradient", "loss alone", "gradient alone"],
 )
-def test_what_is_not_finite_stops_the_cell_and_is_named(
+def test_non_finite_values_stop_the_cell_and_are_named(
     vectors: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, message: str
 ) -> None:
     """Step 8 of 15 is batch 3 of epoch 2; it is seen within as many steps as there are between looks."""
@@ -156,7 +156,7 @@ def test_what_is_not_finite_stops_the_cell_and_is_named(
     )
 
 
-def test_a_validation_without_a_value_chooses_nothing(
+def test_an_epoch_with_a_non_finite_validation_is_not_selected(
     vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = iter([float("nan"), 3.0, 2.0, float("nan")])
@@ -180,7 +180,7 @@ def test_a_validation_without_a_value_chooses_nothing(
     assert not all(torch.equal(weights_after[3][key], weights[key]) for key in weights)
 
 
-def test_without_any_value_on_validation_nothing_can_be_chosen(
+def test_without_a_finite_validation_the_cell_diverges(
     vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing = {"val_loss": float("nan"), "val_micro_f1": 0.0}
@@ -189,7 +189,7 @@ def test_without_any_value_on_validation_nothing_can_be_chosen(
         run(cell(vectors, "bce", training={"epochs": 2, "selection": "best_val_loss"}), vectors)
 
 
-# The device is not waited for
+# No step synchronises with the device
 
 
 class Waits(TorchDispatchMode):
@@ -267,7 +267,7 @@ CASES: dict[str, tuple[str, str, str | None, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_between_looks_no_value_is_read(
+def test_no_step_synchronises_with_the_device(
     case: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modality, loss, protocol, training = CASES[case]
@@ -283,7 +283,9 @@ def test_between_looks_no_value_is_read(
     assert waits.found == {}
 
 
-def test_a_value_that_is_read_is_seen(vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_kind_of_synchronisation_is_detected(
+    vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The test above can fail."""
     values = torch.tensor([1.0, 2.0])
     for reads in (
@@ -334,7 +336,7 @@ def test_mixed_precision_computes_in_bfloat16_and_keeps_losses_and_weights_in_fl
     assert losses_of(mixed) != losses_of(whole)
 
 
-def test_without_clipping_the_gradient_is_as_it_is(
+def test_gradients_are_clipped_only_if_asked(
     vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     norms: list[list[float]] = []
@@ -355,7 +357,7 @@ def test_without_clipping_the_gradient_is_as_it_is(
 
 
 @pytest.mark.parametrize("training", [{}, {"micro_batch_size": 4}, {"ema_decay": 0.5}], ids=str)
-def test_channels_last_gives_the_same_but_for_rounding(
+def test_channels_last_gives_the_same_up_to_rounding(
     images: PreparedDataset, training: dict[str, Any]
 ) -> None:
     settings = [
@@ -374,7 +376,7 @@ def test_channels_last_gives_the_same_but_for_rounding(
 @pytest.mark.parametrize(
     "training", [{}, {"ema_decay": 0.5, "selection": "best_val_loss"}, {"micro_batch_size": 8}], ids=str
 )
-def test_a_compiled_encoder_gives_the_same_but_for_rounding(
+def test_a_compiled_encoder_gives_the_same_up_to_rounding(
     vectors: PreparedDataset, training: dict[str, Any]
 ) -> None:
     if shutil.which("g++") is None and shutil.which("clang++") is None:
@@ -395,18 +397,10 @@ def test_a_compiled_encoder_gives_the_same_but_for_rounding(
     assert deepcopy(method).state_dict().keys() == method.state_dict().keys()
 
 
-def test_the_steps_parts_add_up_to_about_the_time_of_training(vectors: PreparedDataset) -> None:
+def test_seconds_of_step_parts_add_up_to_the_training_time(vectors: PreparedDataset) -> None:
     outcome, _ = run(cell(vectors, "bce", training={"steps_per_epoch": 50}), vectors)
     assert outcome.fitted is not None
     seconds = outcome.fitted.step_seconds
     assert set(seconds) == {"data", "forward", "loss", "backward", "optimizer"}
     assert all(value > 0 for value in seconds.values())
     assert 0.5 < sum(seconds.values()) / outcome.fitted.curve[-1].seconds <= 1
-
-
-def test_one_process_is_alone() -> None:
-    assert (distributed.world_size(), distributed.rank()) == (1, 0)
-    assert distributed.all_gather_object(3) == [3]
-    assert [distributed.any_rank(flag) for flag in (True, False)] == [True, False]
-    rows = torch.ones(2, 2)
-    assert distributed.all_gather(rows) is rows

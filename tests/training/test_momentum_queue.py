@@ -101,7 +101,7 @@ def in_age(method: MomentumQueue) -> tuple[Tensor, Tensor]:
     [(10, [4] * 7), (8, [4] * 5), (3, [5, 5, 5]), (5, [5, 5]), (7, [4, 9, 2, 7, 1, 4])],
     ids=["wraps within a batch", "wraps between batches", "batch larger", "batch as large", "uneven"],
 )
-def test_it_equals_a_plain_loop(name: str, queue_size: int, sizes: list[int]) -> None:
+def test_momentum_queue_equals_a_plain_loop(name: str, queue_size: int, sizes: list[int]) -> None:
     plain = Plain(name, queue_size)
     method = MomentumQueue(*parts(), losses.create(name, L, D, temperature=TEMPERATURE), queue_size, MOMENTUM)
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=RATE)
@@ -156,7 +156,7 @@ def test_no_gradient_reaches_keys_or_queue() -> None:
     assert all(p.grad is not None for p in method.projection.parameters())
 
 
-def test_pieces_of_the_second_view_make_the_same_references() -> None:
+def test_micro_batches_of_the_second_view_give_the_same_references() -> None:
     """As with cached gradients; without batch normalisation, which sees pieces."""
     torch.manual_seed(0)
     encoder, projection = nn.Linear(F, H), nn.Linear(H, D)
@@ -172,7 +172,7 @@ def test_pieces_of_the_second_view_make_the_same_references() -> None:
     assert values[0] == pytest.approx(values[1], rel=1e-6)
 
 
-def test_weights_that_are_not_trained_are_shared_with_the_key_encoder() -> None:
+def test_frozen_parameters_are_shared_with_the_key_encoder() -> None:
     encoder, projection = parts()
     kept = next(encoder.parameters())
     kept.requires_grad_(False)
@@ -184,7 +184,7 @@ def test_weights_that_are_not_trained_are_shared_with_the_key_encoder() -> None:
     assert list(encoder.parameters())[-1].requires_grad
 
 
-def test_the_state_is_whole() -> None:
+def test_the_state_dict_is_complete() -> None:
     def made() -> MomentumQueue:
         return MomentumQueue(*parts(), losses.create("mulsupcon", L, D), 6, MOMENTUM).train()
 
@@ -250,7 +250,7 @@ def test_queue_alone_as_references_equals_the_official_code() -> None:
 
 
 @pytest.mark.parametrize("name", ["mulsupcon", "reg", "reg_ablated", "abalone", "simdissim", "jaccard"])
-def test_references_take_the_batch_s_place_also_beside_prototypes(name: str) -> None:
+def test_references_replace_the_batch_also_with_prototypes(name: str) -> None:
     encoder, projection = parts()
     loss = losses.create(name, L, D, generator=torch.Generator().manual_seed(1))
     method = MomentumQueue(encoder, projection, loss, 6, MOMENTUM).eval()
@@ -316,7 +316,7 @@ def test_the_query_encoder_is_evaluated(vectors: PreparedDataset) -> None:
         assert not np.allclose(outcome.features["test"], method.key_encoder(test).numpy(), atol=1e-4)
 
 
-def test_finetuning_goes_on_from_the_contrast(
+def test_finetuning_starts_from_the_contrastive_weights(
     vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages: list[tuple[str, dict[str, Tensor]]] = []

@@ -1,4 +1,4 @@
-"""Batches made ahead: in order, errors where they belong, no thread left behind."""
+"""Prefetching: results in order, errors in their place, no thread left behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def threads() -> list[threading.Thread]:
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
-def test_everything_comes_in_order(depth: int) -> None:
+def test_results_come_in_order(depth: int) -> None:
     def slowly(item: int) -> int:
         time.sleep(0.002 * (item % 3))
         return item * item
@@ -26,7 +26,7 @@ def test_everything_comes_in_order(depth: int) -> None:
     assert threads() == []
 
 
-def test_no_more_than_depth_is_made_beforehand() -> None:
+def test_at_most_depth_results_are_prefetched() -> None:
     made: list[int] = []
     with closing(prefetch(range(100), made.append, 2)) as ahead:
         next(ahead)
@@ -50,14 +50,14 @@ def test_an_error_is_raised_where_its_item_would_have_come(depth: int) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_closed_early_it_leaves_no_thread_behind(depth: int) -> None:
+def test_no_thread_is_left_after_closing_early(depth: int) -> None:
     with closing(prefetch(range(1000), lambda item: item, depth)) as ahead:
         next(ahead)
         assert len(threads()) == 1
     assert threads() == []
 
 
-def test_closed_after_an_error_of_its_user() -> None:
+def test_no_thread_is_left_after_an_error_of_the_consumer() -> None:
     def uses() -> None:
         with closing(prefetch(range(1000), lambda item: item, 2)) as ahead:
             for _ in ahead:

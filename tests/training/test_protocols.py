@@ -1,4 +1,4 @@
-"""Protocols: the papers' values, what a study may set, what goes together, and that each trains what it is for."""
+"""Protocols: the papers' values, what a study may set, which combinations are allowed, and that each one learns."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_a_cell_has_no_settings_that_it_does_not_use(tmp_path: Path) -> None:
     assert settings(made, "digit_scenes/cnn/random_encoder/base/seed0").training is None
 
 
-def test_knn_takes_the_place_of_linear_heads(tmp_path: Path) -> None:
+def test_knn_replaces_linear_heads(tmp_path: Path) -> None:
     changes = {
         "evaluation": "knn",
         "knn_evaluation": {"neighbours": [3]},
@@ -296,7 +296,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"losses": {"prototype": {"protocol": "momentum_queue"}}},
-        r"losses\.prototype: momentum_queue cannot train it: .*no use for the keys; set losses\.prototype\.protocol",
+        r"losses\.prototype: momentum_queue cannot train it: .*cannot use the queue; set losses\.prototype\.protocol",
     ),
     ({"losses": {"bce": {"protocol": "momentum_queue"}}}, r"losses\.bce\.protocol: .*called with logits"),
     ({"losses": {"kmcl": {"protocol": "end_to_end"}}}, r"losses\.kmcl\.protocol: .*called with features"),
@@ -332,7 +332,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "told"), REFUSED)
-def test_what_does_not_go_together_is_told_at_planning(
+def test_incompatible_combinations_are_errors_at_planning(
     tmp_path: Path, changes: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(ConfigError, match=told) as caught:
@@ -432,7 +432,9 @@ def test_every_loss_trains_on_equal_terms(vectors: PreparedDataset, monkeypatch:
         assert all(torch.equal(one, two) for one, two in zip(first.views, other.views, strict=True))
 
 
-def test_another_seed_is_another_start(vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_seed_has_other_initial_weights(
+    vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
     for seed in (0, 1):
         with monkeypatch.context() as patched:
@@ -452,15 +454,13 @@ def test_another_seed_is_another_start(vectors: PreparedDataset, monkeypatch: py
     ]
     + [("kmcl", loss) for loss in losses.names() if losses.describe(loss).inputs == "logits"],
 )
-def test_every_loss_trains_in_the_protocols_it_may_choose(
-    vectors: PreparedDataset, protocol: str, loss: str
-) -> None:
+def test_every_loss_trains_in_its_protocols(vectors: PreparedDataset, protocol: str, loss: str) -> None:
     outcome = run(with_half(vectors, loss, protocol, batch_size=15), vectors)
     assert finite(outcome)
     assert all(line.learning_rate > 0 for line in outcome.fitted.curve)  # type: ignore[union-attr]
 
 
-# Each learns what it is for
+# Every protocol learns
 
 
 def better_than_prior(dataset: PreparedDataset, outcome: Outcome) -> bool:
@@ -484,11 +484,13 @@ LONG = {"epochs": 25, "learning_rate": 0.02, "ema_decay": None, "augmentation": 
         ("kmcl", "kmcl", {"ema_decay": 0.9}),
     ],
 )
-def test_it_learns(vectors: PreparedDataset, loss: str, protocol: str, training: dict[str, Any]) -> None:
+def test_every_protocol_learns(
+    vectors: PreparedDataset, loss: str, protocol: str, training: dict[str, Any]
+) -> None:
     assert better_than_prior(vectors, run(cell(vectors, loss, protocol, training=LONG | training), vectors))
 
 
-def test_what_is_not_trained_is_not_better_than_the_prior(vectors: PreparedDataset) -> None:
+def test_untrained_baselines_are_not_better_than_the_prior(vectors: PreparedDataset) -> None:
     """The bar above is one that can be missed."""
     settings = cell(vectors, None, "label_prior", linear_evaluation=None)
     assert not better_than_prior(vectors, run(settings, vectors))
@@ -503,9 +505,7 @@ def kmcl(dataset: PreparedDataset, loss: str = "kmcl", **training: Any) -> CellS
 
 
 @pytest.mark.parametrize("loss", ["kmcl", "bce"])
-def test_the_average_is_that_of_the_steps_and_is_what_is_evaluated(
-    vectors: PreparedDataset, loss: str
-) -> None:
+def test_the_moving_average_of_the_steps_is_evaluated(vectors: PreparedDataset, loss: str) -> None:
     """Trainings of 1, 2, 3 and 4 steps share their beginning: from their weights the average follows by hand."""
     decay, steps = 0.6, 4
     start: list[dict[str, Tensor]] = []
@@ -565,9 +565,7 @@ def test_the_learning_rate_goes_through_one_cycle(vectors: PreparedDataset) -> N
     assert [line.learning_rate for line in outcome.fitted.curve] == pytest.approx(expected)  # type: ignore[union-attr]
 
 
-def test_kmcl_s_augmentation_is_for_training_alone(
-    images: PreparedDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kmcl_augments_only_training_images(images: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """The default of the protocol; what is scored are the features of the images as they are."""
     asked: list[Any] = []
     changed: list[int] = []
@@ -595,7 +593,7 @@ def test_kmcl_s_augmentation_is_for_training_alone(
         assert np.allclose(outcome.features["test"], encoder(test).numpy(), atol=1e-5)
 
 
-def test_losses_on_logits_take_kmcl_s_recipe_where_the_study_says_so(tmp_path: Path) -> None:
+def test_losses_on_logits_can_use_kmcl_s_recipe(tmp_path: Path) -> None:
     made = plan(tmp_path, losses={"kmcl": {}, "bce": {}, "asl": {}}, protocols={"logits": "kmcl"})
     found = [settings(made, f"digit_scenes/cnn/{loss}/base/seed0") for loss in ("kmcl", "bce", "asl")]
     assert [item.protocol for item in found] == ["kmcl"] * 3

@@ -1,4 +1,4 @@
-"""Training: deterministic, on equal terms for all losses, honest about what fails."""
+"""Cells: deterministic, on equal terms for all losses, with clear failures."""
 
 from __future__ import annotations
 
@@ -122,9 +122,7 @@ def test_label_prior_is_the_frequency_in_the_subset(digits: PreparedDataset) -> 
     assert np.allclose(run(cell, digits).scores["test"], expected)
 
 
-def test_a_loss_that_is_not_finite_stops_the_cell_and_says_where(
-    digits: PreparedDataset, tmp_path: Path
-) -> None:
+def test_a_non_finite_loss_stops_the_cell_and_is_located(digits: PreparedDataset, tmp_path: Path) -> None:
     file = tmp_path / "late.py"
     file.write_text(
         '"""Turns NaN in the second epoch."""\n'

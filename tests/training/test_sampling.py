@@ -54,7 +54,7 @@ def test_fewer_steps_than_a_pass_has_take_other_rows_each_time() -> None:
     assert set(np.concatenate(first)) != set(np.concatenate(second))
 
 
-def test_the_same_generator_gives_the_same_order_and_goes_on() -> None:
+def test_the_same_generator_gives_the_same_order_and_then_another() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(epoch(), epoch(), strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(epoch(), epoch(seed=1), strict=True))
     generator = torch.Generator().manual_seed(0)
@@ -80,7 +80,7 @@ def test_fewer_rows_than_a_batch_are_one(count: int) -> None:
     assert len(epoch(ROWS[:10])) == 1
 
 
-def test_texts_of_about_one_length_meet() -> None:
+def test_length_bucketing_groups_similar_lengths() -> None:
     rows = np.arange(2000)
 
     def padding(batches: list[np.ndarray]) -> float:

@@ -1,4 +1,4 @@
-"""What operations are counted on: rows that cost what those of a batch do."""
+"""The sample on which FLOPs are counted: rows that cost as much as those of an average batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def context(**training: Any) -> Any:
     return SimpleNamespace(train_rows=rows, settings=SimpleNamespace(training={"batch_size": 50} | training))
 
 
-def test_without_lengths_any_rows_will_do() -> None:
+def test_without_lengths_the_first_rows_are_the_sample() -> None:
     assert sample_rows(context(), None).tolist() == list(range(100, 100 + SAMPLE))
 
 
@@ -29,6 +29,6 @@ def test_texts_are_padded_to_the_longest_of_a_batch() -> None:
     assert set(sample.tolist()) <= set(range(100, 200))
 
 
-def test_bucketed_texts_are_padded_to_their_like() -> None:
+def test_bucketed_texts_are_padded_to_similar_ones() -> None:
     lengths = np.arange(300) ** 2
     assert sample_rows(context(length_bucketing=True), lengths).tolist() == [149]

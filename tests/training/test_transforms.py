@@ -1,4 +1,4 @@
-"""Augmentation as a study writes it: known names, checked settings, at planning; and where it is applied."""
+"""Augmentation: what a study may write, what each transform does, and to which inputs it is applied."""
 
 from __future__ import annotations
 
@@ -12,12 +12,78 @@ import torch
 import yaml
 from pydantic import ValidationError
 from tiny import cell, run
+from torchvision.transforms.v2 import functional as tv
 
 from mlcl.data import PreparedDataset
 from mlcl.errors import ConfigError
 from mlcl.study.plan import make_plan
 from mlcl.training.inputs import batches, transforms
 from mlcl.training.settings import TrainingSettings
+
+
+@pytest.fixture(scope="module")
+def pictures() -> torch.Tensor:
+    """Smooth pictures of middling contrast, uint8 (6, 40, 48, 3)."""
+    noise = torch.randint(
+        20, 220, (6, 3, 5, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    return tv.resize(noise, [40, 48]).permute(0, 2, 3, 1).contiguous()
+
+
+@pytest.mark.parametrize("name", transforms.NAMED)
+def test_augmentation_repeats_with_the_seed_and_differs_between_images(
+    pictures: torch.Tensor, name: str
+) -> None:
+    same = pictures[:1].expand(32, -1, -1, -1).contiguous()
+    transform = transforms.NAMED[name]
+    first, again, other = (transform(same, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert first.shape == same.shape
+    assert first.dtype == torch.uint8
+    assert torch.equal(first, again)
+    assert (same == pictures[:1]).all()  # the input is left as it was
+    if name != "basic":
+        assert not torch.equal(first, other)
+        assert len({bytes(image.numpy().tobytes()) for image in first}) > 10
+    else:
+        assert torch.equal(first, same)
+
+
+def test_grey_images_can_be_augmented() -> None:
+    grey = torch.randint(
+        0, 256, (40, 16, 16, 1), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    for name, transform in transforms.NAMED.items():
+        assert transform(grey, torch.Generator().manual_seed(0)).shape == grey.shape, name
+
+
+def test_cutout_blackens_the_stated_share() -> None:
+    white = torch.full((200, 40, 40, 3), 255, dtype=torch.uint8)
+    black = (
+        (transforms.Cutout(share=0.5)(white, torch.Generator().manual_seed(0)) == 0).float().mean((1, 2, 3))
+    )
+    assert black.max() == pytest.approx(0.25, abs=0.01)
+    assert black.min() >= 0.06  # at least a quarter of the square lies inside
+
+
+def test_half_of_the_images_are_flipped() -> None:
+    steps = torch.arange(8, dtype=torch.uint8)[None, None, :, None].expand(400, 2, 8, 1).contiguous()
+    flipped = transforms.Flip()(steps, torch.Generator().manual_seed(0))[:, 0, 0, 0] == 7
+    assert 0.4 < flipped.float().mean() < 0.6
+
+
+def test_crops_show_a_part_of_the_image(pictures: torch.Tensor) -> None:
+    column = torch.arange(48, dtype=torch.uint8)[None, None, :, None].expand(64, 40, 48, 1).contiguous()
+    cropped = transforms.RandomResizedCrop(scale=(0.2, 0.5))(column, torch.Generator().manual_seed(0)).float()
+    spans = cropped[:, 0, -1, 0] - cropped[:, 0, 0, 0]
+    assert spans.min() > 48 * 0.3
+    assert spans.max() < 48 * 0.85
+    whole = transforms.RandomResizedCrop(scale=(1.0, 1.0), ratio=(1.0, 1.0))(
+        pictures, torch.Generator().manual_seed(0)
+    )
+    assert torch.equal(whole, pictures)
+
+
+# What a study may write
 
 
 def test_a_list_is_checked_and_its_defaults_filled_in() -> None:
@@ -57,7 +123,7 @@ WRONG: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("given", "told"), WRONG)
-def test_what_is_wrong_is_told(given: Any, told: str) -> None:
+def test_wrong_augmentations_are_named(given: Any, told: str) -> None:
     with pytest.raises(ValidationError) as caught:
         TrainingSettings(augmentation=given)
     (defect,) = caught.value.errors()
@@ -86,7 +152,7 @@ def test_planning_names_file_and_key(tmp_path: Path, where: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_checking_is_light() -> None:
+def test_planning_needs_no_torch() -> None:
     check = (
         "import sys, mlcl.training.settings, mlcl.training.protocols, mlcl.training.events; "
         "print('torch' in sys.modules, 'torchvision' in sys.modules)"

@@ -1,4 +1,4 @@
-"""Datasets and cells that are trained within a moment, one for each modality."""
+"""Tiny datasets, one per modality, and cells on them that train within a moment."""
 
 from __future__ import annotations
 

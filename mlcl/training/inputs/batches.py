@@ -108,7 +108,7 @@ class Texts(Inputs):
 
 
 def to_device(tensors: Tensors, device: torch.device) -> Tensors:
-    """Copies to the device; from pinned memory, the host does not wait for it."""
+    """Copies to the device; from pinned memory without synchronising."""
     return tuple(tensor.to(device, non_blocking=True) for tensor in tensors)
 
 

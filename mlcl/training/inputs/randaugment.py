@@ -101,7 +101,7 @@ class _PixelSources:
 
 
 def copy_drawn(drawn: Tensor, device: torch.device) -> Tensor:
-    """Copies what was drawn on the host to the device, from pinned memory, so that the host need not wait."""
+    """Copies a tensor that was drawn on the host to the device; from pinned memory, so without synchronising."""
     if device.type == "cuda":
         return drawn.pin_memory().to(device, non_blocking=True)
     return drawn.to(device)
@@ -202,7 +202,7 @@ def autocontrast(images: Tensor) -> Tensor:
     low, high = (bound.to(torch.int32) for bound in (planes.amin((2, 3), True), planes.amax((2, 3), True)))
     scale = torch.where(high > low, 255 * ONE // (high - low).clamp(min=1), ONE)
     low = torch.where(high > low, low, 0)
-    # 255 on the fixed-point scale keeps the largest value at 255 although the scale was rounded down.
+    # + 255: the largest value stays 255 although the scale was rounded down.
     stretched = ((planes.to(torch.int32) - low) * scale + 255) >> 16
     return _interleaved(stretched.clamp_(0, 255).to(torch.uint8))
 

@@ -1,7 +1,8 @@
-"""End-to-end training with a classification loss: dropout and a linear head on the feature.
+"""End-to-end training with a classification loss: dropout and a linear head on the features.
 
-The classification baselines of the comprehensive study (arXiv 2412.00101): the same optimizer as for the
-contrastive losses, and the same points open (`contrastive_linear`); scores by the sigmoid, the last epoch's weights.
+The classification baselines of the comprehensive study (arXiv 2412.00101), with the optimizer of its contrastive
+losses and the same open points (see `contrastive_linear`). Scores are the sigmoid of the logits; the last epoch's
+weights are evaluated.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Settings(TrainingSettings):
     batch_size: Annotated[int, Field(ge=2)] = 256
     learning_rate: PositiveFloat = 5e-5
     head_dropout: Share = 0.1
-    """Before the linear head."""
+    """Dropout before the linear head."""
 
 
 def run(context: Context) -> Outcome:

@@ -1,8 +1,8 @@
 """A classification loss on the logits and a contrastive one on the projection, trained together, end to end.
 
-The weighted sum of CL-MTC (Lin et al., arXiv 2212.00552), with the values of its code; scores by the sigmoid of the
-logits. There the contrast is on the feature itself, not on a projection, the head has a rate of its own (1e-3), and
-training ends early when the macro-F1 on validation has not risen for 10 epochs.
+The weighted sum of CL-MTC (Lin et al., arXiv 2212.00552), with the values of its code. Scores are the sigmoid of the
+logits. Its code differs: the contrastive loss is on the features, without projection; the head has another learning
+rate (1e-3); and training stops early when the macro-F1 on validation has not risen for 10 epochs.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Settings(TrainingSettings):
     schedule: Literal["constant", "cosine", "linear", "one_cycle"] = "linear"
     warmup: Share = 0.1
     projection_dim: PositiveInt = 256
-    """The contrastive loss sees Linear(h, h)-ReLU-Linear(h, projection_dim) of the feature."""
+    """Width of the projection that the contrastive loss is computed on: Linear(h, h)-ReLU-Linear(h, projection_dim)."""
     head_dropout: Share = 0.1
-    """Before the linear head."""
+    """Dropout before the linear head."""
 
 
 def run(context: Context) -> Outcome:

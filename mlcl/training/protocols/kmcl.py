@@ -1,12 +1,12 @@
 """KMCL's recipe: end to end, Adam with a one-cycle schedule, a moving average of the weights, Cutout and RandAugment.
 
-Values of Sajedi et al. (arXiv 2307.03967) and their code. A loss on features brings its own heads; a loss on logits
-gets a plain linear head, so that the paper's baselines are trained by the same recipe. The moving average is meant
-for many thousand steps: with a few hundred, 0.9997 still holds mostly the initial weights.
+Values of Sajedi et al. (arXiv 2307.03967) and their code, for images of 224 pixels (448: 80 epochs, batch size 128).
+A loss on features has its own heads; a loss on logits gets a linear head, so that the paper's baselines are trained by
+the same recipe. The moving average is meant for many thousand steps: after a few hundred, with decay 0.9997, it is
+still close to the initial weights.
 
-These are the values for 224 pixels (448: 80 epochs, batch 128). The code trains in mixed precision
-(`compute: {precision: mixed}`) and fills Cutout's hole with a random colour, here it is black. How many operations
-its RandAugment takes, and of which magnitude, is open: it leaves both to a library; here they are (2, 9).
+The code trains in mixed precision (`compute: {precision: mixed}`) and fills Cutout's square with a random colour; ours
+is black. Open: number and magnitude of RandAugment's operations, which the code leaves to a library; ours are (2, 9).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Settings(TrainingSettings):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = 0.9997
     augmentation: Augmentation = "cutout_randaugment"
     head_dropout: Share = 0.0
-    """Before the linear head of a loss on logits."""
+    """Dropout before the linear head of a loss on logits."""
 
 
 def run(context: Context) -> Outcome:

@@ -1,4 +1,4 @@
-"""Baseline: every example gets the frequency of each label among the training rows."""
+"""Baseline: the score of a label is its frequency among the training rows, for every example."""
 
 from __future__ import annotations
 

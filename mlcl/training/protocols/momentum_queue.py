@@ -1,14 +1,14 @@
-"""Contrast with a momentum encoder and a queue, then linear evaluation or fine-tuning.
+"""Contrastive training with a momentum encoder and a queue, then linear evaluation or fine-tuning.
 
-Protocol of MulSupCon (Zhang and Wu, AAAI 2024): two views of each example; the second goes through a slowly
-following key encoder; the references of the loss are the keys of the batch and of the last batches. Defaults are the
-values that its code has for the vector dataset yeast, where an "epoch" is 1000 batches, and its plainer augmentation
-of images; those of its other datasets are open. Texts get their two views from dropout, which is ours.
+Protocol of MulSupCon (Zhang and Wu, AAAI 2024): each example has two views, and the second goes through the momentum
+encoder; the references of the loss are its keys of this batch and of the last batches. Defaults are its code's values
+for the vector dataset yeast, where an "epoch" is 1000 batches, and its weaker image augmentation; those of its other
+datasets are open. For texts the two views come from dropout, which is our choice.
 
-What differs from the code: its learning rate starts anew after 50 epochs and never falls below 1e-4, ours falls
-once, to 0; its projection has batch normalisation and dropout, and its crops may be smaller; it uses the queue only
-once that is full, here it is used as far as it is filled. Fine-tuning there trains the encoder at a tenth of the
-head's rate, and lowers both when the validation loss rests.
+Its code differs: the learning rate restarts after 50 epochs and never falls below 1e-4 (ours falls once, to 0); the
+projection has batch normalisation and dropout; crops may be smaller; the queue is used only once it is full (ours as
+far as it is filled). Its fine-tuning trains the encoder at a tenth of the head's learning rate, and lowers both when
+the validation loss stops falling.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Finetuning(TrainingSettings):
     gradient_clip: PositiveFloat | None = None
     selection: SelectionRule = "best_val_loss"
     head_dropout: Share = 0.0
-    """Before the linear head."""
+    """Dropout before the linear head."""
 
 
 class Settings(TrainingSettings):
@@ -58,22 +58,24 @@ class Settings(TrainingSettings):
     augmentation: Augmentation = "crop_flip"
     feature_masking: Share = 0.5
     projection_dim: PositiveInt = 256
-    """The loss sees Linear(h, h)-ReLU-Linear(h, projection_dim) of the feature."""
+    """Width of the projection that the loss is computed on: Linear(h, h)-ReLU-Linear(h, projection_dim)."""
     queue_size: PositiveInt = 256
-    """Keys that are kept besides those of the batch."""
+    """Number of keys of earlier batches in the queue."""
     momentum: Annotated[float, Field(ge=0, le=1)] = 0.999
-    """Share of its own weights that the key encoder keeps at each step."""
+    """Each step sets the key encoder's weights to momentum * themselves + (1 - momentum) * the encoder's."""
     finetuning: Finetuning | None = None
-    """None: linear evaluation of the frozen features."""
+    """None: a probe on the frozen features."""
 
 
 def incompatible_with(loss: LossInfo, frozen: bool) -> str | None:
     if "batch" not in loss.references:
-        return f"{loss.name} compares with prototypes alone and has no use for the keys"
+        return (
+            f"{loss.name} contrasts with prototypes only, not with other examples, so it cannot use the queue"
+        )
     if not loss.accepts_references:
-        return f"the forward of {loss.name} has no parameter references, through which it would get the keys"
+        return f"the forward of {loss.name} has no parameter references, which the keys are passed as"
     if frozen:
-        return "it needs two views of each example, and the features of a frozen encoder are computed once"
+        return "it needs two views of each example, but a frozen encoder's features are computed once, from one view"
     return None
 
 
