@@ -232,7 +232,7 @@ class _Contrast(torch.autograd.Function):
                 leaves = [mu[rows_of], var[rows_of], mu[kernels], var[kernels]]
                 for leaf in leaves:
                     leaf.requires_grad_(needs_gradient)
-                affinity = _similarity(*leaves, multiplicity) / temperature
+                affinity = _similarity(leaves, multiplicity) / temperature
                 affinity = affinity.scatter(1, rows_of[1][:, None], torch.finfo(mu.dtype).min)
                 share = affinity.softmax(1)
                 value = -(weights * (jaccard[anchors] * share + _FLOOR).log()).sum()
@@ -275,9 +275,9 @@ def _positives(labels: Tensor, sizes: Tensor, start: int, stop: int) -> tuple[Te
     return positives / positives.sum(1, keepdim=True).clamp_min(1), jaccard
 
 
-def _similarity(anchor_mu: Tensor, anchor_var: Tensor, mu: Tensor, var: Tensor, multiplicity: int) -> Tensor:
-    """exp(-BD) (t, B) of kernels (t, dimensions) with kernels (t, B, dimensions)."""
-    anchor_mu, anchor_var = anchor_mu[:, None], anchor_var[:, None]
+def _similarity(kernels: list[Tensor], multiplicity: int) -> Tensor:
+    """exp(-BD) (t, B): mu and var of one kernel a row (t, dimensions), and of those it is compared with (t, B, ...)."""
+    anchor_mu, anchor_var, mu, var = kernels[0][:, None], kernels[1][:, None], kernels[2], kernels[3]
     sums = anchor_var + var
     ratio = sums.log() - math.log(2) - 0.5 * (anchor_var.log() + var.log())
     distance = 0.5 * ratio + 0.25 * (anchor_mu - mu).square() / sums
