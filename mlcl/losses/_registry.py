@@ -180,9 +180,9 @@ def _part(value: Any) -> tuple[str, dict[str, Any]]:
 
 def _imported_losses(path: Path) -> set[Path]:
     """Files of the losses that the file imports (`from mlcl.losses.x import X`), and that these import."""
-    prefix, found = "mlcl.losses.", set()
+    prefix, files = "mlcl.losses.", set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         module = node.module if isinstance(node, ast.ImportFrom) else None
         if module and module.startswith(prefix) and (stem := module.removeprefix(prefix)) in names():
-            found |= {FOLDER / f"{stem}.py"} | _imported_losses(FOLDER / f"{stem}.py")
-    return found
+            files |= {FOLDER / f"{stem}.py"} | _imported_losses(FOLDER / f"{stem}.py")
+    return files
