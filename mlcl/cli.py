@@ -237,13 +237,14 @@ def coverage(study: StudyArgument) -> None:
 
 @app.command()
 def diff(
-    old: Annotated[Path, typer.Argument(help="A metrics.csv.")],
+    old: Annotated[Path, typer.Argument(help="A metrics.csv, or the results folder that holds it.")],
     new: Annotated[Path, typer.Argument(help="Another one.")],
 ) -> None:
     """List what changed between two metrics files beyond noise."""
     from mlcl import reporting
 
-    print(reporting.diff_metrics(old, new).render())
+    files = [path / "metrics.csv" if path.is_dir() else path for path in (old, new)]
+    print(reporting.diff_metrics(*files).render())
 
 
 @app.command()
@@ -251,7 +252,7 @@ def merge(
     study: Annotated[str, typer.Argument(help="The study's name; its records are completed.")],
     sources: Annotated[list[Path], typer.Argument(help="Folders results/<study> of other machines.")],
 ) -> None:
-    """Bring together the records of several machines; conflicting settings are refused with a list."""
+    """Bring together the records of several machines or studies; conflicts are refused with a list."""
     from mlcl.records import merge as merging
 
     print(merging.merge(sources, study).render())
