@@ -81,7 +81,7 @@ def published_rows(published: Mapping[str, Any], settings: Mapping[str, Any]) ->
         total = sum(named.values())
         whole = named.get("train+val") or named["train"] + named.get("val", 0)
         match settings.get("split", "official"):
-            case "r1":
+            case "comprehensive":
                 train = whole
             case "official" if "train" in named:
                 train = named["train"]
