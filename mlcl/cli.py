@@ -323,8 +323,8 @@ def predict(
         raise MlclError(f"{out}: is the file that is read; name another with --out")
     if source.left_out:
         _say(f"{file}: {source.left_out} files are no images and are left out")
-    with atomic_file(out) as aside:
-        count = write_predictions(loaded, source, aside, limit, batch_size)
+    with atomic_file(out) as temporary:
+        count = write_predictions(loaded, source, temporary, limit, batch_size)
     for remark in source.remarks:
         _say(remark)
     _say(f"{out}: {count} rows scored")
