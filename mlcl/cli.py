@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TextIO
 
 import typer
 
@@ -256,6 +256,40 @@ def merge(
     from mlcl.records import merge as merging
 
     print(merging.merge(sources, study).render())
+
+
+@app.command()
+def adopt(
+    study: StudyFile,
+    data_root: DataRoot = None,
+    sample: Annotated[
+        Literal["some", "all"],
+        typer.Option(help="Make one cell of each kind again and what else changed code asks for, or all."),
+    ] = "some",
+    within: Annotated[
+        float | None,
+        typer.Option(
+            help="How far results may lie apart, such as 1e-4 on a GPU. Default: not at all.", min=0
+        ),
+    ] = None,
+    log: Log = None,
+) -> None:
+    """Keep records that are stale for changed code alone, if a sample of them gives the same results again."""
+    from mlcl.records.paths import BOOKKEEPING
+    from mlcl.study import adopt as adopting
+    from mlcl.study.plan import make_plan
+    from mlcl.study.runlock import RunLock
+
+    with _logged(log):
+        planned = make_plan(study, data_root)
+        planned.require_data()
+        RunLock(BOOKKEEPING).take()
+        planned.write()
+        training_log = log.with_suffix(".training.log") if log else planned.paths.logs / "adopt.log"
+        training_log.parent.mkdir(parents=True, exist_ok=True)
+        adopted = adopting.adopt(planned, _say, training_log, sample == "all", within)
+        make_plan(study, data_root).write()
+        _say(f"{planned.study.name}: {adopted.render()}")
 
 
 @app.command()
