@@ -46,7 +46,7 @@ GENRE = re.compile(r"<d\d>(.*?)</d\d>", re.DOTALL)
 class BgcSettings(Settings):
     """How the blurbs are read."""
 
-    cleaning: Cleaning = Field(default="plain", description="plain, or r1 (ASCII, lower case)")
+    cleaning: Cleaning = Field(default="plain", description="plain, or comprehensive (ASCII, lower case)")
 
 
 def prepare(settings: BgcSettings, raw: RawPaths, writer: DatasetWriter) -> None:

@@ -341,9 +341,9 @@ def _propensity_scored(split: _Split, counts: Ints, examples: int) -> dict[str, 
     a, b = 0.55, 1.5
     c = (np.log(examples) - 1) * (b + 1) ** a
     weights = 1 + c * np.exp(-a * np.log(counts + b))
-    y, places = split.y, split.places
-    if not y.any():
+    if not split.y.any():
         return {}
+    y, places = split.y, split.places
     gains_of_rows = np.sort(np.where(y, weights, 0.0), axis=1)[:, ::-1]
     result = {}
     for k in TOP:

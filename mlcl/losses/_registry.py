@@ -68,7 +68,7 @@ def create(
     generator: torch.Generator | None = None,
     **hyperparameters: Any,
 ) -> torch.nn.Module:
-    """Build the loss `name` as an `nn.Module`.
+    """Build the loss `name` as an `nn.Module` with the attribute `num_labels`.
 
     `embedding_dim` is needed by losses with prototypes, which are drawn from `generator` where it is given.
     Raises LossError for whatever is wrong with the name, the file or the hyperparameters.
@@ -83,7 +83,12 @@ def create(
             f"loss {name!r} has parameters of its own: give embedding_dim, the width of its input"
         )
     loss_class = getattr(_module(name, file), info.class_name)
-    return loss_class(num_labels=num_labels, embedding_dim=embedding_dim, generator=generator, **settings)
+    loss: torch.nn.Module = loss_class(
+        num_labels=num_labels, embedding_dim=embedding_dim, generator=generator, **settings
+    )
+    if not hasattr(loss, "num_labels"):
+        loss.num_labels = num_labels  # type: ignore[assignment]
+    return loss
 
 
 def _needs_width(info: LossInfo, settings: Mapping[str, Any]) -> bool:

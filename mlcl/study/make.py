@@ -48,8 +48,8 @@ from mlcl.records.status import Running
 from mlcl.study import gpus
 from mlcl.study.code import code_of
 from mlcl.study.fingerprint import metrics_source
-from mlcl.study.live import Live
 from mlcl.study.plan import read_request
+from mlcl.study.progress import ProgressDisplay
 from mlcl.training import protocols
 from mlcl.training.settings import CellSettings
 
@@ -135,7 +135,9 @@ class _Maker:
             cpu_seconds += outcome.fitted.earlier_cpu_seconds
         run = _run_block(self.settings, outcome, seconds, cpu_seconds)
         record = Record(result, {"attempt": self.request["attempt"], **run})
-        if attempt.status != "ok":  # first: a next attempt is to start over, not where this one ended
+        if (
+            attempt.status != "ok"
+        ):  # before the record: the next attempt starts over, not where this one ended
             shutil.rmtree(checkpoints, ignore_errors=True)
         code = code_of(self.settings)
         write_definitions(self.paths.results, code.digest, code.definitions)
@@ -202,8 +204,8 @@ class _Maker:
         from mlcl.training import launch
         from mlcl.training.events import Diverged
 
-        with Live(self.log) as live:
-            outcome = launch.train(self.settings, dataset, live.tell, checkpoints)
+        with ProgressDisplay(self.log) as display:
+            outcome = launch.train(self.settings, dataset, display.report, checkpoints)
         if not all(np.isfinite(scores).all() for scores in outcome.scores.values()):
             raise Diverged("the scores are not finite")
         return outcome
