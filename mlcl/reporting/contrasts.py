@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, variance
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from mlcl.records.record import SCORES
 from mlcl.records.rescore import read_scores
 from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.statistics import examples
-from mlcl.reporting.statistics.contrast import Contrast, Row, contrast, mean_of
+from mlcl.reporting.statistics.contrast import Contrast, Pool, Row, contrast, mean_of
 
 CACHE = "jackknife.json"
 DIGITS = 9
@@ -37,6 +38,7 @@ class Contrasts:
         self._cache = JsonCache(results.paths.results / CACHE)
         self._loaded: dict[tuple[CellId, str], examples.Scored | None] = {}
         self._computed: dict[tuple[CellId, str, str], NDArray[np.float64] | None] = {}
+        self._pools: dict[tuple[str, ...], Pool | None] = {}
         self._code = b"".join(Path(str(module.__file__)).read_bytes() for module in (examples, definitions))
 
     def of(self, terms: Sequence[Term], metric: str, split: str) -> Contrast:
@@ -58,8 +60,25 @@ class Contrasts:
             values = [self._without_groups(CellId(*row, seed), metric, split) for seed in by_seed]
             known = [one for one in values if one is not None]
             complete = np.array(known) if len(known) == len(values) else None
-            found.append(Row(weight, list(by_seed.values()), complete))
+            found.append(Row(weight, list(by_seed.values()), complete, self._pool(row, metric, split)))
         return found
+
+    def _pool(self, row: RowKey, metric: str, split: str) -> Pool | None:
+        """Over the complete losses that stand in the same column and variant; None with a single seed."""
+        dataset, encoder, _, variant = row
+        key = (dataset, encoder, variant, metric, split)
+        if key not in self._pools:
+            results = self._results
+            rows = [(dataset, encoder, loss, variant) for loss in results.outline.losses]
+            runs = [
+                list(results.values(r, split, metric).values())
+                for r in rows
+                if r in results.rows and results.rows[r].complete
+            ]
+            runs = [values for values in runs if len(values) > 1]
+            freedom = sum(len(values) - 1.0 for values in runs)
+            self._pools[key] = Pool(fmean(map(variance, runs)), freedom) if runs else None
+        return self._pools[key]
 
     def _without_groups(self, cell: CellId, metric: str, split: str) -> NDArray[np.float64] | None:
         """(groups,) the metric without each group of examples; None without scores or for other metrics."""

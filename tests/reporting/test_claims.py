@@ -172,7 +172,7 @@ def test_a_difference_that_is_printed_as_0_decides_nothing(grid):
     grid.plan().make_all()
     collect("tiny")
     without_scores(grid)
-    values = {"bce": [0.5 + 1e-12] * 3, "jaccard": [0.5] * 3}
+    values = {"bce": [0.5 + 1e-12] * 3, "jaccard": [0.5] * 3, "reg": [0.5] * 3}
     tiny = {(dataset, loss): own for dataset in grid.datasets for loss, own in values.items()}
     verdict = judge(claim(), with_values(load_results("tiny"), tiny))
     assert verdict.estimate.low > 0

@@ -127,6 +127,15 @@ def test_noise_between_seeds_is_counted_once():
     assert found.example_variance == pytest.approx(off_diagonal)
 
 
+def test_the_variance_between_seeds_is_at_least_that_of_the_other_losses():
+    calm, wild = [0.50, 0.50, 0.51], [0.3, 0.6, 0.9]
+    pool = contrast.Pool(0.01, 8.0)
+    found = contrast.contrast([contrast.Row(w, calm, None, pool) for w in (1, -1)])
+    assert (found.seed_variance, found.freedom) == (pytest.approx(2 / 3 * 0.01), pytest.approx(8))
+    found = contrast.contrast([contrast.Row(1, calm, None, pool), contrast.Row(-1, wild, None, pool)])
+    assert found.seed_variance == pytest.approx((np.var(calm, ddof=1) + np.var(wild, ddof=1)) / 3)
+
+
 def test_datasets_are_independent():
     one = contrast.contrast([row(1, [0.5, 0.6, 0.8]), row(-1, [0.4, 0.5, 0.5])])
     mean = contrast.mean_of([one, one])

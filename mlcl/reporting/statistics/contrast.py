@@ -11,6 +11,10 @@ examples, the law of total variance splits the variance of a contrast D (a weigh
   seed-by-example noise: that part averages out over seeds and is in the first term already. For one row it is the
   covariance over examples between *different* seeds.
 
+With few seeds a variance is small by chance, and an interval too narrow, often enough to matter where many intervals
+must hold together. So the first term is at least that of the mean variance over all losses of a column, which has more
+degrees of freedom; a loss that varies more than the others keeps its own.
+
 Intervals are Student's t with degrees of freedom by Welch and Satterthwaite; where several losses are compared with
 one another, the studentised range takes the place of t (Games and Howell 1976).
 """
@@ -33,6 +37,14 @@ from mlcl.reporting.statistics.seeds import Estimate
 
 
 @dataclass(frozen=True)
+class Pool:
+    """The mean over losses of the variance between seeds, and its degrees of freedom."""
+
+    variance: float
+    freedom: float
+
+
+@dataclass(frozen=True)
 class Row:
     """A row of the grid in a contrast: its weight, the value of each seed, and for each seed its values without
     each group of examples, (seeds, groups), or None where they are not known."""
@@ -40,6 +52,8 @@ class Row:
     weight: float
     values: Sequence[float]
     without_groups: NDArray[np.float64] | None
+    pool: Pool | None = None
+    """The variance between seeds of all losses of its column."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +115,7 @@ class Contrast:
 
 def contrast(rows: Sequence[Row]) -> Contrast:
     """The contrast of rows that were tested on the same examples (those of one dataset)."""
-    seed_terms = []
-    for row in rows:
-        n = len(row.values)
-        s2 = variance(row.values) if n > 1 else inf
-        seed_terms.append((row.weight**2 * s2 / n, n - 1.0))
+    seed_terms = _over_seeds(rows)
     value = sum(row.weight * fmean(row.values) for row in rows)
     seed_variance = sum(term for term, _ in seed_terms)
     example_variance, example_freedom = _over_examples(rows)
@@ -164,6 +174,22 @@ def _nodes(low: float, high: float) -> tuple[NDArray[np.float64], NDArray[np.flo
 @lru_cache(maxsize=1)
 def _legendre() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.polynomial.legendre.leggauss(96)
+
+
+def _over_seeds(rows: Sequence[Row]) -> list[tuple[float, float]]:
+    """The larger of the rows' own variances over seeds and the pooled ones: (variance, degrees of freedom) terms."""
+    own = []
+    pooled: dict[Pool, float] = {}
+    for row in rows:
+        n = len(row.values)
+        factor = row.weight**2 / n
+        own.append((factor * variance(row.values) if n > 1 else inf, n - 1.0))
+        if row.pool is not None:
+            pooled[row.pool] = pooled.get(row.pool, 0.0) + factor
+    terms = [(factor * pool.variance, pool.freedom) for pool, factor in pooled.items()]
+    if all(row.pool for row in rows) and sum(term for term, _ in terms) > sum(term for term, _ in own):
+        return terms
+    return own
 
 
 def _over_examples(rows: Sequence[Row]) -> tuple[float, float]:
