@@ -1,8 +1,8 @@
-"""Speed of the prepared store against decoding and tokenising again for every epoch, as the official code does.
+"""Speed of prepared datasets against decoding and tokenising in every epoch, as the papers' code does.
 
 `python benchmarks/data.py --data-root RAW [--quick] [--json PATH]` prints a table; `--json` writes a list of
-`{case, metric, value}`. Needs the VOC2007 archives (a subset will do) and GoEmotions in the data root. Both
-sides get the same number of workers; ratios are of runs that take turns in one process.
+`{case, metric, value}`. Needs the VOC2007 archives (or a subset of them) and GoEmotions in the data root. Both
+sides have the same number of workers and are timed in turns in one process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,12 +29,14 @@ import typer
 import data_prep
 from data_prep.readers.archives import members
 from mlcl.data import PreparedDataset, open_dataset
-from mlcl.data.augment import NAMED, Normalise
+from mlcl.training.inputs.batches import Images
+from mlcl.training.inputs.transforms import NAMED
 
 SIZE, BATCH = 224, 64
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALL = ["goemotions"]
 DATA_ROOT = typer.Option(help="Raw files: voc2007/ and goemotions/.", envvar="MLCL_DATA_ROOT")
-# The process itself tells its peak: what the system reports of a child counts its parent's memory, too.
+# The child reads its own peak memory: what getrusage reports of a child includes memory shared with its parent.
 PREPARE_AND_REPORT = """
 import sys
 from pathlib import Path
@@ -78,9 +79,9 @@ def image_cases(data_root: Path, out: Path, workers: int, rounds: int, images: i
     dataset = prepared("voc2007", data_root, out, size=SIZE, split="r1")
     archive = data_root / "voc2007" / "VOCtrainval_06-Nov-2007.tar"
     encoded = [content for _, content in members(archive, ".jpg")][:images]
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for name in ("basic", "randaugment"):
-        rates = in_turns(
+        rates = best_rates(
             {
                 "prepared": partial(from_store, dataset, name, workers, len(encoded)),
                 "jpeg": partial(from_jpegs, encoded, name, workers),
@@ -88,27 +89,24 @@ def image_cases(data_root: Path, out: Path, workers: int, rounds: int, images: i
             len(encoded),
             rounds,
         )
-        found += comparison(
+        results += comparison(
             f"images_{name}_{workers}_workers", "images_per_second", rates["prepared"], rates["jpeg"]
         )
-    return found
+    return results
 
 
 def from_store(
     dataset: PreparedDataset, augmentation: str, workers: int, count: int
 ) -> Iterator[torch.Tensor]:
-    """Batches from the memory map; every worker is a thread that makes whole batches."""
-    stored, normalise = dataset["train"].images, Normalise()
-    order = np.random.default_rng(0).permutation(len(stored))[:count]
-
-    buffers = threading.local()
+    """Batches from the memory map, made as training and image encoders do; each worker thread makes whole batches."""
+    inputs = Images(dataset["train"].images)
+    order = np.random.default_rng(0).permutation(len(inputs))[:count]
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
 
     def batch(start: int) -> torch.Tensor:
-        if not hasattr(buffers, "out"):
-            buffers.out = torch.empty(BATCH, SIZE, SIZE, 3)
-        rows = order[start : start + BATCH]
-        generator = torch.Generator().manual_seed(start)
-        return normalise(NAMED[augmentation](torch.from_numpy(stored[rows]), generator), out=buffers.out)
+        (stored,) = inputs.gather(order[start : start + BATCH])
+        augmented = NAMED[augmentation](stored, torch.Generator().manual_seed(start))
+        return inputs.form((augmented,)).sub_(mean).div_(std)
 
     with ThreadPoolExecutor(workers) as pool:
         yield from pool.map(batch, range(0, len(order), BATCH))
@@ -121,7 +119,7 @@ class Jpegs(torch.utils.data.Dataset[torch.Tensor]):
         from torchvision import transforms
 
         augment = [transforms.RandAugment(2, 9)] if augmentation == "randaugment" else []
-        normalise = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        normalise = transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)
         resize = transforms.Resize((SIZE, SIZE))
         self.encoded = encoded
         self.transform = transforms.Compose([resize, *augment, transforms.ToTensor(), normalise])
@@ -137,7 +135,7 @@ class Jpegs(torch.utils.data.Dataset[torch.Tensor]):
 
 
 def from_jpegs(encoded: Sequence[bytes], augmentation: str, workers: int) -> Iterator[torch.Tensor]:
-    """Batches of a DataLoader; one worker is this process itself, more are processes of their own."""
+    """Batches of a DataLoader; a single worker runs in this process."""
     processes = workers if workers > 1 else 0
     dataset = Jpegs(encoded, augmentation)
     yield from torch.utils.data.DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=processes)
@@ -170,13 +168,13 @@ def token_cases(data_root: Path, out: Path, rounds: int) -> list[dict[str, Any]]
             ]
 
     total = int((tokens.offsets[rows + 1] - tokens.offsets[rows]).sum())
-    rates = in_turns({"prepared": stored, "tokenised": again}, total, rounds)
+    rates = best_rates({"prepared": stored, "tokenised": again}, total, rounds)
     return comparison("tokens_1_workers", "tokens_per_second", rates["prepared"], rates["tokenised"])
 
 
 def memory_cases(data_root: Path, out: Path, names: Iterable[str]) -> list[dict[str, Any]]:
-    """Seconds and peak memory of preparing, each in a process of its own; milliseconds of opening."""
-    found: list[dict[str, Any]] = []
+    """Seconds and peak memory of preparing, in a process for each dataset; milliseconds of opening."""
+    results: list[dict[str, Any]] = []
     for name in names:
         target = out / f"again_{name}"
         arguments = [name, "--data-root", str(data_root), "--accept-local", "--out", str(target)]
@@ -188,14 +186,14 @@ def memory_cases(data_root: Path, out: Path, names: Iterable[str]) -> list[dict[
         open_dataset(target)
         opening = 1000 * (time.perf_counter() - start)
         values = {"seconds": seconds, "peak_mb": float(done.stdout.split()[-1]) / 1024, "open_ms": opening}
-        found += [
+        results += [
             {"case": f"prepare_{name}", "metric": metric, "value": value} for metric, value in values.items()
         ]
-    return found
+    return results
 
 
-def in_turns(loaders: dict[str, Loader], items: int, rounds: int) -> dict[str, float]:
-    """Items per second of each loader: the best of several rounds that take turns, after one to warm up."""
+def best_rates(loaders: dict[str, Loader], items: int, rounds: int) -> dict[str, float]:
+    """Items per second of each loader: the best of `rounds` rounds, run in turns after a warm-up round."""
     best = dict.fromkeys(loaders, 0.0)
     for number in range(rounds + 1):
         for name, loader in loaders.items():
@@ -208,7 +206,7 @@ def in_turns(loaders: dict[str, Loader], items: int, rounds: int) -> dict[str, f
 
 
 def comparison(case: str, metric: str, ours: float, theirs: float) -> list[dict[str, Any]]:
-    """Both rates and their ratio."""
+    """Both rates and their ratio, as results."""
     values = {f"{metric}": ours, f"{metric}_official_way": theirs, "ratio": ours / theirs}
     return [{"case": case, "metric": name, "value": value} for name, value in values.items()]
 

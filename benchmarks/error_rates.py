@@ -35,6 +35,7 @@ import numpy as np
 
 from benchmarks.synthetic_study import SyntheticStudy, write_card
 from mlcl.records.collect import collect
+from mlcl.records.outline import open_study
 from mlcl.records.record import SCORES, Record, write_record
 from mlcl.reporting.claims import judge, judge_all
 from mlcl.reporting.contrasts import Contrasts
@@ -164,7 +165,7 @@ def _simulate(kind: Kind, study: SyntheticStudy, rng: np.random.Generator) -> Re
                 scores = (1 / (1 + np.exp(-logits))).astype(np.float32)
                 _write_cell(study, (dataset, loss, seed), labels, scores)
     (study.paths.results / "jackknife.json").unlink(missing_ok=True)
-    collect(study.name)
+    collect(open_study(study.name))
     return load_results(study.name)
 
 

@@ -3,6 +3,7 @@
     python benchmarks/losses.py                     the table and the figure of all sizes (about 10 minutes)
     python benchmarks/losses.py --quick             two small sizes (under a minute)
     python benchmarks/losses.py --large             B = 16,384, L = 1,000: each loss in a process of its own
+    python benchmarks/losses.py --kernel fused      the kernel's fused form (CUDA), where it covers the loss
 
 Both sides run in one process, in turns, on the same data (D = 256, float32, about five labels a row). Time is the
 fastest of the repetitions. Memory is the peak of allocated tensors above the inputs. Where the transcription
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the memory profiler is chatty
 
@@ -84,10 +86,11 @@ def make_batch(rows: int, num_labels: int, device: str) -> Batch:
     return Batch(embeddings.to(device).requires_grad_(), labels.float().to(device))
 
 
-def steps(name: str, batch: Batch) -> tuple[Callable[[], None], Callable[[], None]]:
+def steps(name: str, batch: Batch, kernel: str = "tile") -> tuple[Callable[[], None], Callable[[], None]]:
     """One forward and backward pass of ours, and of the transcription."""
     generator = torch.Generator().manual_seed(0)
-    loss = losses.create(name, batch.labels.shape[1], WIDTH, generator=generator).to(batch.labels.device)
+    loss: Any = losses.create(name, batch.labels.shape[1], WIDTH, generator=generator).to(batch.labels.device)
+    loss.kernel = kernel
     transcription = TRANSCRIPTIONS[name]
     leaves = [batch.embeddings, *loss.parameters()]
 
@@ -153,9 +156,11 @@ def volume(name: str, rows: int, num_labels: int) -> float:
     return items * items * num_labels
 
 
-def measure(name: str, rows: int, num_labels: int, device: str, budget: float) -> Result:
+def measure(
+    name: str, rows: int, num_labels: int, device: str, budget: float, kernel: str = "tile"
+) -> Result:
     """Compare the two on one size, repeating for about `budget` seconds."""
-    ours, theirs = steps(name, make_batch(rows, num_labels, device))
+    ours, theirs = steps(name, make_batch(rows, num_labels, device), kernel)
     runs = expected_bytes(name, rows, num_labels, device) <= MEMORY_LIMIT
     functions = [ours, theirs] if runs else [ours]
     seconds_of(functions, 3)  # warm up
@@ -165,11 +170,12 @@ def measure(name: str, rows: int, num_labels: int, device: str, budget: float) -
     return Result(name, rows, num_labels, costs[0], costs[1] if runs else None)
 
 
-def large_case(name: str, device: str) -> None:
+def large_case(name: str, device: str, kernel: str) -> None:
     """One pass at the large size; prints seconds and the process's peak memory. Runs in a process of its own."""
     batch = make_batch(*LARGE, device)
     batch = Batch(batch.embeddings, batch.labels.bool())
-    loss = losses.create(name, LARGE[1], WIDTH, generator=torch.Generator().manual_seed(0)).to(device)
+    loss: Any = losses.create(name, LARGE[1], WIDTH, generator=torch.Generator().manual_seed(0)).to(device)
+    loss.kernel = kernel
     start, cpu_start = time.perf_counter(), time.process_time()
     loss(batch.embeddings, batch.labels).backward()
     synchronise()
@@ -188,8 +194,8 @@ def peak_megabytes() -> float:
     return int(line.split()[1]) / 1e3
 
 
-def measure_large(name: str) -> Result:
-    command = [sys.executable, __file__, "--large-case", name]
+def measure_large(name: str, kernel: str) -> Result:
+    command = [sys.executable, __file__, "--large-case", name, "--kernel", kernel]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     cost = json.loads(output.splitlines()[-1])
     return Result(name, *LARGE, Cost(cost["seconds"], cost["megabytes"]), None)
@@ -279,6 +285,12 @@ def main() -> None:
     parser.add_argument(
         "--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu"
     )
+    parser.add_argument(
+        "--kernel",
+        choices=["tile", "fused"],
+        default="tile",
+        help="fused: CUDA only; losses it does not cover take the tile form",
+    )
     parser.add_argument("--json", type=Path, help="write [{case, metric, value}, ...]")
     parser.add_argument("--table", type=Path, help="write the table (Markdown)")
     parser.add_argument("--figure", type=Path, help="write the figure (PNG or PDF)")
@@ -286,18 +298,22 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.large_case:
-        large_case(options.large_case, options.device)
+        large_case(options.large_case, options.device, options.kernel)
         return
     results = []
     if options.large:
         names = [n for n in losses.names() if losses.describe(n).inputs == "embeddings"]
-        results = [report(measure_large(name)) for name in names]
+        results = [report(measure_large(name, options.kernel)) for name in names]
     else:
         budget = 0.3 if options.quick else 1.0
         for rows, num_labels in QUICK_SIZES if options.quick else SIZES:
             for name in options.losses:
-                results.append(report(measure(name, rows, num_labels, options.device, budget)))
-    print(f"\n{options.device}, {options.threads} threads, torch {torch.__version__}, D = {WIDTH}, float32\n")
+                found = measure(name, rows, num_labels, options.device, budget, options.kernel)
+                results.append(report(found))
+    print(
+        f"\n{options.device}, {options.threads} threads, torch {torch.__version__}, D = {WIDTH}, float32, "
+        f"{options.kernel} form of the kernel\n"
+    )
     print(table(results))
     if options.json:
         options.json.write_text(json.dumps(records(results), indent=1))

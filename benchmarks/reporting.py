@@ -30,6 +30,7 @@ import numpy as np
 from benchmarks.synthetic_study import SyntheticStudy, write_card
 from mlcl import reporting
 from mlcl.records.collect import collect
+from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
 from mlcl.records.record import SCORES, Record, write_record
 from mlcl.records.rescore import metrics_of
@@ -77,7 +78,7 @@ def measure(size: Size) -> Iterator[dict[str, Any]]:
     with _empty_folder():
         cells = make_study(size)
         case = f"{len(cells)}x{len(METRICS)}"
-        yield from _timed(f"aggregate-{case}", lambda: collect(STUDY))
+        yield from _timed(f"aggregate-{case}", lambda: collect(open_study(STUDY)))
         yield from _timed(f"report-{case}", _report)
         yield _line(f"report-{case}", "megabytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         yield from _rescoring(size.rescored)
@@ -96,10 +97,10 @@ def _rescoring(cells: int) -> Iterator[dict[str, Any]]:
     val, test = (make_scores(seed) for seed in (0, 1))
     stored = {"val_labels": val[0], "val_scores": val[1], "test_labels": test[0], "test_scores": test[1]}
     np.savez_compressed(folder / SCORES, scores_kind="probability", **stored)  # type: ignore[arg-type]
-    metrics_of(folder)
+    metrics_of(folder, folder / "card.json")
     begun = time.perf_counter()
     for _ in range(cells):
-        metrics_of(folder)
+        metrics_of(folder, folder / "card.json")
     yield _line(f"rescore-{ROWS}x{LABELS}", "cells_per_second", cells / (time.perf_counter() - begun))
 
 

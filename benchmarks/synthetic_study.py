@@ -7,9 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlcl.records.files import write_json
+from mlcl.records.outline import (
+    DatasetOutline,
+    EncoderOutline,
+    LossOutline,
+    Outline,
+    OutlineCell,
+    write_outline,
+)
 from mlcl.records.paths import CellId, StudyPaths
 
 ENCODER = "mlp"
+PROTOCOL = "contrastive_linear"
 
 
 @dataclass(frozen=True)
@@ -38,33 +47,34 @@ class SyntheticStudy:
 
     def write(self) -> None:
         """Its outline, as planning would write it. A cell's fingerprint is its own name."""
-        write_json(self.paths.outline, self._outline())
+        write_outline(self._outline(), self.paths.outline)
 
-    def _outline(self) -> dict[str, Any]:
-        loss = {
-            "paper": "", "equation": "", "summary": "", "inputs": "embeddings", "protocol": "contrastive_linear",
-            "hyperparameters": {}, "training": {},
-        }  # fmt: skip
-        return {
-            "study": self.name,
-            "file": f"config/{self.name}.yaml",
-            "title": "Synthetic",
-            "description": "",
-            "seeds": list(range(self.seeds)),
-            "table": {"metrics": list(self.metrics), "split": "test"},
-            "training": {"contrastive_linear": {"selection": "last"}},
-            "linear_evaluation": {},
-            "compute": {},
-            "datasets": {
-                d: {"title": d, "modality": "vector", "settings": {}, "fraction": 1.0} for d in self.datasets
+    def _outline(self) -> Outline:
+        return Outline(
+            study=self.name,
+            file=f"config/{self.name}.yaml",
+            title="Synthetic",
+            description="",
+            seeds=list(range(self.seeds)),
+            metrics=list(self.metrics),
+            split="test",
+            datasets={d: DatasetOutline(d, d, "vector", 1.0, {}) for d in self.datasets},
+            encoders={ENCODER: EncoderOutline(ENCODER, "vector", {}, {})},
+            losses={
+                name: LossOutline(name, name, "", "", "", "embeddings", PROTOCOL, {}, {}, name, None)
+                for name in self.losses
             },
-            "encoders": {ENCODER: {"name": ENCODER, "modality": "vector", "settings": {}, "training": {}}},
-            "losses": {name: loss | {"title": name} for name in self.losses},
-            "baselines": [],
-            "variants": dict(self.variants),
-            "cells": [{"id": str(cell), "fingerprint": str(cell)} for cell in self.cells()],
-            "skipped": [],
-        }
+            baselines=[],
+            variants=dict(self.variants),
+            training={PROTOCOL: {"selection": "last"}},
+            evaluation="linear",
+            linear_evaluation={},
+            compute={},
+            cells=[OutlineCell(cell, str(cell)) for cell in self.cells()],
+            skipped=[],
+            metrics_source="",
+            reporting_source="",
+        )
 
 
 def write_card(study: SyntheticStudy, dataset: str, labels: int) -> None:

@@ -2,8 +2,8 @@
 
 `python benchmarks/training.py [--quick] [--device cuda] [--json PATH]` prints a table; `--json` writes a list of
 `{case, metric, value}`. Data are random numbers in the prepared form, memory-mapped from a temporary folder; the loop
-is the one that cells are trained with. The loss is timed on its own as well, forward and backward, since in a step
-its backward pass cannot be told from the encoder's. Targets: the loss under 3 % of a step for encoders of the size of
+is the one that trains cells. The loss is also timed separately, forward and backward, because in a step its backward
+pass cannot be separated from the encoder's. Targets: the loss under 3 % of a step for encoders of the size of
 ResNet-18 and up, the input pipeline under 5 %.
 """
 
@@ -24,22 +24,23 @@ import typer
 from torch import Tensor, nn
 
 from mlcl import encoders, losses
-from mlcl.data.augment import NAMED
 from mlcl.data.tokens import Tokens
 from mlcl.encoders import InputShape
 from mlcl.encoders.flops import forward_flops
-from mlcl.training.batches import Images, Inputs, Texts, TrainingSet, Vectors
-from mlcl.training.loop import Fitted, Loop, Randomness
+from mlcl.training.inputs.batches import Images, Inputs, Texts, TrainingSet, Vectors
+from mlcl.training.inputs.transforms import NAMED
+from mlcl.training.loop import FitResult, Loop
 from mlcl.training.methods import Contrastive
+from mlcl.training.seeding import Randomness
 from mlcl.training.settings import ComputeSettings, TrainingSettings
-from mlcl.training.speed import BACKWARD, FORWARD, matrix_product_rate
+from mlcl.training.throughput import BACKWARD, FORWARD, matrix_product_rate
 
 LABELS, PROJECTION, VOCABULARY = 80, 256, 8000
 
 
 @dataclass(frozen=True)
 class Case:
-    """An encoder with inputs of a size at which it is used."""
+    """An encoder with inputs of a typical size."""
 
     name: str
     encoder: str
@@ -49,7 +50,7 @@ class Case:
     batch: int = 64
     augmentation: str = "basic"
     large: bool = False
-    """Left out of --quick."""
+    """Not part of --quick."""
 
     @property
     def modality(self) -> str:
@@ -130,11 +131,11 @@ def measure(case: Case, loss_name: str, compute: ComputeSettings, steps: int) ->
         fitted = train(method, settings, compute, data)
         step = sum(fitted.step_seconds.values()) / steps
         flops = forward_flops(encoder, inputs.take(np.arange(2), device)) / 2
-    alone = loss_alone(criterion, labels[: case.batch], device)
+    loss_seconds = time_loss(criterion, labels[: case.batch], device)
     return {
         "step_seconds": step,
         "examples_per_second": case.batch / step,
-        "loss_share": alone / step,
+        "loss_share": loss_seconds / step,
         "data_share": fitted.step_seconds["data"] / steps / step,
         "flops_per_second": (FORWARD + BACKWARD) * flops * case.batch / step,
     }
@@ -142,22 +143,22 @@ def measure(case: Case, loss_name: str, compute: ComputeSettings, steps: int) ->
 
 def train(
     method: Contrastive, settings: TrainingSettings, compute: ComputeSettings, data: TrainingSet
-) -> Fitted:
+) -> FitResult:
     random = Randomness(torch.Generator().manual_seed(0), torch.Generator().manual_seed(1))
     return Loop(settings, compute, random).fit(method, data)
 
 
-def loss_alone(criterion: nn.Module, labels: Tensor, device: torch.device) -> float:
+def time_loss(criterion: nn.Module, labels: Tensor, device: torch.device) -> float:
     """Median seconds of the loss, forward and backward, on random embeddings."""
     embeddings = torch.randn(len(labels), PROJECTION, device=device, requires_grad=True)
-    taken = []
+    seconds = []
     for _ in range(20):
         begun = time.perf_counter()
         criterion(embeddings, labels).backward()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        taken.append(time.perf_counter() - begun)
-    return median(taken)
+        seconds.append(time.perf_counter() - begun)
+    return median(seconds)
 
 
 def random_labels(rows: int) -> Tensor:
@@ -168,7 +169,7 @@ def random_labels(rows: int) -> Tensor:
 
 
 def random_inputs(case: Case, rows: int, folder: Path) -> tuple[Inputs, InputShape]:
-    """Inputs of the case's modality, memory-mapped as prepared datasets are."""
+    """Random inputs of the case's modality, memory-mapped like those of prepared datasets."""
     random, size = np.random.default_rng(0), case.size
     if case.modality == "image":
         images = stored(folder, random.integers(0, 256, (rows, size, size, 3), dtype=np.uint8))

@@ -1,6 +1,5 @@
 """Finds a dataset's raw files in the data root and judges them: published, local, or missing."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from data_prep.checksums import content_digest, is_gzip
 from data_prep.download import recorded
 from data_prep.errors import DataError
 from data_prep.source import About, RawFile
+from mlcl.offline import offline
 
 State = Literal["published", "local", "unpinned", "absent"]
 
@@ -60,11 +60,6 @@ def missing_message(name: str, missing: Sequence[RawFile], folder: Path, about: 
     return f"dataset {name}: raw files are missing: {listed}; looked for in {folder}; {hint}"
 
 
-def offline() -> bool:
-    """Whether the user said that nothing is to be downloaded: `MLCL_OFFLINE=1`."""
-    return os.environ.get("MLCL_OFFLINE", "") not in ("", "0")
-
-
 def judge(file: RawFile, folder: Path) -> Found:
     """Whether one raw file is there, and whether its content is the published one."""
     path = _present(file, folder)
@@ -93,8 +88,10 @@ def _published_identity(file: RawFile) -> str:
 
 def _present(file: RawFile, folder: Path) -> Path | None:
     for path in (folder / file.path, folder / f"{file.path}.gz"):
-        if path.exists():
+        if path.is_file() or path.is_dir():
             return path
+        if path.exists():
+            raise DataError(f"{path}: is neither a file nor a folder")
     return None
 
 

@@ -265,21 +265,27 @@ class _Reader:
 
     def _call(self, node: ast.Call, scope: Scope) -> Any:
         called = dotted(node.func) or [node.func.attr if isinstance(node.func, ast.Attribute) else ""]
-        self._note_dynamic(called[-1], node)
+        self._note_dynamic(called, node)
         is_message = called[-1] in MESSAGE_CALLS or (
             called[-1] in LOG_CALLS and len(called) > 1 and called[-2] in LOGGERS
         )
         return ["Call", *(self._message if is_message else self._fields)(node, scope)]
 
-    def _note_dynamic(self, called: str, node: ast.Call) -> None:
-        if called in IMPORTERS:
+    def _note_dynamic(self, called: Sequence[str], node: ast.Call) -> None:
+        if called[-1] in IMPORTERS:
             first = node.args[0] if node.args else None
-            if called == "import_module" and isinstance(first, ast.Constant) and isinstance(first.value, str):
+            if (
+                called[-1] == "import_module"
+                and isinstance(first, ast.Constant)
+                and isinstance(first.value, str)
+            ):
                 self.imported.append(first.value)
                 self._refer(first.value, imported=True)
             else:
                 self.imports_by_name = True
-        if called in NAMESPACES or (called in ("eval", "exec") and len(node.args) < 2):
+        if len(called) > 1 and called[0] != "builtins":
+            return
+        if called[-1] in NAMESPACES or (called[-1] in ("eval", "exec") and len(node.args) < 2):
             self.uses_namespace = True
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, scope: Scope) -> Any:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable
@@ -14,10 +13,9 @@ import numpy as np
 
 from data_prep import format as form
 from data_prep.errors import DataError, closest
+from data_prep.readers.labels import LONE_SURROGATE, defect, near_equal, normal_form, shown
 
 MAX_EXAMPLES_OF_A_WARNING = 5
-# Halves of a character beyond 16 bits, as JSON holds them where a text was cut: UTF-8 has no form for them.
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class NpyStream:
@@ -60,6 +58,8 @@ class SplitWriter:
         self.ids: dict[str, None] = {}
         self.empty_texts = 0
         self.mended: list[str] = []
+        self.digests = array("Q")
+        """64 bits of the hash of each row's content, to find duplicates."""
         self._number = {label: index for index, label in enumerate(label_names)}
         self._label_ids = array("i")
         self._label_offsets = array("q", [0])
@@ -88,7 +88,8 @@ class SplitWriter:
         Lone surrogates in a text become U+FFFD; `mended` lists such rows.
 
         Raises:
-            DataError: an id that is already there, or a label that is not in the list.
+            DataError: an id that is already there, a label that is not in the list, a row of another shape, or a
+                vector with a value that is not finite in float32.
         """
         if row_id in self.ids:
             raise DataError(f"{where or self.name}: the id {row_id!r} occurs twice; ids must be unique")
@@ -98,12 +99,16 @@ class SplitWriter:
         if self._texts is not None:
             self.empty_texts += not content
             encoded = self._encoded(content, where or row_id)
+            self._note_content(encoded)
             self._text_offsets.append(self._text_offsets[-1] + self._texts.write(encoded))
             return
         row = np.asarray(content)
         if self.modality == "image":
             self._sizes.extend(size or row.shape[:2])
         self._append(row, where or row_id)
+
+    def _note_content(self, content: bytes) -> None:
+        self.digests.frombytes(hashlib.blake2b(content, digest_size=8).digest())
 
     def _encoded(self, text: str, where: str) -> bytes:
         try:
@@ -113,7 +118,12 @@ class SplitWriter:
             return LONE_SURROGATE.sub("\ufffd", text).encode("utf-8")
 
     def _label_number(self, label: str | int, where: str) -> int:
-        number = self._number.get(label, -1) if isinstance(label, str) else label
+        if isinstance(label, str):
+            number = self._number.get(label, -1)
+            if number < 0:
+                number = self._number.get(normal_form(label), -1)
+        else:
+            number = label
         if not 0 <= number < len(self.label_names):
             raise DataError(
                 f"{where}: label {label!r} is not in the list: {closest(str(label), self.label_names)}"
@@ -128,7 +138,16 @@ class SplitWriter:
             raise DataError(
                 f"{where}: shape {row.shape} differs from the rows before, {self._rows.row_shape}"
             )
-        self._rows.append(row[None])
+        with np.errstate(over="ignore"):
+            stored = np.ascontiguousarray(row, dtype=self._rows.dtype)
+        if self.modality == "vector" and not np.isfinite(stored).all():
+            column = int(np.flatnonzero(~np.isfinite(stored))[0])
+            raise DataError(
+                f"{where}: column {column} (of the features, from 0) is {row[column]}; vectors must be finite (in "
+                "float32)"
+            )
+        self._note_content(stored.tobytes())
+        self._rows.append(stored[None])
 
     @property
     def row_shape(self) -> tuple[int, ...] | None:
@@ -188,16 +207,26 @@ class DatasetWriter:
         self.label_names: list[str] = []
         self.notes: list[str] = []
         self._splits: dict[str, SplitWriter] = {}
+        self.files: list[dict[str, Any]] = []
         self._warnings: Counter[str] = Counter()
         self._examples: dict[str, list[str]] = {}
 
     def labels(self, names: Iterable[str]) -> None:
-        """Declare the label names, in order. Raises DataError for none, one that occurs twice, or half characters."""
-        self.label_names = list(names)
-        if broken := list(filter(LONE_SURROGATE.search, self.label_names)):
-            raise DataError(
-                f"label {broken[0]!a} holds half a character (a lone surrogate); mend it in the raw file"
-            )
+        """Declare the label names, in order; they are stored in Unicode NFC with single spaces.
+
+        Raises DataError for none, an empty name, one that occurs twice (in that form), or one that holds control
+        characters or half characters. Names that differ by case or space only are a warning.
+        """
+        given = list(names)
+        for name in given:
+            if reason := defect(name):
+                raise DataError(f"label {shown(name)} {reason}; mend it in the raw file")
+        self.label_names = [normal_form(name) for name in given]
+        for name, stored in zip(given, self.label_names, strict=True):
+            if name != stored:
+                self.warn("label names brought to one form (Unicode NFC, single spaces)", stored)
+        for group in near_equal(self.label_names):
+            self.warn("labels that differ by case, space or hyphens only", " / ".join(group))
         twice = [label for label, count in Counter(self.label_names).items() if count > 1]
         if not self.label_names or twice:
             raise DataError(
@@ -224,11 +253,23 @@ class DatasetWriter:
         if sentence not in self.notes:
             self.notes.append(sentence)
 
+    def read(self, file: Path, rows: int, **counts: int) -> None:
+        """For the card: a raw file, the rows that were read of it, and other counts (lines, say) that are not 0."""
+        self.files.append(
+            {"file": file.name, "rows": rows, **{key: value for key, value in counts.items() if value}}
+        )
+
     def finish(self, about: dict[str, Any]) -> dict[str, Any]:
-        """Close everything and write the card (last of all files); returns the card."""
+        """Close everything and write the card (last of all files); returns the card.
+
+        Raises DataError for an empty split, training rows without any label, ids in several splits, and splits of
+        different shapes.
+        """
         splits = {name: self.split(name).finish() for name in form.SPLITS}
         self._refuse_shared_ids()
         self._refuse_other_shapes()
+        if splits["train"]["empty_rows"] == splits["train"]["examples"]:
+            raise DataError("no row of the training split has a label; there is nothing to learn")
         files = {path.relative_to(self.folder).as_posix(): path for path in sorted(self.folder.rglob("*.*"))}
         listed = {
             name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for name, path in files.items()
@@ -239,6 +280,7 @@ class DatasetWriter:
             "modality": self.modality,
             "labels": self.label_names,
             "splits": splits,
+            "found": self._found(splits),
             "content_sha256": _content_digest(self.label_names, listed),
             "notes": self.notes,
             "warnings": self._all_warnings(splits),
@@ -246,8 +288,24 @@ class DatasetWriter:
         }
         text = json.dumps(card, indent=1, ensure_ascii=False, sort_keys=False)
         # Names of files need not be Unicode; JSON has an escape for what UTF-8 cannot say.
-        (self.folder / form.CARD).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        for name in (form.CARD_COPY, form.CARD):
+            (self.folder / name).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
         return card
+
+    def _found(self, splits: dict[str, Any]) -> dict[str, Any]:
+        """Files against rows, rows with labels, and duplicates, for the sanity report."""
+        digests = [
+            np.unique(np.frombuffer(split.digests, dtype=np.uint64)) for split in self._splits.values()
+        ]
+        rows = sum(len(split.digests) for split in self._splits.values())
+        _, in_splits = np.unique(np.concatenate(digests), return_counts=True)
+        return {
+            "files": self.files,
+            "labelled_rows": {
+                name: split["examples"] - split["empty_rows"] for name, split in splits.items()
+            },
+            "duplicates": {"rows": rows - len(in_splits), "across_splits": int((in_splits > 1).sum())},
+        }
 
     def _refuse_shared_ids(self) -> None:
         writers = list(self._splits.values())
@@ -281,6 +339,10 @@ class DatasetWriter:
             if counts["empty_rows"]:
                 found.append(
                     {"kind": f"rows without labels in {name}", "count": counts["empty_rows"], "examples": []}
+                )
+            if counts["empty_rows"] == counts["examples"]:
+                found.append(
+                    {"kind": f"no row of {name} has a label", "count": counts["examples"], "examples": []}
                 )
             if without:
                 kind = f"labels without a positive in {name}"

@@ -77,6 +77,38 @@ float32, values are within 1e-6 and gradients within 1e-5 of one dense float64 m
 On CUDA, matrix products are torch's and everything between them is one Triton program a row
 (`mlcl/losses/_triton.py`). Triton's interpreter tests it on the CPU; **it has not been run on a GPU**.
 
+### The fused form
+
+`loss.kernel = "fused"` keeps no matrix of pairs in memory at all (CUDA; `mlcl/losses/_fused.py` and
+`_triton_fused.py`). Scores and numbers of shared labels are products on the matrix units, and weights, softmax
+and gradient are made from them on the chip: one visit of the pairs for the value, one for the gradient, which
+makes scores and labels anew. The weight of a pair is the loss file's own `weights(pairs)`, recorded once as an
+expression (`_elementwise.py`); the file needs nothing extra. Covered are losses between items of the batch, or
+the batch and given references, whose weight is an expression of the pair's three numbers (`supcon_any`,
+`supcon_all`, `jaccard`, `overlap`, `simdissim`, and such losses of your own) or one number a label (`mulsupcon`,
+`stepwise`), in float32, on one rank, with embeddings of at most 1,024 columns. Any other call takes the tile form;
+`loss.kernel_used` says which form the last call took, and why.
+
+float32 stays float32: a unit vector is split into two float16 parts, 22 bits of mantissa, and products are
+summed in float32 (three products instead of one). Where TF32 is allowed for matrix products, one part of 11
+bits does. Labels are 8-bit integers, summed exactly; weights of labels have two parts always. The order of all
+sums is fixed for a card, so that two runs on it are equal bit for bit.
+
+What one step costs at B = 65,536, L = 1,000, counted, not measured, with `jaccard`; times are lower bounds at
+the H100's data sheet rates (67 TFLOP/s float32, 495 TF32, 990 float16, 1,979 int8, 3.35 TB/s):
+
+| | tile, float32 | tile, TF32 | fused, float32 | fused, TF32 |
+|---|---:|---:|---:|---:|
+| D = 128: operations, 10^12 | 11.9 | 11.9 | 20.5 | 20.5 |
+| time of the matrix products, ms | 177 | 24 | 19 | 12 |
+| memory traffic, GB | 360 | 360 | 0.8 | 0.8 |
+| time of that, ms | 108 | 108 | 0.2 | 0.2 |
+
+Beyond 256 columns, each further 256 make scores and shared labels once more in the gradient's visit.
+The fused form's own limit is the traffic between the L2 cache and the multiprocessors, about 220 GB, which is 40 ms
+at 5.5 TB/s. The default is the tile form until a GPU has decided:
+`python benchmarks/kernel_forms.py` times both. **The fused form has not been run on a GPU** either.
+
 ## Several processes
 
 ```python

@@ -1,10 +1,11 @@
-"""Imports go down the floors only (docs/architecture.md), and light modules stay light."""
+"""Imports go down the floors only (docs/architecture.md) and never in a circle; light modules stay light."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,24 +14,28 @@ ROOT = Path(__file__).parents[1]
 
 MAY_IMPORT = {
     "mlcl.errors": set(),
-    "data_prep": set(),
-    "mlcl.losses": set(),
-    "mlcl.encoders": set(),
-    "mlcl.data": {"data_prep"},
+    "mlcl.suggest": set(),
+    "mlcl.offline": set(),
+    # These stand alone: of mlcl they use the ground floor only, and their errors are their own.
+    "data_prep": {"mlcl.suggest", "mlcl.offline"},
+    "mlcl.losses": {"mlcl.suggest"},
+    "mlcl.encoders": {"mlcl.suggest", "mlcl.offline"},
+    "mlcl.data": {"mlcl.suggest", "mlcl.offline", "data_prep"},
     "mlcl.evaluation": {"mlcl.errors"},
-    "mlcl.training": {"mlcl.errors", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses"},
+    "mlcl.training": {"mlcl.suggest", "mlcl.errors", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses"},
     "mlcl.model": {
-        "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.training",
+        "mlcl.suggest", "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation",
+        "mlcl.training",
     },
     "mlcl.records": {"mlcl.errors", "mlcl.evaluation"},
     "mlcl.study": {
-        "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses", "mlcl.training",
-        "mlcl.model", "mlcl.records",
+        "mlcl.suggest", "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses",
+        "mlcl.training", "mlcl.model", "mlcl.records",
     },
     "mlcl.reporting": {"mlcl.errors", "mlcl.data", "mlcl.records", "mlcl.evaluation"},
     "mlcl.cli": {
-        "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.encoders", "mlcl.study", "mlcl.reporting", "mlcl.data",
-        "mlcl.model", "mlcl.records",
+        "mlcl.suggest", "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.encoders", "mlcl.study", "mlcl.reporting",
+        "mlcl.data", "mlcl.model", "mlcl.records", "mlcl.training",
     },
     "mlcl.__main__": {"mlcl.cli"},
 }  # fmt: skip
@@ -76,6 +81,93 @@ def test_every_module_lies_on_a_floor() -> None:
         assert module == "mlcl.__init__" or floor(module) in MAY_IMPORT, module
 
 
+def modules() -> dict[str, Path]:
+    """All modules of both packages, by name; a package is its `__init__`."""
+    return {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+        for package in ("mlcl", "data_prep")
+        for file in (ROOT / package).rglob("*.py")
+    }
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Module -> the modules that it imports, wherever in the file, for type checking too.
+
+    A name that a package only passes on counts as imported from the module that defines it.
+    """
+    files = modules()
+    trees = {module: ast.parse(file.read_text()) for module, file in files.items()}
+    passed_on = {
+        (module, alias.name): node.module
+        for module, tree in trees.items()
+        if files[module].stem == "__init__"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in files
+        for alias in node.names
+    }
+
+    def imported(node: ast.AST) -> set[str]:
+        if isinstance(node, ast.Import):
+            return {alias.name for alias in node.names}
+        if not isinstance(node, ast.ImportFrom) or node.module is None:
+            return set()
+        return {
+            inner
+            if (inner := f"{node.module}.{alias.name}") in files
+            else passed_on.get((node.module, alias.name)) or node.module
+            for alias in node.names
+        }
+
+    return {
+        module: {name for node in ast.walk(tree) for name in imported(node)} & files.keys() - {module}
+        for module, tree in trees.items()
+    }
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    try:
+        TopologicalSorter(module_graph()).prepare()
+    except CycleError as error:
+        pytest.fail(f"circle of imports: {' -> '.join(reversed(error.args[1]))}")
+
+
+def test_a_circle_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail, also for imports in functions and for type checking."""
+    package = tmp_path / "mlcl"
+    (tmp_path / "data_prep").mkdir()
+    package.mkdir()
+    (package / "__init__.py").write_text("from mlcl.low import helper\n")
+    (package / "low.py").write_text("def helper():\n    from mlcl import high\n")
+    (package / "high.py").write_text("from mlcl import other\n")
+    (package / "other.py").write_text(
+        "import typing\nif typing.TYPE_CHECKING:\n    from mlcl import helper\n"
+    )
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert module_graph() == {
+        "mlcl": {"mlcl.low"}, "mlcl.low": {"mlcl.high"}, "mlcl.high": {"mlcl.other"}, "mlcl.other": {"mlcl.low"},
+    }  # fmt: skip
+    with pytest.raises(pytest.fail.Exception, match="circle of imports: mlcl"):
+        test_no_module_imports_itself_in_a_circle()
+
+
+def test_data_needs_numpy_only() -> None:
+    """To open and read any prepared dataset. Libraries for tokenizing, sparse labels and strata load on use."""
+    names = sorted(module for module in modules() if module.startswith("mlcl.data"))
+    code = (
+        "import sys, numpy, data_prep; before = set(sys.modules)\n"
+        f"import {', '.join(names)}\n"
+        "print({name.partition('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ast.literal_eval(done.stdout) == {"mlcl"}
+    heavy = "[name for name in ('torch', 'pandas', 'scipy', 'sklearn') if name in sys.modules]"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, {', '.join(names)}; print({heavy})"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -90,6 +182,10 @@ def test_every_module_lies_on_a_floor() -> None:
         "mlcl.data",
         "mlcl.model",
         "mlcl.study.export",
+        "mlcl.training.events",
+        "mlcl.training.inputs.transforms",
+        "mlcl.training.protocols",
+        "mlcl.training.settings",
     ],
 )
 def test_importing_is_light(module: str) -> None:

@@ -15,12 +15,13 @@ from xml.etree import ElementTree
 
 from data_prep.errors import DataError, closest
 from data_prep.readers.lines import lines
+from data_prep.readers.numbers import finite
 
 if TYPE_CHECKING:
     import numpy as np
 
 ATTRIBUTE = re.compile(r"""@attribute\s+('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\S+)\s+(.+)""", re.IGNORECASE)
-CELL = re.compile(r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,]*?)\s*(?:,|$)""")
+SPECIAL = re.compile(r"""[,'"\\]""")
 NUMERIC = {"numeric", "real", "integer"}
 YES = {"1", "yes", "true", "y", "t"}
 NO = {"0", "no", "false", "n", "f"}
@@ -48,19 +49,37 @@ def label_list(xml: Path) -> list[str]:
 
 
 class ArffFile:
-    """One file: its attributes, and its rows as feature vectors and label names."""
+    """One file: its attributes, and its rows as feature vectors and label names.
 
-    def __init__(self, path: Path, label_names: list[str]) -> None:
+    Args:
+        split: the attribute that says each row's split; it is no feature.
+
+    Raises:
+        DataError: a header that cannot be read, an attribute that occurs twice, or labels that are not there.
+    """
+
+    def __init__(self, path: Path, label_names: list[str], split: str = "") -> None:
         self.path = path
         self.attributes = list(_attributes(path))
-        numbers = {attribute.name: number for number, attribute in enumerate(self.attributes)}
-        for label in label_names:
-            if label not in numbers:
+        numbers: dict[str, int] = {}
+        for number, attribute in enumerate(self.attributes):
+            if numbers.setdefault(attribute.name, number) != number:
+                raise DataError(f"{path}: attribute {attribute.name!r} occurs twice")
+        for name in [*label_names, *([split] if split else [])]:
+            if name not in numbers:
+                what = "split" if name == split else "label"
                 raise DataError(
-                    f"{path}: label {label!r} is not among the attributes: {closest(label, numbers)}"
+                    f"{path}: {what} {name!r} is not among the attributes: {closest(name, numbers)}"
                 )
         self._labels = {numbers[label]: label for label in label_names}
-        features = [number for number in range(len(self.attributes)) if number not in self._labels]
+        omitted = {number: self._omitted(number) for number in self._labels}
+        self._set_when_omitted = {number: cell for number, cell in omitted.items() if cell.lower() in YES}
+        self._split = numbers[split] if split else None
+        features = [
+            number
+            for number in range(len(self.attributes))
+            if number not in self._labels and number != self._split
+        ]
         self.left_out = [self.attributes[number].name for number in features if self._is_identifier(number)]
         self._columns: dict[int, int] = {}
         self.width = 0
@@ -74,23 +93,38 @@ class ArffFile:
         """The number of rows, found without parsing them."""
         return sum(1 for _ in _data_lines(self.path))
 
+    def labels_and_splits(self) -> list[tuple[str, list[str], str]]:
+        """Each row's place, label names, and split (empty without a split attribute); features are not read."""
+        found = []
+        for where, cells in self._all_cells():
+            split = cells.get(self._split, self._omitted(self._split)) if self._split is not None else ""
+            found.append((where, self._positives(cells, where), split))
+        return found
+
     def rows(self) -> Iterator[tuple[str, np.ndarray, list[str]]]:
         """Each row as (where, features (F,) float32, label names).
 
         A nominal attribute with two values is one column, with more it is one column for each value. Missing
         values (`?`) become 0 and are counted in `missing`.
         """
-        omitted = {number: self._omitted(number) for number in range(len(self.attributes))}
-        labels_unsaid = {number: omitted[number] for number in self._labels if omitted[number].lower() in YES}
-        blank = self._encoded(omitted, "header")
+        self.missing = 0
+        blank = self._encoded(
+            {number: self._omitted(number) for number in range(len(self.attributes))}, "header"
+        )
+        for where, cells in self._all_cells():
+            vector = self._encoded(cells, where, blank if len(cells) < len(self.attributes) else None)
+            yield where, vector, self._positives(cells, where)
+
+    def _all_cells(self) -> Iterator[tuple[str, dict[int, str]]]:
         for where, line in _data_lines(self.path):
             sparse = line.startswith("{")
-            cells = self._sparse_cells(line, where) if sparse else self._dense_cells(line, where)
-            vector = self._encoded(cells, where, blank if sparse else None)
-            said = (
-                (number, cell) for number, cell in (labels_unsaid | cells).items() if number in self._labels
-            )
-            yield where, vector, [self._labels[n] for n, cell in said if self._is_set(cell, n, where)]
+            yield where, self._sparse_cells(line, where) if sparse else self._dense_cells(line, where)
+
+    def _positives(self, cells: dict[int, str], where: str) -> list[str]:
+        """The labels that a row has; of those that it leaves out, few have a value that is not 0."""
+        given = ((number, cell) for number, cell in cells.items() if number in self._labels)
+        said = {**self._set_when_omitted, **dict(given)}
+        return [self._labels[number] for number, cell in said.items() if self._is_set(cell, number, where)]
 
     def refuse_other_attributes(self, other: ArffFile) -> None:
         """Raise DataError unless the other file has these attributes in this order: columns go by place."""
@@ -140,12 +174,13 @@ class ArffFile:
         return vector
 
     def _number(self, cell: str, number: int, where: str) -> float:
-        try:
-            return float(cell)
-        except ValueError:
+        value = finite(cell)
+        if value is None:
             raise DataError(
-                f"{where}: {cell!r} is not a number (attribute {self.attributes[number].name})"
-            ) from None
+                f"{where}: {cell!r} is not a finite number (attribute {self.attributes[number].name}); a missing value "
+                "is written ?"
+            )
+        return value
 
     def _value_index(self, cell: str, number: int, where: str) -> int:
         attribute = self.attributes[number]
@@ -170,17 +205,22 @@ class ArffFile:
         return cell.lower().removesuffix(".0") in YES
 
     def _dense_cells(self, line: str, where: str) -> dict[int, str]:
-        cells = _cells(line)
+        cells = [_unquoted(cell) for cell in _cells(line, where)]
         if len(cells) != len(self.attributes):
             raise DataError(f"{where}: {len(cells)} cells for {len(self.attributes)} attributes")
         return dict(enumerate(cells))
 
     def _sparse_cells(self, line: str, where: str) -> dict[int, str]:
-        found = {}
-        for pair in _cells(line.strip("{} \t")):
-            index, _, cell = pair.partition(" ")
-            if not index.isdigit() or int(index) >= len(self.attributes):
+        found: dict[int, str] = {}
+        for pair in _cells(line.strip("{} \t"), where, sparse=True):
+            index, _, cell = pair.replace("\t", " ", 1).partition(" ")
+            known = (
+                index.isascii() and index.isdigit() and len(index) < 10 and int(index) < len(self.attributes)
+            )
+            if not known or not cell.strip():
                 raise DataError(f"{where}: {pair!r} is not an attribute number (from 0) and a value")
+            if int(index) in found:
+                raise DataError(f"{where}: attribute number {index} occurs twice")
             found[int(index)] = _unquoted(cell.strip())
         return found
 
@@ -211,7 +251,7 @@ def _nominal_values(kind: str, where: str) -> tuple[str, ...] | None:
     if kind.lower() in NUMERIC:
         return None
     if kind.startswith("{") and kind.endswith("}"):
-        return tuple(_cells(kind[1:-1]))
+        return tuple(_unquoted(cell) for cell in _cells(kind[1:-1], where))
     raise DataError(f"{where}: attribute type {kind!r} is not supported; numeric and {{nominal, values}} are")
 
 
@@ -224,21 +264,33 @@ def _data_lines(path: Path) -> Iterator[tuple[str, str]]:
         in_data = in_data or stripped.lower().startswith("@data")
 
 
-def _cells(line: str) -> list[str]:
+def _cells(line: str, where: str, sparse: bool = False) -> list[str]:
+    """The cells between commas, stripped, as they stand (in their quotation marks). One pass over the line.
+
+    A quotation mark opens at the start of a cell, in a sparse row also after the attribute's number. Raises
+    DataError where one is not closed.
+    """
     if not line.strip():
         return []
     if "'" not in line and '"' not in line:
         return [cell.strip() for cell in line.split(",")]
-    found, position = [], 0
-    while position <= len(line):
-        match = CELL.match(line, position)
-        if match is None:
-            break
-        found.append(_unquoted(match[1]))
-        position = match.end()
-        if not match[0].rstrip().endswith(",") or position == len(line):
-            break
-    return found
+    found, start, position, quote = [], 0, 0, ""
+    while match := SPECIAL.search(line, position):
+        at, character = match.start(), match[0]
+        position = at + 1
+        if character == "\\":
+            position += 1
+        elif quote:
+            quote = "" if character == quote else quote
+        elif character == ",":
+            found.append(line[start:at].strip())
+            start = position
+        elif not line[start:at].strip() or (sparse and line[at - 1].isspace()):
+            quote = character
+    if quote:
+        raise DataError(f"{where}: a quotation mark ({quote}) is not closed")
+    last = line[start:].strip()
+    return [*found, last] if last or not found else found
 
 
 def _unquoted(text: str) -> str:

@@ -6,10 +6,14 @@ Format: cocodataset.org/#format-data; `images`, `annotations` and `categories` i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Any
 
 from data_prep.errors import DataError
 from data_prep.readers.json_stream import array_items
+
+Number = int | str
+"""An id: whole numbers, also when written as a text, are int; other texts stay as they are."""
+KEYS = ("images", "categories", "annotations")
 
 
 @dataclass
@@ -17,41 +21,101 @@ class CocoLabels:
     """What the file says.
 
     Attributes:
-        categories: number -> name; numbers have gaps.
-        files: image number -> file name, in the file's order.
-        shown: image number -> numbers of the categories in it (crowds count).
+        categories: id -> name; numbers have gaps.
+        files: image id -> file name, in the file's order, each file once.
+        shown: image id -> ids of the categories in it (crowds count).
+        warnings: what was put together.
     """
 
-    categories: dict[int, str] = field(default_factory=dict)
-    files: dict[int, str] = field(default_factory=dict)
-    shown: dict[int, set[int]] = field(default_factory=dict)
+    categories: dict[Number, str] = field(default_factory=dict)
+    files: dict[Number, str] = field(default_factory=dict)
+    shown: dict[Number, set[Number]] = field(default_factory=dict)
+    warnings: list[tuple[str, str]] = field(default_factory=list)
 
-    def labels(self, image: int) -> list[str]:
+    @property
+    def names(self) -> list[str]:
+        """The category names in the order of their ids, each once."""
+        numbers = sorted(self.categories, key=lambda number: (isinstance(number, str), number))
+        return list(dict.fromkeys(self.categories[number] for number in numbers))
+
+    def labels(self, image: Number) -> list[str]:
         """The category names of an image; none where nothing is annotated."""
-        return [self.categories[number] for number in sorted(self.shown.get(image, ()))]
+        numbers = sorted(self.shown.get(image, ()), key=lambda number: (isinstance(number, str), number))
+        return list(dict.fromkeys(self.categories[number] for number in numbers))
 
 
 def read_instances(file: IO[bytes], where: str) -> CocoLabels:
     """Read an instances file as a stream.
 
-    Raises DataError for annotations of an image or a category that the file does not list.
+    A file that is listed under several ids is one image with the labels of all of them, categories of one name are
+    one label; both are warnings.
+
+    Raises:
+        DataError: no images, categories or annotations; an id that stands for two files or names; annotations of an
+            image or a category that the file does not list.
     """
     found = CocoLabels()
-    try:
-        for key, item in array_items(file, where):
-            if key == "images":
-                found.files[int(item["id"])] = str(item["file_name"])
-            elif key == "categories":
-                found.categories[int(item["id"])] = str(item["name"])
-            elif key == "annotations":
-                found.shown.setdefault(int(item["image_id"]), set()).add(int(item["category_id"]))
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{where}: an entry lacks or misuses {error}") from None
+    seen = set()
+    for key, item in array_items(file, where):
+        if key in KEYS:
+            seen.add(key)
+            if item != []:
+                _take(found, key, item, where)
+    if missing := [key for key in KEYS if key not in seen]:
+        raise DataError(
+            f"{where}: lists no {missing[0]}; expected a COCO instances file with images, annotations and categories"
+        )
     if not found.files or not found.categories:
         raise DataError(f"{where}: lists no images or no categories")
     for image, numbers in found.shown.items():
         if image not in found.files:
             raise DataError(f"{where}: an annotation is of image {image}, which is not listed")
-        if unknown := numbers - found.categories.keys():
-            raise DataError(f"{where}: image {image} has category {min(unknown)}, which is not in the list")
+        for number in numbers:
+            if number not in found.categories:
+                raise DataError(f"{where}: image {image} has category {number}, which is not in the list")
+    _join_equal_files(found)
+    twice = len(found.categories) - len(found.names)
+    if twice:
+        found.warnings.append(("categories of the same name are one label", f"{twice} in {where}"))
     return found
+
+
+def _take(found: CocoLabels, key: str, item: Any, where: str) -> None:
+    if not isinstance(item, dict):
+        raise DataError(f"{where}: {key} holds {str(item)[:40]!r}, expected a list of objects")
+    if key == "annotations":
+        image, category = (_number(item, name, key, where) for name in ("image_id", "category_id"))
+        found.shown.setdefault(image, set()).add(category)
+        return
+    known, name = (found.files, "file_name") if key == "images" else (found.categories, "name")
+    number = _number(item, "id", key, where)
+    text = item.get(name)
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{where}: an entry of {key} (id {number}) has no {name}")
+    if known.setdefault(number, text.strip()) != text.strip():
+        raise DataError(f"{where}: {key} gives the id {number} to {known[number]} and to {text.strip()}")
+
+
+def _number(item: dict[str, Any], name: str, key: str, where: str) -> Number:
+    value = item.get(name)
+    if isinstance(value, str) and value.strip():
+        text = value.strip()
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    said = f"{name} {value!r}, which is no id" if name in item else f"no {name}"
+    raise DataError(f"{where}: an entry of {key} has {said}")
+
+
+def _join_equal_files(found: CocoLabels) -> None:
+    first: dict[str, Number] = {}
+    for image, name in list(found.files.items()):
+        kept = first.setdefault(name, image)
+        if kept == image:
+            continue
+        found.warnings.append(("files listed more than once; their labels are put together", name))
+        del found.files[image]
+        if labels := found.shown.pop(image, None):
+            found.shown.setdefault(kept, set()).update(labels)

@@ -7,39 +7,53 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from data_prep.errors import DataError
+from data_prep.readers.lines import without_bom
 
 BLOCK = 1 << 20
+MAX_VALUE = 1 << 26
+"""Characters of one item: the annotation of one image, say."""
 SPACE = " \t\r\n"
 
 
 def array_items(file: IO[bytes], where: str) -> Iterator[tuple[str, Any]]:
     """(key, item) for every item of every array in the file's top-level object; other values are (key, value).
 
-    Raises DataError where the file is not a JSON object.
+    An empty array gives nothing for its key but (key, []). Raises DataError where the file is not one JSON object.
     """
     try:
-        yield from _Stream(file).walk()
-    except (ValueError, UnicodeDecodeError) as error:
+        yield from _Stream(file, where).walk()
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not valid JSON ({error})") from None
 
 
 class _Stream:
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._decoder = file, json.JSONDecoder()
+    def __init__(self, file: IO[bytes], where: str) -> None:
+        self._file, self._where, self._decoder = file, where, json.JSONDecoder()
+        self._started = False
         self._bytes, self._text, self._at, self._ended = b"", "", 0, False
 
     def walk(self) -> Iterator[tuple[str, Any]]:
         self._expect("{")
         if self._next() == "}":
+            self._take()
+            self._expect_end()
             return
         while True:
             key = self._value()
             self._expect(":")
+            if not isinstance(key, str):
+                raise ValueError(f"{key!r} is no key")
             if self._next() == "[":
-                yield from ((key, item) for item in self._items())
+                empty = True
+                for item in self._items():
+                    empty = False
+                    yield key, item
+                if empty:
+                    yield key, []
             else:
                 yield key, self._value()
-            if self._take() == "}":
+            if self._separator("}"):
+                self._expect_end()
                 return
 
     def _items(self) -> Iterator[Any]:
@@ -49,7 +63,7 @@ class _Stream:
             return
         while True:
             yield self._value()
-            if self._take() == "]":
+            if self._separator("]"):
                 return
 
     def _value(self) -> Any:
@@ -66,6 +80,8 @@ class _Stream:
                 if end < len(self._text) or self._ended:
                     self._at = end
                     return value
+            if len(self._text) - self._at > MAX_VALUE:
+                raise ValueError(f"a value of more than {MAX_VALUE} characters")
             self._read()
 
     def _next(self) -> str:
@@ -77,6 +93,19 @@ class _Stream:
                 return self._text[self._at]
             if self._ended:
                 raise ValueError("the file ends too early")
+            self._read()
+
+    def _separator(self, closing: str) -> bool:
+        """Whether what follows closes the array or object; otherwise it must be a comma."""
+        character = self._take()
+        if character not in (",", closing):
+            raise ValueError(f"expected ',' or {closing!r}, found {character!r}")
+        return character == closing
+
+    def _expect_end(self) -> None:
+        while not self._ended or self._text[self._at :].strip(SPACE):
+            if rest := self._text[self._at :].strip(SPACE):
+                raise ValueError(f"after the object there is more: {rest[:20]!r}")
             self._read()
 
     def _take(self) -> str:
@@ -94,6 +123,8 @@ class _Stream:
     def _read(self) -> None:
         block = self._file.read(BLOCK)
         self._ended = not block
+        if not self._started:
+            block, self._started = without_bom(block, self._where), True
         self._bytes += block
         # A character of several bytes may be cut by the block's end: keep its first bytes for the next round.
         complete = self._bytes if self._ended else self._bytes[: _whole_characters(self._bytes)]

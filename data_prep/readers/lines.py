@@ -1,27 +1,64 @@
-"""Text files line by line, with errors that name file and line."""
+"""Text files line by line: the one reader of text for all sources. Errors name file and line."""
 
+import codecs
 import gzip
+import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, cast
 
 from data_prep.checksums import is_gzip
 from data_prep.errors import DataError
 
+MAX_LINE = 1 << 26
+"""Bytes of a line. A longer one is a decompression bomb or a file of another kind."""
+DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError)
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Each line as (where, text): `where` is `file:line`, the text has no line end (LF or CRLF).
+    """Each line of a UTF-8 file as (where, text): `where` is `file:line`, the text has no line end (LF or CRLF).
 
-    Reads plain and gzipped files. Lines end at LF only: other separators of Unicode belong to the text. Raises
-    DataError for bytes that are not UTF-8 and for a damaged gzip.
+    Reads plain and gzipped files, with or without a byte order mark. Lines end at LF only: other separators of
+    Unicode belong to the text.
+
+    Raises:
+        DataError: bytes that are not UTF-8, a damaged gzip, or a line of more than `MAX_LINE` bytes.
     """
-    packed = is_gzip(path)
+    with opened(path) as file:
+        yield from decoded_lines(file, str(path))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A plain or gzipped file as a stream of bytes. Raises DataError where it cannot be read, also while reading."""
     try:
-        with gzip.open(path) if packed else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                where = f"{path}:{number}"
-                yield where, _decoded(line, where).removesuffix("\n").removesuffix("\r")
-    except (OSError, EOFError) as error:
+        with gzip.open(path) if is_gzip(path) else path.open("rb") as file:
+            yield cast("IO[bytes]", file)
+    except DAMAGED as error:
         raise DataError(f"{path}: cannot be read ({error}); fetch it again") from None
+
+
+def decoded_lines(file: IO[bytes], where: str) -> Iterator[tuple[str, str]]:
+    """`lines` of an open stream; `where` names it."""
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        place = f"{where}:{number}"
+        if len(line) > MAX_LINE:
+            raise DataError(f"{place}: the line is longer than {MAX_LINE} bytes; this is no file of rows")
+        if number == 1:
+            line = without_bom(line, where)
+        yield place, _decoded(line, place).removesuffix("\n").removesuffix("\r")
+
+
+def without_bom(start: bytes, where: str) -> bytes:
+    """The first bytes of a text file without a byte order mark. Raises DataError for UTF-16."""
+    if start.startswith(UTF_16):
+        raise DataError(f"{where}: is UTF-16 text; convert the file to UTF-8")
+    return start.removeprefix(codecs.BOM_UTF8)
 
 
 def _decoded(line: bytes, where: str) -> str:

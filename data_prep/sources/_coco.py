@@ -9,7 +9,7 @@ from pydantic import Field
 
 from data_prep.errors import DataError
 from data_prep.readers.archives import Archive, open_archive, read_member
-from data_prep.readers.coco import CocoLabels, read_instances
+from data_prep.readers.coco import CocoLabels, Number, read_instances
 from data_prep.readers.images import ImageSettings, Picture, add_pictures
 from data_prep.readers.splits import assign
 from data_prep.source import RawFile, RawPaths
@@ -50,10 +50,9 @@ def prepare_year(year: int, settings: CocoSettings, raw: RawPaths, writer: Datas
             name = f"annotations/instances_{part}{year}.json"
             with archive.open(name) as file:
                 found[part] = read_instances(file, f"{archive.path}:{name}")
-    categories = found["train"].categories
-    if found["val"].categories != categories:
+    if found["val"].categories != found["train"].categories:
         raise DataError(f"{raw[f'annotations_trainval{year}.zip']}: train and val list different categories")
-    writer.labels(categories[number] for number in sorted(categories))
+    writer.labels(found["train"].names)
     for split, (part, images) in _splits(found, settings, writer).items():
         with open_archive(raw[f"{part}{year}.zip"]) as archive:
             pictures = _pictures(split, archive, f"{part}{year}", found[part], images)
@@ -62,7 +61,7 @@ def prepare_year(year: int, settings: CocoSettings, raw: RawPaths, writer: Datas
 
 def _splits(
     found: dict[str, CocoLabels], settings: CocoSettings, writer: DatasetWriter
-) -> dict[str, tuple[str, Sequence[int]]]:
+) -> dict[str, tuple[str, Sequence[Number]]]:
     """The archive and the image numbers of each split."""
     images = {part: list(labels.files) for part, labels in found.items()}
     if settings.split == "official":
@@ -95,7 +94,7 @@ def _splits(
 
 
 def _pictures(
-    split: str, archive: Archive, folder: str, labels: CocoLabels, images: Sequence[int]
+    split: str, archive: Archive, folder: str, labels: CocoLabels, images: Sequence[Number]
 ) -> Iterator[Picture]:
     for image in images:
         name = f"{folder}/{labels.files[image]}"

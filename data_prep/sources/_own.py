@@ -1,35 +1,45 @@
-"""What the kinds of the user's own data share: splits, labels and ids that columns of a table name."""
+"""What the kinds of the user's own data share: settings, splits, and labels and ids in columns of a table."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from data_prep.errors import DataError, closest
 from data_prep.format import SPLITS
-from data_prep.readers.labels import by_frequency
-from data_prep.readers.splits import assign
-from data_prep.readers.tables import Row, cell, rows
+from data_prep.readers.label_cells import LabelColumn
+from data_prep.readers.labels import normal_form
+from data_prep.readers.lines import lines
+from data_prep.readers.splits import assign, assign_stratified
+from data_prep.readers.tables import LongCell, Quoting, Row, Table, as_text, cell
 from data_prep.source import About, RawFile, Settings
 
 if TYPE_CHECKING:
     from data_prep.writer import DatasetWriter
 
 YES = {"1", "1.0", "true", "yes"}
-NO = {"0", "0.0", "false", "no", ""}
+NO = {"0", "0.0", "false", "no"}
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
+    "trn": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
     "dev": "val",
+    "test": "test",
+    "testing": "test",
+    "tst": "test",
 }
+ALL = "all"
+"""The split of a row for which none is given."""
+UNUSED = ""
+"""The split of a row that no list of a split names."""
+Labels = tuple[str, ...]
 
 
 class OwnSettings(Settings):
@@ -43,16 +53,32 @@ class OwnSettings(Settings):
         default=0.2, gt=0, lt=1, description="share of rows for the test, where none is given"
     )
     seed: int = Field(default=0, ge=0, description="which rows, where splits are drawn")
+    stratify: bool = Field(
+        default=True,
+        description="whether splits that are drawn get the same share of every label's positives",
+    )
 
 
 class LabelColumns(OwnSettings):
-    """Which columns hold the labels, the row's id, its split."""
+    """How the table is written; which columns hold the labels, the row's id, its split."""
 
+    delimiter: str = Field(
+        default="", description='between cells: "," in .csv, "\\t" in .tsv, .tab and .txt, unless set'
+    )
+    quoting: Quoting = Field(
+        default="", description="minimal (cells may be quoted) or none; none where a tab delimits, unless set"
+    )
     label_columns: list[str] = Field(default=[], description="a column of 0 and 1 for each label")
     label_list: str = Field(default="", description="or: one column that lists the labels of the row")
     separator: str = Field(default=",", min_length=1, description="between the labels of that column")
     labels: list[str] = Field(
-        default=[], description="all labels that label_list may hold; others are errors"
+        default=[],
+        description="all labels that label_list may hold, or the names of its 0/1 vectors, in order",
+    )
+    na_values: list[str] = Field(default=[], description="texts that stand for a missing value, besides none")
+    on_missing_label: Literal["error", "negative", "skip"] = Field(
+        default="error",
+        description="a cell of label_columns without a value: an error, a 0, or a row that is left out",
     )
     id: str = Field(default="", description="column of row ids; without it rows are numbered")
     split: str = Field(default="", description="column that says train, val or test")
@@ -63,19 +89,16 @@ def own_about(settings: OwnSettings, path: str) -> About:
     return About(settings.title or Path(path).name, "the user's own data", "", "as the user says")
 
 
-def as_list(value: Any) -> list[Any]:
-    """The values of a cell, those of a list or the one it holds; nulls are left out, 0 and False are values."""
-    return [item for item in (value if isinstance(value, list) else [value]) if item is not None]
-
-
-def as_text(value: Any) -> str:
-    """The text of a cell; none where it is null."""
-    return "" if value is None else str(value)
-
-
 def own_files(*paths: str) -> tuple[RawFile, ...]:
-    """The files that settings name; empty names are left out."""
-    return tuple(RawFile(path) for path in paths if path)
+    """The files that settings name, each once; empty names are left out."""
+    return tuple(RawFile(path) for path in dict.fromkeys(paths) if path)
+
+
+def refuse_unused(settings: Settings, names: Iterable[str], reason: str) -> None:
+    """Raise DataError where one of these settings is set: it would have no effect."""
+    for name in names:
+        if getattr(settings, name) != type(settings).model_fields[name].default:
+            raise DataError(f"setting {name!r} has no effect: {reason}; remove it")
 
 
 @dataclass(frozen=True)
@@ -86,96 +109,255 @@ class OwnRow:
     row: Row
     row_id: str
     split: str
-    labels: list[str]
+    labels: Labels
 
 
-def labelled_rows(settings: LabelColumns, tables: dict[str, Path], writer: DatasetWriter) -> Iterator[OwnRow]:
+@dataclass
+class _Observed:
+    """What the first pass over a table keeps of each row."""
+
+    splits: list[str]
+    labels: list[Labels | None]
+    """None: the row is left out, for a missing label."""
+
+
+def labelled_rows(settings: LabelColumns, files: dict[str, Path], writer: DatasetWriter) -> Iterator[OwnRow]:
     """The rows of all tables with ids, splits and labels; declares the labels to the writer.
 
+    Reads each table twice: first for labels and splits, then row by row.
+
     Args:
-        tables: split -> file; a single one under "all" is split by its split column or at random.
+        files: split -> table; `all` for one without a split.
 
-    Reads each table twice: first for the labels and the number of rows, then row by row.
+    Raises:
+        DataError: settings that do not fit, rows or labels that cannot be read or look misread.
     """
-    _check_label_settings(settings)
-    counts: Counter[str] = Counter()
-    lengths = dict.fromkeys(tables, 0)
-    for name, path in tables.items():
-        for where, row in rows(path):
-            counts.update(_labels(settings, row, where))
-            lengths[name] += 1
-    writer.labels(settings.label_columns or settings.labels or by_frequency(counts))
-    for name, path in tables.items():
-        splits = splits_of(settings, name, lengths[name], tables, drawn=not settings.split)
-        for number, (where, row) in enumerate(rows(path)):
-            split = _split_name(cell(row, settings.split, where), where) if settings.split else splits[number]
-            row_id = str(cell(row, settings.id, where)) if settings.id else f"{name}-{number}"
-            yield OwnRow(where, row, row_id, split, _labels(settings, row, where))
+    check_label_settings(settings)
+    tables = {name: Table(path, settings.delimiter, settings.quoting) for name, path in files.items()}
+    observed, labels = _first_pass(settings, tables, writer)
+    for name, table in tables.items():
+        refuse_swallowed_rows(settings, table, labels)
+        read_of(writer, table)
+        if not observed[name].labels:
+            raise DataError(f"{table.path}: holds no rows")
+    if not labels:
+        raise DataError(f"{next(iter(files.values()))}: no row has a label in column {settings.label_list!r}")
+    writer.labels(labels)
+    kept = [
+        (split, row_labels)
+        for part in observed.values()
+        for split, row_labels in zip(part.splits, part.labels, strict=True)
+        if row_labels is not None
+    ]
+    splits = iter(
+        final_splits(settings, [split for split, _ in kept], [labels for _, labels in kept], writer)
+    )
+    for name, table in tables.items():
+        for number, (where, row) in enumerate(table.rows()):
+            row_labels = observed[name].labels[number]
+            if row_labels is None:
+                writer.warn("rows left out: a label is missing", where)
+                continue
+            yield OwnRow(
+                where, row, _row_id(settings, row, where, f"{name}-{number}"), next(splits), row_labels
+            )
 
 
-def splits_of(
-    settings: OwnSettings, name: str, length: int, given: Iterable[str], drawn: bool = True
-) -> list[str]:
-    """The split of each row of the part called `name` (`all`, `train`, `val`, `test`).
-
-    What is not given is drawn: everything from `all`, validation from `train` where there is no `val`.
-    """
-    if not drawn or length == 0:
-        return [name] * length
-    if name == "all":
-        rest = 1 - settings.val - settings.test
-        if rest <= 0:
-            raise DataError(f"val {settings.val} and test {settings.test} leave nothing to train on")
-        return assign(length, {"train": rest, "val": settings.val, "test": settings.test}, settings.seed)
-    if name == "train" and "val" not in given:
-        return assign(length, {"train": 1 - settings.val, "val": settings.val}, settings.seed)
-    return [name] * length
+def read_of(writer: DatasetWriter, table: Table) -> None:
+    """Enter a table's counts into the card."""
+    counts = table.counts
+    writer.read(
+        table.path,
+        counts.rows,
+        lines=counts.lines,
+        blank_lines=counts.blank_lines,
+        lines_within_quoted_cells=counts.lines_in_cells,
+        cells_kept_in_quotation_marks=counts.quoted_cells_kept,
+    )
 
 
-def parts(
-    settings: OwnSettings, path: str, val_path: str, test_path: str, raw: dict[str, Path]
-) -> dict[str, Path]:
-    """Split -> file: `path` alone is everything, with a test file beside it is the training rows."""
-    if not test_path:
-        if val_path:
-            raise DataError("val_path needs test_path beside it")
-        return {"all": raw[path]}
-    named = {"train": path, "val": val_path, "test": test_path}
-    return {split: raw[file] for split, file in named.items() if file}
-
-
-def _check_label_settings(settings: LabelColumns) -> None:
+def check_label_settings(settings: LabelColumns) -> None:
+    """Raise DataError unless labels are in columns or in a list, and for settings of the other way."""
     if bool(settings.label_columns) == bool(settings.label_list):
         raise DataError(
             "say either label_columns (a column for each label) or label_list (one column of lists)"
         )
-
-
-def _labels(settings: LabelColumns, row: Row, where: str) -> list[str]:
     if settings.label_columns:
-        return [name for name in settings.label_columns if _is_set(cell(row, name, where), name, where)]
-    value = cell(row, settings.label_list, where)
-    listed = map(str, as_list(value)) if isinstance(value, list) else as_text(value).split(settings.separator)
-    found = [label.strip() for label in listed if label.strip()]
-    if settings.labels:
-        for label in found:
-            if label not in settings.labels:
-                raise DataError(
-                    f"{where}: label {label!r} is not in the list: {closest(label, settings.labels)}"
-                )
+        refuse_unused(settings, ("separator", "labels"), "it belongs to label_list, and label_columns is set")
+    else:
+        refuse_unused(settings, ("on_missing_label",), "it belongs to label_columns, and label_list is set")
+
+
+def _first_pass(
+    settings: LabelColumns, tables: dict[str, Table], writer: DatasetWriter
+) -> tuple[dict[str, _Observed], list[str]]:
+    column = LabelColumn(
+        settings.label_list, settings.separator, settings.labels, "labels", settings.na_values
+    )
+    cells: dict[str, list[Any]] = {}
+    observed = {}
+    for name, table in tables.items():
+        part, cells[name] = _Observed([], []), []
+        for where, row in table.rows():
+            part.splits.append(
+                split_name(cell(row, settings.split, where), where) if settings.split else name
+            )
+            if settings.label_columns:
+                part.labels.append(_set_columns(settings, row, where))
+            else:
+                value = cell(row, settings.label_list, where)
+                column.observe(value, where)
+                cells[name].append((where, value))
+        observed[name] = part
+    if settings.label_columns:
+        return observed, settings.label_columns
+    labels = column.decide()
+    names = {label: label for label in labels}  # one object for each name, however many rows have it
+    for name, part in observed.items():
+        for where, value in cells[name]:
+            part.labels.append(tuple(names.get(label, label) for label in column.labels(value, where)))
+    for warning in column.warnings:
+        writer.warn(warning)
+    return observed, labels
+
+
+def _set_columns(settings: LabelColumns, row: Row, where: str) -> Labels | None:
+    found = []
+    for name in settings.label_columns:
+        there = is_set(cell(row, name, where), name, where, settings.na_values)
+        if there is None and settings.on_missing_label == "error":
+            raise DataError(
+                f"{where}: column {name!r} has no value; set on_missing_label: negative (it is 0) or skip (leave "
+                "the row out)"
+            )
+        if there is None and settings.on_missing_label == "skip":
+            return None
+        if there:
+            found.append(name)
+    return tuple(found)
+
+
+def is_set(value: Any, column: str, where: str, na_values: Sequence[str] = ()) -> bool | None:
+    """Whether a cell of a label's column is 1; None where it has no value. Raises DataError for another value."""
+    text = as_text(value, where, column).strip()
+    if not text or text in na_values:
+        return None
+    if text.lower() in YES | NO:
+        return text.lower() in YES
+    raise DataError(
+        f"{where}: column {column} is {value!r}, expected 0 or 1 (na_values lists texts that stand for a missing value)"
+    )
+
+
+def refuse_swallowed_rows(settings: LabelColumns, table: Table, labels: Sequence[str]) -> None:
+    """Raise DataError where the lines of a quoted cell look like rows of their own: a quotation mark is missing."""
+    for long_cell in table.counts.long_cells:
+        if all(_looks_like_a_row(settings, table, line, labels) for line in long_cell.lines[:-1]):
+            raise DataError(_swallowed(long_cell))
+
+
+def _looks_like_a_row(settings: LabelColumns, table: Table, line: str, labels: Sequence[str]) -> bool:
+    cells = line.split(table.delimiter)
+    if len(cells) != len(table.header):
+        return False
+    row = dict(zip(table.header, cells, strict=True))
+    if settings.label_columns:
+        return all(row[name].strip().lower() in YES | NO for name in settings.label_columns)
+    parts = [normal_form(part.strip('" ')) for part in row[settings.label_list].split(settings.separator)]
+    return all(part in labels for part in parts)
+
+
+def _swallowed(long_cell: LongCell) -> str:
+    start = long_cell.lines[0]
+    shown = start if len(start) <= 40 else f"{start[:40]}..."
+    return (
+        f"{long_cell.where}: a cell that starts with a quotation mark runs over {len(long_cell.lines)} lines, which "
+        f"look like rows of their own: {shown!r}; close or double the quotation mark, or set quoting: none"
+    )
+
+
+def _row_id(settings: LabelColumns, row: Row, where: str, numbered: str) -> str:
+    if not settings.id:
+        return numbered
+    found = as_text(cell(row, settings.id, where), where, settings.id).strip()
+    if not found:
+        raise DataError(f"{where}: the id (column {settings.id!r}) is missing")
     return found
 
 
-def _is_set(value: Any, column: str, where: str) -> bool:
-    text = as_text(value).strip().lower()
-    if text not in YES | NO:
-        raise DataError(f"{where}: column {column} is {value!r}, expected 0 or 1")
-    return text in YES
-
-
-def _split_name(value: Any, where: str) -> str:
+def split_name(value: Any, where: str) -> str:
+    """The split that a cell or a name says. Raises DataError for another word."""
     name = str(value).strip().lower()
-    name = SPLIT_NAMES.get(name, name)
-    if name not in SPLITS:
+    if name not in SPLIT_NAMES:
         raise DataError(f"{where}: split {value!r}: {closest(name, SPLITS)}")
-    return name
+    return SPLIT_NAMES[name]
+
+
+def splits_in_file(path: Path, rows: int) -> list[str]:
+    """The splits that a text file says, one in each line. Raises DataError for another number of lines."""
+    named = [split_name(line, where) for where, line in lines(path) if line.strip()]
+    if len(named) != rows:
+        raise DataError(f"{path}: names the split of {len(named)} rows, there are {rows}")
+    return named
+
+
+def final_splits(
+    settings: OwnSettings, given: Sequence[str], labels: Sequence[Sequence[str]], writer: DatasetWriter
+) -> list[str]:
+    """The split of each row; what is not given is drawn, stratified by label unless the settings say otherwise.
+
+    Args:
+        given: `train`, `val`, `test`, UNUSED, or ALL for each row. Where no row is `val`, validation is drawn from
+            the training rows.
+        labels: of each row.
+
+    Raises:
+        DataError: a split would be empty, only some rows have a split, or settings of drawn splits have no effect.
+    """
+    named = set(given) - {UNUSED}
+    if named == {ALL}:
+        rest = 1 - settings.val - settings.test
+        if rest <= 1e-9:
+            raise DataError(f"val {settings.val} and test {settings.test} leave nothing to train on")
+        shares = {"train": rest, "val": settings.val, "test": settings.test}
+        return _drawn(settings, given, labels, ALL, shares, writer)
+    if ALL in named:
+        raise DataError("some rows have a split and some have none")
+    refuse_unused(settings, ("test",), "the test rows are given")
+    if "val" in named or "train" not in named:
+        refuse_unused(settings, ("val", "seed"), "all splits are given")
+        return list(given)
+    return _drawn(settings, given, labels, "train", {"train": 1 - settings.val, "val": settings.val}, writer)
+
+
+def _drawn(
+    settings: OwnSettings,
+    given: Sequence[str],
+    labels: Sequence[Sequence[str]],
+    of: str,
+    shares: dict[str, float],
+    writer: DatasetWriter,
+) -> list[str]:
+    """The given splits, with those rows that are `of` this one drawn anew."""
+    rows = [row for row, name in enumerate(given) if name == of]
+    found = list(given)
+    if settings.stratify:
+        names = assign_stratified([labels[row] for row in rows], shares, settings.seed)
+    else:
+        names = assign(len(rows), shares, settings.seed)
+    for row, name in zip(rows, names, strict=True):
+        found[row] = name
+    what = "train, val and test are drawn" if of == ALL else "val is drawn from the training rows"
+    how = "stratified by label (iterative stratification)" if settings.stratify else "not stratified"
+    writer.note(f"Splits: {what} at random (seed {settings.seed}), {how}.")
+    return found
+
+
+def parts(path: str, val_path: str, test_path: str, raw: dict[str, Path]) -> dict[str, Path]:
+    """Split -> file: `path` alone is everything, with a test file beside it is the training rows."""
+    if not test_path:
+        if val_path:
+            raise DataError("val_path needs test_path beside it")
+        return {ALL: raw[path]}
+    named = {"train": path, "val": val_path, "test": test_path}
+    return {split: raw[file] for split, file in named.items() if file}

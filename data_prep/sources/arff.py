@@ -9,7 +9,7 @@ from pydantic import Field
 from data_prep.errors import DataError
 from data_prep.readers.arff import ArffFile, label_list
 from data_prep.source import RawPaths, Source
-from data_prep.sources._own import OwnSettings, own_about, own_files, parts, splits_of
+from data_prep.sources._own import OwnSettings, final_splits, own_about, own_files, parts, split_name
 
 if TYPE_CHECKING:
     from data_prep.writer import DatasetWriter
@@ -23,22 +23,34 @@ class ArffSettings(OwnSettings):
     val_path: str = Field(default="", description="an ARFF file of validation rows")
     xml: str = Field(default="", description="Mulan's list of labels")
     labels: list[str] = Field(default=[], description="or: the names of the attributes that are labels")
+    split: str = Field(default="", description="attribute that says train, val or test; it is no feature")
 
 
 def prepare(settings: ArffSettings, raw: RawPaths, writer: DatasetWriter) -> None:
     """Write the rows in the files' order."""
     if bool(settings.xml) == bool(settings.labels):
         raise DataError("arff: say either xml (Mulan's list of labels) or labels (names of attributes)")
+    if settings.split and settings.test_path:
+        raise DataError(
+            "arff: splits are given twice, by the attribute split and by test_path; give one of them"
+        )
     labels = label_list(raw[settings.xml]) if settings.xml else settings.labels
     writer.labels(labels)
-    given = parts(settings, settings.path, settings.val_path, settings.test_path, dict(raw))
-    tables = {name: ArffFile(path, labels) for name, path in given.items()}
+    files = parts(settings.path, settings.val_path, settings.test_path, dict(raw))
+    tables = {name: ArffFile(path, labels, settings.split) for name, path in files.items()}
     first = next(iter(tables.values()))
+    given: list[str] = []
+    positives: list[list[str]] = []
     for name, table in tables.items():
         first.refuse_other_attributes(table)
-        splits = splits_of(settings, name, table.count_rows(), given)
-        for number, (where, vector, positives) in enumerate(table.rows()):
-            writer.split(splits[number]).add(f"{name}-{number}", positives, vector, where=where)
+        rows = table.labels_and_splits()
+        given += [split_name(split, where) if settings.split else name for where, _, split in rows]
+        positives += [row_labels for _, row_labels, _ in rows]
+        writer.read(table.path, len(rows))
+    splits = iter(final_splits(settings, given, positives, writer))
+    for name, table in tables.items():
+        for number, (where, vector, row_labels) in enumerate(table.rows()):
+            writer.split(next(splits)).add(f"{name}-{number}", row_labels, vector, where=where)
         if table.missing:
             writer.warn(f"missing values in {table.path.name}, read as 0", f"{table.missing} cells")
     if first.left_out:

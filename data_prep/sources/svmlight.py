@@ -11,18 +11,22 @@ number of rows, and without one only a line that holds a space (as scikit-learn 
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field
 
 from data_prep.errors import DataError
+from data_prep.readers.labels import normal_form
 from data_prep.readers.lines import lines
+from data_prep.readers.numbers import finite
 from data_prep.source import RawPaths, Source
-from data_prep.sources._own import OwnSettings, own_about, own_files, parts, splits_of
+from data_prep.sources._own import OwnSettings, final_splits, own_about, own_files, parts, splits_in_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,15 +34,29 @@ if TYPE_CHECKING:
     from data_prep.writer import DatasetWriter
 
 MAX_COLUMNS = 20_000  # stored densely: 80 kB a row
+MAX_LABELS = 100_000  # unless settings, names or the first line say that there are more
+MAX_STATED_LABELS = 4_000_000
 
 
 class SvmlightSettings(OwnSettings):
-    """Where the files are."""
+    """Where the files are, and how their numbers are read."""
 
     path: str = Field(description="the file; its training rows where test_path is given")
     test_path: str = Field(default="", description="a file of test rows")
     val_path: str = Field(default="", description="a file of validation rows")
+    split_path: str = Field(
+        default="", description="a text file with train, val or test for each row of path"
+    )
     label_names: str = Field(default="", description="a text file with a label name in each line")
+    zero_based: bool = Field(
+        default=True, description="whether label and feature numbers start at 0, else at 1"
+    )
+    max_labels: int = Field(
+        default=0,
+        ge=0,
+        description="most labels there may be; 0: 100000, and few enough for the labels that occur, unless the first "
+        "line or label_names say how many there are",
+    )
     hashed: int = Field(
         default=0, ge=0, le=MAX_COLUMNS, description="hash features into so many columns (0: do not)"
     )
@@ -47,24 +65,78 @@ class SvmlightSettings(OwnSettings):
 Pairs = list[tuple[int, float]]
 
 
+class _Row(NamedTuple):
+    where: str
+    labels: list[int]
+    pairs: Pairs
+
+
+@dataclass
+class _Sizes:
+    """Rows, features and labels of a file, and where the largest numbers stand."""
+
+    labels_of_rows: list[list[int]]
+    features: int = 0
+    labels: int = 0
+    last_feature: str = ""
+    last_label: str = ""
+    stated: bool = False
+
+
 def prepare(settings: SvmlightSettings, raw: RawPaths, writer: DatasetWriter) -> None:
     """Write the rows in the files' order, features as dense vectors."""
-    given = parts(settings, settings.path, settings.val_path, settings.test_path, dict(raw))
-    sizes = [_sizes(path) for path in given.values()]
-    features, labels = max(size[1] for size in sizes), max(size[2] for size in sizes)
+    files = parts(settings.path, settings.val_path, settings.test_path, dict(raw))
+    if settings.split_path and settings.test_path:
+        raise DataError("svmlight: splits are given twice, by split_path and by test_path; give one of them")
+    names = _label_names(raw[settings.label_names]) if settings.label_names else []
+    first_number = 0 if settings.zero_based else 1
+    sizes = {
+        name: _sizes(path, first_number, settings.max_labels, bool(names)) for name, path in files.items()
+    }
+    features = max(size.features for size in sizes.values())
     if features > MAX_COLUMNS and not settings.hashed:
+        where = next(size.last_feature for size in sizes.values() if size.features == features)
         raise DataError(
-            f"{raw[settings.path]}: {features} features are too many to store densely (at most {MAX_COLUMNS}); "
+            f"{where}: {features} features are too many to store densely (at most {MAX_COLUMNS}); "
             "say hashed: 4096 to hash them into 4096 columns"
         )
-    writer.labels(_label_names(settings, raw, labels))
+    labels = _labels(settings, names, list(sizes.values()), first_number)
+    writer.labels(labels)
     if settings.hashed:
         writer.note(f"{features} features are hashed (signed) into {settings.hashed} columns.")
-    for (name, path), (length, _, _) in zip(given.items(), sizes, strict=True):
-        splits = splits_of(settings, name, length, given)
-        for number, (where, positives, pairs) in enumerate(_rows(path)):
-            vector = _vector(pairs, features, settings.hashed)
-            writer.split(splits[number]).add(f"{name}-{number}", positives, vector, where=where)
+    given = [name for name, size in sizes.items() for _ in size.labels_of_rows]
+    if settings.split_path:
+        given = splits_in_file(raw[settings.split_path], len(given))
+    positives = [[labels[number] for number in row] for size in sizes.values() for row in size.labels_of_rows]
+    splits = iter(final_splits(settings, given, positives, writer))
+    for name, path in files.items():
+        writer.read(path, len(sizes[name].labels_of_rows))
+        for number, row in enumerate(_rows(path, first_number)):
+            vector = _vector(row.pairs, features, settings.hashed)
+            writer.split(next(splits)).add(f"{name}-{number}", row.labels, vector, where=row.where)
+
+
+def _labels(
+    settings: SvmlightSettings, names: list[str], sizes: list[_Sizes], first_number: int
+) -> list[str]:
+    """The label names. Raises DataError for more labels than there can be: a number with a typo makes millions."""
+    if not (count := max(size.labels for size in sizes)):
+        raise DataError(f"svmlight: no row of {settings.path} has a label")
+    where = next(size.last_label for size in sizes if size.labels == count)
+    if names:
+        if len(names) < count:
+            raise DataError(
+                f"{where}: uses label {count - 1 + first_number}, label_names names {len(names)} labels"
+            )
+        return names
+    stated = any(size.stated for size in sizes)
+    occurring = len({number for size in sizes for row in size.labels_of_rows for number in row})
+    if not stated and not settings.max_labels and count > 1000 + 10 * occurring:
+        raise DataError(
+            f"{where}: label number {count - 1 + first_number} makes {count} labels, of which {occurring} occur; if "
+            "it is right, set max_labels, give label_names, or state the numbers in a first line"
+        )
+    return [f"label {number + first_number}" for number in range(count)]
 
 
 def _vector(pairs: Pairs, features: int, hashed: int) -> np.ndarray:
@@ -80,22 +152,31 @@ def _vector(pairs: Pairs, features: int, hashed: int) -> np.ndarray:
     return vector
 
 
-def _sizes(path: Path) -> tuple[int, int, int]:
-    """Rows, features, labels: counted; a first line that states them is checked against what follows."""
-    rows = features = labels = 0
-    for _, positives, pairs in _rows(path):
-        rows += 1
-        features = max(features, 1 + max((number for number, _ in pairs), default=-1))
-        labels = max(labels, 1 + max(positives, default=-1))
+def _sizes(path: Path, first_number: int, max_labels: int, named: bool) -> _Sizes:
+    """Counted; a first line that states them is checked against what follows."""
+    found = _Sizes([])
+    for row in _rows(path, first_number):
+        found.labels_of_rows.append(row.labels)
+        if row.pairs and (features := 1 + max(number for number, _ in row.pairs)) > found.features:
+            found.features, found.last_feature = features, row.where
+        if row.labels and (labels := 1 + max(row.labels)) > found.labels:
+            found.labels, found.last_label = labels, row.where
     stated = _stated(path)
-    if stated is None:
-        return rows, features, labels
-    if stated[0] != rows or stated[1] < features or stated[2] < labels:
+    if stated is not None:
+        rows = len(found.labels_of_rows)
+        if stated[0] != rows or stated[1] < found.features or stated[2] < found.labels:
+            raise DataError(
+                f"{path}:1: states {stated[0]} rows, {stated[1]} features, {stated[2]} labels; "
+                f"found are {rows}, {found.features}, {found.labels} (a blank line between rows is a row)"
+            )
+        found.features, found.labels, found.stated = stated[1], stated[2], True
+        found.last_feature = found.last_label = f"{path}:1"
+    bound = max_labels or (MAX_STATED_LABELS if named or found.stated else MAX_LABELS)
+    if found.labels > bound:
         raise DataError(
-            f"{path}:1: states {stated[0]} rows, {stated[1]} features, {stated[2]} labels; "
-            f"found are {rows}, {features}, {labels} (a blank line between rows is a row)"
+            f"{found.last_label}: {found.labels} labels are more than {bound}; if the number is right, set max_labels"
         )
-    return stated
+    return found
 
 
 def _stated(path: Path) -> tuple[int, int, int] | None:
@@ -104,24 +185,53 @@ def _stated(path: Path) -> tuple[int, int, int] | None:
 
 def _header(line: str) -> tuple[int, int, int] | None:
     cells = line.split()
-    if len(cells) == 3 and all(cell.isdigit() for cell in cells):
+    if len(cells) == 3 and all(cell.isascii() and cell.isdigit() and len(cell) < 19 for cell in cells):
         return int(cells[0]), int(cells[1]), int(cells[2])
     return None
 
 
-def _rows(path: Path) -> Iterator[tuple[str, list[int], Pairs]]:
+def _rows(path: Path, first_number: int) -> Iterator[_Row]:
     for where, text in _row_lines(path):
-        cells = text.split()
+        cells = re.sub(r",\s+", ",", text).split()
         # A row without labels starts with a space, or with its first pair.
         unlabelled = not cells or text[0].isspace() or ":" in cells[0]
         try:
-            positives = [] if unlabelled else [int(float(cell)) for cell in cells[0].split(",")]
+            labels = [] if unlabelled else [_label(cell) for cell in cells[0].split(",")]
             pairs = [_pair(cell) for cell in (cells if unlabelled else cells[1:])]
-        except ValueError:
-            raise DataError(f"{where}: expected labels joined by commas, then feature:value pairs") from None
-        if min(positives, default=0) < 0 or min((feature for feature, _ in pairs), default=0) < 0:
-            raise DataError(f"{where}: label and feature numbers start at 0")
-        yield where, positives, pairs
+        except ValueError as error:
+            reason = f" ({error})" if isinstance(error, _NumberError) else ""
+            raise DataError(
+                f"{where}: expected labels joined by commas, then feature:value pairs{reason}"
+            ) from None
+        if (
+            min(labels, default=first_number) < first_number
+            or min((n for n, _ in pairs), default=first_number) < first_number
+        ):
+            raise DataError(
+                f"{where}: label and feature numbers start at {first_number}; targets of -1 and 1 are no label numbers"
+            )
+        if len({number for number, _ in pairs}) < len(pairs):
+            raise DataError(f"{where}: a feature occurs twice")
+        yield _Row(
+            where,
+            [number - first_number for number in labels],
+            [(n - first_number, value) for n, value in pairs],
+        )
+
+
+class _NumberError(ValueError):
+    """A cell that looks like a number and cannot be one here."""
+
+
+def _label(cell: str) -> int:
+    value = finite(cell)
+    if value is None:
+        raise ValueError(cell)
+    if not value.is_integer():
+        raise _NumberError(f"{cell} is no label number; targets of a regression are no labels")
+    if abs(value) > MAX_STATED_LABELS:
+        raise _NumberError(f"label number {cell} is too large")
+    return int(value)
 
 
 def _row_lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -145,17 +255,29 @@ def _row_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _pair(cell: str) -> tuple[int, float]:
-    number, _, value = cell.partition(":")
-    return int(number), float(value)
+    number, _, text = cell.partition(":")
+    if number == "qid":
+        raise _NumberError("qid belongs to ranking data")
+    value = finite(text)
+    if value is None:
+        raise _NumberError(f"feature {number[:20]} is {text[:20]!r}, which is no finite number")
+    if not number.isascii() or len(number) > 18:
+        raise _NumberError(f"feature number {number[:30]} is too large")
+    return int(number), value
 
 
-def _label_names(settings: SvmlightSettings, raw: RawPaths, labels: int) -> list[str]:
-    if not settings.label_names:
-        return [f"label {number}" for number in range(labels)]
-    names = [line for _, line in lines(raw[settings.label_names]) if line]
-    if len(names) < labels:
-        raise DataError(f"{raw[settings.label_names]}: names {len(names)} labels, the rows use {labels}")
-    return names
+def _label_names(path: Path) -> list[str]:
+    """A name in each line; lines at the end may be blank, others not: the names that follow would be shifted."""
+    listed = [(where, line.strip()) for where, line in lines(path)]
+    while listed and not listed[-1][1]:
+        listed.pop()
+    first: dict[str, str] = {}
+    for where, name in listed:
+        if not name:
+            raise DataError(f"{where}: the line is blank; each line of label_names must name a label")
+        if first.setdefault(normal_form(name), where) != where:
+            raise DataError(f"{where}: label {name!r} occurs twice, first in {first[normal_form(name)]}")
+    return [name for _, name in listed]
 
 
 SOURCE = Source(
@@ -163,7 +285,7 @@ SOURCE = Source(
     modality="vector",
     settings=SvmlightSettings,
     files=lambda settings: own_files(
-        settings.path, settings.val_path, settings.test_path, settings.label_names
+        settings.path, settings.val_path, settings.test_path, settings.split_path, settings.label_names
     ),
     folder=lambda settings: "",
     prepare=prepare,

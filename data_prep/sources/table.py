@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from data_prep.errors import DataError
-from data_prep.readers.images import Picture, add_pictures
-from data_prep.readers.tables import cell
+from data_prep.readers.archives import open_archive
+from data_prep.readers.images import OnDamaged, add_pictures
+from data_prep.readers.tables import as_text, cell
 from data_prep.readers.text import Cleaning, clean
 from data_prep.source import Modality, RawPaths, Source
-from data_prep.sources._own import LabelColumns, OwnRow, as_text, labelled_rows, own_about, own_files, parts
+from data_prep.sources._own import (
+    LabelColumns,
+    labelled_rows,
+    own_about,
+    own_files,
+    parts,
+    refuse_unused,
+)
+from data_prep.sources._own_images import NamedImage, pictures
 
 if TYPE_CHECKING:
     from data_prep.writer import DatasetWriter
@@ -28,9 +37,12 @@ class TableSettings(LabelColumns):
     val_path: str = Field(default="", description="a table of validation rows")
     text: str = Field(default="", description="the column with the text")
     file: str = Field(default="", description="or: the column with the name of an image file in the folder")
-    folder: str = Field(default="", description="where those files lie")
+    folder: str = Field(default="", description="folder, zip or tar where those files lie")
     cleaning: Cleaning = Field(default="plain", description="of the text: plain, or r1 (ASCII, lower case)")
     size: int = Field(default=224, ge=8, le=1024, description="height and width of the stored images")
+    on_damaged: OnDamaged = Field(
+        default="error", description="images that are missing or damaged: an error, or left out and counted"
+    )
 
 
 def modality(settings: TableSettings) -> Modality:
@@ -41,26 +53,39 @@ def modality(settings: TableSettings) -> Modality:
         )
     if settings.file and not settings.folder:
         raise DataError("table: file needs folder: where the image files lie")
+    if settings.text:
+        refuse_unused(settings, ("folder", "size", "on_damaged"), "it is of images, and the rows are texts")
+    else:
+        refuse_unused(settings, ("cleaning",), "it is of texts, and the rows are images")
     return "text" if settings.text else "image"
 
 
 def prepare(settings: TableSettings, raw: RawPaths, writer: DatasetWriter) -> None:
     """Write the rows in the table's order."""
-    tables = parts(settings, settings.path, settings.val_path, settings.test_path, dict(raw))
+    tables = parts(settings.path, settings.val_path, settings.test_path, dict(raw))
+    if settings.split and settings.test_path:
+        raise DataError(
+            "table: splits are given twice, by the column split and by test_path; give one of them"
+        )
     rows = labelled_rows(settings, tables, writer)
     if settings.text:
         for item in rows:
-            text = clean(as_text(cell(item.row, settings.text, item.where)), settings.cleaning)
-            writer.split(item.split).add(item.row_id, item.labels, text, where=item.where)
+            text = as_text(cell(item.row, settings.text, item.where), item.where, settings.text)
+            cleaned = clean(text, settings.cleaning)
+            writer.split(item.split).add(item.row_id, item.labels, cleaned, where=item.where)
         return
-    add_pictures(writer, (_picture(settings, raw, item) for item in rows), settings.size)
-
-
-def _picture(settings: TableSettings, raw: RawPaths, item: OwnRow) -> Picture:
-    file = raw[settings.folder] / str(cell(item.row, settings.file, item.where))
-    if not file.is_file():
-        raise DataError(f"{item.where}: there is no file {file}")
-    return Picture(item.split, item.row_id, item.labels, file.read_bytes(), f"{item.where} ({file})")
+    named = (
+        NamedImage(
+            item.split,
+            item.row_id,
+            item.labels,
+            as_text(cell(item.row, settings.file, item.where), item.where, settings.file),
+            item.where,
+        )
+        for item in rows
+    )
+    with open_archive(raw[settings.folder]) as archive:
+        add_pictures(writer, pictures(archive, named), settings.size, settings.on_damaged)
 
 
 SOURCE = Source(

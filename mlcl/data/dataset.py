@@ -1,4 +1,4 @@
-"""Opens what `data_prep` wrote. Needs numpy only; arrays are memory maps, nothing is copied."""
+"""Opens prepared datasets. Needs numpy only; arrays are memory-mapped, nothing is copied."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 
 from data_prep import DataError
 from data_prep import format as form
-from data_prep.errors import closest
+from mlcl.data import tokenizers
 from mlcl.data.texts import Texts
-from mlcl.data.tokens import Tokens, open_tokens
+from mlcl.data.tokens import Tokens
+from mlcl.suggest import closest
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -87,14 +88,16 @@ class Split:
         return Texts(self.folder / form.TEXTS, offsets)
 
     def tokens(self, tokenizer: Mapping[str, Any]) -> Tokens:
-        """The texts as token ids; tokenised once per dataset and tokenizer, memory-mapped from then on.
+        """The texts as token ids; tokenised on first use of a tokenizer, memory-mapped from then on.
 
         Args:
             tokenizer: `{"kind": "bpe" or "word", "vocab_size": 8000}`, trained on the training split, or
                 `{"kind": "huggingface", "name": folder}`, or a hub id and `"revision"`, a full commit hash.
         """
         self.dataset.require("text", "tokens")
-        return open_tokens(self.dataset, self.name, tokenizer)
+        return tokenizers.open_tokens(
+            self.dataset.folder / form.TOKENS, self.dataset.texts, self.name, tokenizer
+        )
 
     def _content(self, file: str, modality: str) -> np.ndarray:
         self.dataset.require(modality, file)
@@ -114,8 +117,8 @@ class PreparedDataset:
     """A prepared dataset; `dataset["train"]` is a `Split`.
 
     Attributes:
-        folder: where it lies.
-        card: everything that was written about it (`docs/prepared_format.md`).
+        folder: the prepared dataset's folder.
+        card: its description, `card.json` (`docs/prepared_format.md`).
     """
 
     def __init__(self, folder: Path, card: Mapping[str, Any]) -> None:
@@ -143,13 +146,23 @@ class PreparedDataset:
     def num_labels(self) -> int:
         return len(self.card["labels"])
 
+    @property
+    def texts(self) -> dict[str, Texts]:
+        """Split -> its texts."""
+        return {name: split.texts for name, split in self._splits.items()}
+
+    def save_tokenizer(self, tokenizer: Mapping[str, Any], file: Path) -> dict[str, Any]:
+        """Writes a tokenizer (see `Split.tokens`) of the texts to a file; see `tokenizers.save_tokenizer`."""
+        self.require("text", "tokens")
+        return tokenizers.save_tokenizer(self.folder / form.TOKENS, self.texts, tokenizer, file)
+
     def __getitem__(self, split: str) -> Split:
         if split not in self._splits:
             raise DataError(f"dataset {self.name}: unknown split {split!r}: {closest(split, self._splits)}")
         return self._splits[split]
 
     def require(self, modality: str, what: str) -> None:
-        """Raises DataError where the dataset is of another modality."""
+        """Raises DataError if the dataset is of another modality."""
         if self.modality != modality:
             raise DataError(
                 f"dataset {self.name} has no {what}: its modality is {self.modality}, not {modality}"

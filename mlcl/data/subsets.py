@@ -1,4 +1,4 @@
-"""Smaller training sets: nested, seeded subsets of a split ("less training data")."""
+"""Smaller training sets: nested, seeded subsets of a split."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from data_prep import DataError
-from data_prep.errors import closest
+from mlcl.suggest import closest
 
 if TYPE_CHECKING:
     from mlcl.data.dataset import Split
 
-Sampling = Literal["random", "r1", "stratified"]
-SAMPLINGS = ("random", "r1", "stratified")
+Sampling = Literal["random", "stratified"]
+SAMPLINGS = ("random", "stratified")
 MIN_ROWS_TO_STRATIFY = 16
 
 
 def subset(split: Split, fraction: float, sampling: Sampling = "random", seed: int = 0) -> np.ndarray:
     """Row indices of a subset, sorted, int64.
 
-    For one split, sampling and seed the subset of a smaller fraction lies within that of a larger one.
+    For the same split, sampling and seed, smaller subsets are part of larger ones.
 
     Args:
         fraction: share of the rows to keep, in (0, 1]; at least one row is kept.
-        sampling: `random` (the same as `r1`: a plain random draw, as the comprehensive study's code does) or
-            `stratified` (iterative stratification, Sechidis et al. 2011: keeps the labels' frequencies).
-        seed: another seed, another subset.
+        sampling: `random` (uniform, as in the comprehensive study's code) or `stratified` (iterative stratification,
+            Sechidis et al. 2011, which keeps the labels' frequencies).
+        seed: of the draw.
 
     Raises:
         DataError: a fraction outside (0, 1], or an unknown sampling.
@@ -45,10 +45,10 @@ def subset(split: Split, fraction: float, sampling: Sampling = "random", seed: i
 
 
 def _stratified(rows: np.ndarray, labels: np.ndarray, wanted: int, seed: int) -> np.ndarray:
-    """`wanted` of the rows, whose labels are as frequent as in all of them.
+    """`wanted` of the rows, with label frequencies like those of all rows.
 
-    Halves the rows by iterative stratification and goes on in the half that the border falls into. The halves
-    do not depend on `wanted`: that makes subsets nested.
+    Bisection: rows are split in halves by iterative stratification; whole halves are taken, and the half in which the
+    count is reached is split again. The halves do not depend on `wanted`, which makes subsets nested.
     """
     chosen: list[np.ndarray] = []
     while wanted > 0 and len(rows) >= MIN_ROWS_TO_STRATIFY:

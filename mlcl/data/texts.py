@@ -1,4 +1,4 @@
-"""A sequence of texts that lie in one file."""
+"""Texts of a split: a sequence of str that reads from one file."""
 
 import mmap
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Texts(Sequence[str]):
-    """Texts read on access from a UTF-8 file with offsets; equal to a list of str in use."""
+    """Texts in a UTF-8 file, read on access; text i is the bytes `offsets[i]` to `offsets[i + 1]`."""
 
     def __init__(self, path: Path, offsets: np.ndarray) -> None:
         self.path, self.offsets = path, offsets
@@ -33,7 +33,7 @@ class Texts(Sequence[str]):
         return (self._read(row) for row in range(len(self)))
 
     def __getstate__(self) -> dict[str, object]:
-        # The map stays behind: a process that receives this object opens its own.
+        # Without the memory map: a process that unpickles this object opens its own.
         return {"path": self.path, "offsets": self.offsets}
 
     def _read(self, row: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -23,6 +22,7 @@ from pydantic import (
 from mlcl.encoders import weights
 from mlcl.encoders.errors import EncoderError
 from mlcl.encoders.torchvision_names import TORCHVISION
+from mlcl.suggest import closest
 
 if TYPE_CHECKING:
     from mlcl.encoders.base import Encoder
@@ -118,11 +118,9 @@ class TorchvisionSettings(BackboneSettings):
     @classmethod
     def _known(cls, model: str) -> str:
         if model not in TORCHVISION:
-            similar = get_close_matches(model, TORCHVISION, n=3, cutoff=0.5)
-            hint = (
-                f"did you mean {' or '.join(similar)}?" if similar else f"there are {', '.join(TORCHVISION)}"
+            raise ValueError(
+                f"torchvision has no classification network of this name; {closest(model, TORCHVISION)}"
             )
-            raise ValueError(f"torchvision has no classification network of this name; {hint}")
         return model
 
 

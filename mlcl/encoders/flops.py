@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mlcl.encoders import weights
 from mlcl.encoders.catalog import (
     BackboneSettings,
     EncoderInfo,
@@ -22,6 +21,7 @@ from mlcl.encoders.catalog import (
     describe,
 )
 from mlcl.encoders.errors import EncoderError
+from mlcl.offline import no_downloads
 
 if TYPE_CHECKING:
     from mlcl.encoders.base import Batch, Encoder
@@ -104,7 +104,7 @@ def cost(name: str, settings: Mapping[str, Any], inputs: InputShape, tokens: int
 
 def _cost_of_chunk(info: EncoderInfo, settings: EncoderSettings, inputs: InputShape, tokens: int) -> Cost:
     try:
-        with weights.no_downloads():
+        with no_downloads():
             return _counted(_skeleton(info, settings, inputs), info, inputs, tokens)
     except EncoderError:
         published = PUBLISHED.get(str(getattr(settings, "model", "")).rsplit("/", 1)[-1])

@@ -9,7 +9,6 @@ import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +32,7 @@ from mlcl.encoders import weights
 from mlcl.encoders.base import Encoder, TokenBatch
 from mlcl.encoders.catalog import HuggingFaceSettings, InputShape, TokenizerSettings
 from mlcl.encoders.errors import EncoderError
+from mlcl.suggest import closest
 
 MASKED_SDPA = "mlcl_masked_sdpa"
 TokenPooling = Literal["cls", "mean", "last"]
@@ -176,13 +176,7 @@ def _new_config(given: dict[str, Any], where: str) -> PretrainedConfig:
     known = set(default.to_dict()) | set(default.attribute_map)
     for name in fields:
         if name not in known:
-            similar = get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = (
-                f"did you mean {' or '.join(similar)}?"
-                if similar
-                else "see transformers' documentation of it"
-            )
-            raise EncoderError(f"{where}: has no setting {name!r}; {hint}")
+            raise EncoderError(f"{where}: has no setting {name!r}; {closest(name, known)}")
     return AutoConfig.for_model(given["model_type"], **fields)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from mlcl.encoders import weights
 from mlcl.encoders.catalog import InputShape, TimmSettings
 from mlcl.encoders.errors import EncoderError
 from mlcl.encoders.images import ImageEncoder, check_images, feature_dim
+from mlcl.suggest import closest
 
 
 def build(settings: TimmSettings, inputs: InputShape) -> ImageEncoder:
@@ -39,9 +39,9 @@ def _about(timm: Any, name: str) -> Any:
     """What timm says of the network: normalisation, classifier, hub id."""
     known = timm.is_model(name) and ("." not in name or timm.models.is_model_pretrained(name))
     if not known:
-        similar = get_close_matches(name, timm.list_models() + timm.list_pretrained(), n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(similar)}?" if similar else "see timm.list_models()"
-        raise EncoderError(f"timm has no model '{name}': {hint}")
+        raise EncoderError(
+            f"timm has no model '{name}': {closest(name, timm.list_models() + timm.list_pretrained())}"
+        )
     return timm.models.get_pretrained_cfg(name)
 
 

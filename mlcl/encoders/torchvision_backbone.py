@@ -14,6 +14,7 @@ from mlcl.encoders import weights
 from mlcl.encoders.catalog import InputShape, TorchvisionSettings
 from mlcl.encoders.errors import EncoderError
 from mlcl.encoders.images import ImageEncoder, check_images, feature_dim
+from mlcl.offline import offline
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """Classifiers half-way up GoogLeNet and Inception; only in stored weights."""
@@ -95,10 +96,9 @@ def _chosen(published: Any, settings: TorchvisionSettings) -> Any:
 def _published(chosen: Any) -> tuple[dict[str, torch.Tensor], str]:
     """torchvision's own file: a pickle, but of tensors only, and its name holds its hash, which is checked."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / chosen.url.rsplit("/", 1)[1]
-    if weights.offline() and not file.is_file():
+    if (reason := offline()) and not file.is_file():
         raise EncoderError(
-            f"weights: {chosen} is not at {file}, and downloads are switched off (MLCL_OFFLINE or HF_HUB_OFFLINE); "
-            f"fetch {chosen.url} to that place"
+            f"weights: {chosen} is not at {file}, and {reason}; fetch {chosen.url} to that place"
         )
     try:
         state = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)

@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mlcl.encoders.errors import EncoderError
+from mlcl.offline import offline
 
 if TYPE_CHECKING:
     import torch
@@ -77,31 +75,6 @@ def check_pinned(source: str | None, revision: str | None, default_from_hub: boo
         raise EncoderError(f"a revision pins what comes from the hub; '{source}' does not, leave it out")
 
 
-_downloads: ContextVar[bool] = ContextVar("downloads", default=True)
-
-
-@contextmanager
-def no_downloads() -> Iterator[None]:
-    """What runs inside makes do with what is on this machine, as planning does."""
-    before = _downloads.set(False)
-    try:
-        yield
-    finally:
-        _downloads.reset(before)
-
-
-def offline() -> bool:
-    """Whether nothing may be downloaded: MLCL_OFFLINE=1 or HF_HUB_OFFLINE=1, or inside `no_downloads`."""
-    return not _downloads.get() or _switched_off()
-
-
-def _switched_off() -> bool:
-    return any(
-        os.environ.get(name, "").lower() not in ("", "0", "false")
-        for name in ("MLCL_OFFLINE", "HF_HUB_OFFLINE")
-    )
-
-
 def folder(source: str, revision: str | None, files: Collection[str] = WEIGHT_FILES) -> Path:
     """The local folder (or single file) behind a local path or a hub id; downloads the latter where it has to.
 
@@ -124,16 +97,11 @@ def _snapshot(source: str, revision: str | None, files: Collection[str]) -> Path
     try:
         return Path(
             snapshot_download(
-                source, revision=revision, allow_patterns=list(files), local_files_only=offline()
+                source, revision=revision, allow_patterns=list(files), local_files_only=bool(offline())
             )
         )
     except LocalEntryNotFoundError as error:
-        if _switched_off():
-            why = "downloads are switched off (MLCL_OFFLINE or HF_HUB_OFFLINE)"
-        elif offline():
-            why = "nothing is downloaded for an estimate"
-        else:
-            why = f"the hub cannot be reached ({type(error.__cause__ or error).__name__})"
+        why = offline() or f"the hub cannot be reached ({type(error.__cause__ or error).__name__})"
         raise EncoderError(
             f"weights: {pinned} is not in the local cache, and {why}; where there is a network run "
             f"'hf download {source} --revision {revision}', or name a local folder"

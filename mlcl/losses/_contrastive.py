@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from mlcl.losses._base import Loss, check_labels, check_matrix, full_precision
 from mlcl.losses._distributed import Ranks
-from mlcl.losses._errors import LossError, LossInputError
+from mlcl.losses._errors import LossError, LossInputError, NotFusedError
+from mlcl.losses._fused import FusedCrossEntropy, FusedWeighting, check_covered
 from mlcl.losses._kernel import Problem, WeightedCrossEntropy
 from mlcl.losses._pairs import Participants, Tile
 
 # Elements of one (anchors, references) tile: large enough for full speed of the matrix products, small enough
 # that a handful of such float32 matrices stay below 200 MB (on CUDA: 2 GB).
 TILE_ELEMENTS = {"cpu": 2**22, "cuda": 2**26}
+KERNELS = ("tile", "fused")
 REDUCTIONS = ("anchors", "positive_anchors", "pairs")
 
 
@@ -36,6 +38,10 @@ class ContrastiveLoss(Loss):
     temperature: float
     prototypes: nn.Parameter | None
     tile_elements: int | None = None  # None: TILE_ELEMENTS
+    kernel: str = (
+        "tile"  # or "fused", which keeps no matrix of pairs (CUDA), where `_fused.py` covers the call
+    )
+    kernel_used: str = ""  # by the last call: "fused", "tile", or "tile, because ..."
 
     def __init__(
         self,
@@ -66,6 +72,10 @@ class ContrastiveLoss(Loss):
     def tile_weights(self, tile: Tile) -> Tensor:
         """W (t, m) of the tile's anchors."""
         raise NotImplementedError
+
+    def fused_weighting(self, participants: Participants) -> FusedWeighting:
+        """W for the fused kernel; raises NotFusedError where it has no such form."""
+        raise NotFusedError("its weighting is of a kind of its own")
 
     def forward(
         self, embeddings: Tensor, labels: Tensor, references: tuple[Tensor, Tensor] | None = None
@@ -102,8 +112,30 @@ class ContrastiveLoss(Loss):
             ranks=ranks,
         )
         with torch.autocast(embeddings.device.type, enabled=False):
+            fused = self._fused_weighting(problem, participants, embeddings)
+            if fused is not None:
+                arguments = (embeddings, others, problem, participants, fused)
+                return cast(Tensor, FusedCrossEntropy.apply(*arguments))
             loss: Tensor = WeightedCrossEntropy.apply(embeddings, others, prototypes, problem)
         return loss
+
+    def _fused_weighting(
+        self, problem: Problem, participants: Participants, embeddings: Tensor
+    ) -> FusedWeighting | None:
+        """What the fused form needs where it is asked for and covers the call; says so in `kernel_used`."""
+        self.kernel_used = "tile"
+        if self.kernel not in KERNELS:
+            raise LossError(f"{type(self).__name__}.kernel = {self.kernel!r}; allowed: {', '.join(KERNELS)}")
+        if self.kernel == "tile":
+            return None
+        try:
+            check_covered(problem, embeddings)
+            weighting = self.fused_weighting(participants)
+        except NotFusedError as reason:
+            self.kernel_used = f"tile, because {reason}"
+            return None
+        self.kernel_used = "fused"
+        return weighting
 
     def pair_weights(self, labels: Tensor) -> Tensor:
         """The loss's weights W of a batch with these labels (B, L), for a look: rows are anchors, columns

@@ -7,3 +7,7 @@ class LossError(ValueError):
 
 class LossInputError(LossError):
     """Tensors handed to a loss have a wrong shape, type or value."""
+
+
+class NotFusedError(Exception):
+    """The fused form of the kernel does not cover a loss or a call; says why, as the end of a sentence."""

@@ -6,17 +6,17 @@ One file defines one loss and its stem is the loss's name; files with a leading 
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlcl.losses._declarations import TYPES, LossInfo, is_a, read_declarations
 from mlcl.losses._errors import LossError
+from mlcl.suggest import closest
 
 if TYPE_CHECKING:
     import torch
@@ -63,9 +63,9 @@ def validate(name: str, settings: Mapping[str, Any], file: str | Path | None = N
     info = describe(name, file)
     for key in settings:
         if key not in info.hyperparameters:
-            known = ", ".join(info.hyperparameters) or "none"
-            close = _closest(key, info.hyperparameters)
-            raise LossError(f"loss {name!r} has no hyperparameter {key!r}{close}; it has: {known}")
+            raise LossError(
+                f"loss {name!r} has no hyperparameter {key!r}: {closest(key, info.hyperparameters)}"
+            )
     full = dict(info.hyperparameters)
     for key, value in settings.items():
         if key in info.parts:
@@ -113,7 +113,7 @@ def _needs_width(info: LossInfo, settings: Mapping[str, Any]) -> bool:
 def _locate(name: str, file: str | Path | None) -> Path:
     if file is None:
         if name not in names():
-            raise LossError(f"unknown loss {name!r}{_closest(name, names())}; known: {', '.join(names())}")
+            raise LossError(f"unknown loss {name!r}: {closest(name, names())}")
         return FOLDER / f"{name}.py"
     path = Path(file)
     if name in names() and path.resolve() != (FOLDER / f"{name}.py").resolve():
@@ -181,8 +181,3 @@ def _imported_losses(path: Path) -> set[Path]:
         if module and module.startswith(prefix) and (stem := module.removeprefix(prefix)) in names():
             found |= {FOLDER / f"{stem}.py"} | _imported_losses(FOLDER / f"{stem}.py")
     return found
-
-
-def _closest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from mlcl.losses._contrastive import ContrastiveLoss
-from mlcl.losses._pairs import Block, Pairs, Tile, side_by_side
+from mlcl.losses._elementwise import constant, elementwise_source
+from mlcl.losses._errors import NotFusedError
+from mlcl.losses._fused import FusedWeighting
+from mlcl.losses._pairs import Block, Pairs, Participants, Tile, side_by_side
 
 
 class PairWeighting(ContrastiveLoss):
@@ -25,6 +28,10 @@ class PairWeighting(ContrastiveLoss):
         g = side_by_side([block.without_self(self.weights(block.pairs)) for block in tile.blocks])
         counted = g if self.normaliser == "weights" else (g > 0).to(g)
         return g / nonzero(counted.sum(1, keepdim=True), self.epsilon)
+
+    def fused_weighting(self, participants: Participants) -> FusedWeighting:
+        own_tile_weights(self, PairWeighting)
+        return FusedWeighting(elementwise_source(self.weights), self.normaliser, self.epsilon)
 
 
 class LabelWeighting(ContrastiveLoss):
@@ -46,6 +53,21 @@ class LabelWeighting(ContrastiveLoss):
 
     def tile_weights(self, tile: Tile) -> Tensor:
         return self._prototype_rows(tile) if tile.anchors.labels is None else self._batch_rows(tile)
+
+    def fused_weighting(self, participants: Participants) -> FusedWeighting:
+        own_tile_weights(self, LabelWeighting)
+        factor = constant(self.weights)
+        batch, (_, references) = participants.batch, participants.references[0]
+        assert references.labels is not None
+        carriers = (references.labels.sum(0) - int(participants.exclude_self)).clamp_min(0) * factor
+        anchor_factors = torch.ones_like(batch.sizes)
+        if self.reduction != "pairs":
+            anchor_factors = anchor_factors / nonzero(batch.sizes)
+        return FusedWeighting(
+            elementwise_source(lambda pairs: pairs.shared),
+            anchor_factors=anchor_factors,
+            label_factors=factor / nonzero(carriers, self.epsilon),
+        )
 
     def _batch_rows(self, tile: Tile) -> Tensor:
         factors = {
@@ -72,6 +94,12 @@ class LabelWeighting(ContrastiveLoss):
         ]
         g = side_by_side(blocks)
         return g / nonzero(g.sum(1, keepdim=True), self.epsilon)
+
+
+def own_tile_weights(loss: ContrastiveLoss, family: type[ContrastiveLoss]) -> None:
+    """Raise NotFusedError where a loss makes its weights in another way than its family."""
+    if type(loss).tile_weights is not family.tile_weights:
+        raise NotFusedError("it has tile_weights of its own")
 
 
 def nonzero(normaliser: Tensor, epsilon: float = 0.0) -> Tensor:

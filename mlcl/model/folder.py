@@ -19,8 +19,8 @@ from torch import nn
 
 from mlcl import encoders
 from mlcl.data import PreparedDataset
-from mlcl.data.tokens import save_tokenizer
 from mlcl.encoders import EncoderError, InputShape, weights
+from mlcl.encoders.adapter import Adapter
 from mlcl.errors import MlclError
 from mlcl.evaluation.knn import Neighbours
 from mlcl.evaluation.linear import LinearHeads
@@ -37,9 +37,9 @@ from mlcl.model.config import (
 )
 from mlcl.model.model import Model
 from mlcl.model.preprocess import preprocessor
-from mlcl.training import batches
-from mlcl.training.context import Context, Outcome
-from mlcl.training.frozen import Adapter
+from mlcl.training.context import Context
+from mlcl.training.inputs import batches
+from mlcl.training.outcome import Outcome
 from mlcl.training.settings import CellSettings
 
 # --- Saving --------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def _encoder_part(context: Context, folder: Path) -> EncoderPart:
 
 
 def _save_tokenizer(context: Context, folder: Path) -> TokenizerPart:
-    stored = save_tokenizer(context.dataset, context.encoder_settings.tokens, folder / TOKENIZER)
+    stored = context.dataset.save_tokenizer(context.encoder_settings.tokens, folder / TOKENIZER)
     return TokenizerPart.model_validate(stored)
 
 

@@ -14,7 +14,7 @@ from data_prep.readers.images import decode
 from data_prep.readers.text import clean
 from mlcl.data import Tokens
 from mlcl.model.config import TOKENIZER, ModelConfig, ModelError
-from mlcl.training.batches import Images, Inputs, Texts, Vectors
+from mlcl.training.inputs.batches import Images, Inputs, Texts, Vectors
 
 Preprocessor = Callable[[Sequence[Any] | np.ndarray, Sequence[str]], Inputs]
 """(raw inputs, for each the file and row to name in messages) -> the inputs as one batch. Raises ModelError."""

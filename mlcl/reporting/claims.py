@@ -71,9 +71,9 @@ def judge_all(results: Results, contrasts: Contrasts, claims: Sequence[Claim] | 
     The intervals hold together: each has the confidence 1 - 0.05 / m, with m the claims that the study can decide
     (Bonferroni's rule), so that of all its claims at least one is decided wrongly in at most 5 % of studies.
     """
-    verdicts = [
-        estimate(claim, results, contrasts) for claim in (read_claims() if claims is None else claims)
-    ]
+    if claims is None:
+        claims = read_claims(results.paths.specs)
+    verdicts = [estimate(claim, results, contrasts) for claim in claims]
     decidable = sum(_is_decidable(verdict) for verdict in verdicts)
     return [decide(verdict, 1 - ALPHA / max(decidable, 1)) for verdict in verdicts]
 

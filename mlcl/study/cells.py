@@ -12,9 +12,12 @@ from pydantic import BaseModel, ValidationError
 from mlcl import encoders, losses
 from mlcl.errors import ConfigError
 from mlcl.records.paths import CellId
-from mlcl.study.config import Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry, closest
-from mlcl.training import protocols, relevance
+from mlcl.study.config import Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry
+from mlcl.suggest import closest
+from mlcl.training import protocols
 from mlcl.training.settings import (
+    MODALITY_OF,
+    OFF,
     CellSettings,
     DatasetPart,
     EncoderPart,
@@ -22,6 +25,9 @@ from mlcl.training.settings import (
     LossPart,
     Protocol,
     SubsetSettings,
+    applicable,
+    for_other_modalities,
+    switched_on,
 )
 
 SomeSettings = TypeVar("SomeSettings", bound=BaseModel)
@@ -136,7 +142,7 @@ class _Grid:
         protocol = protocols.load(name)
         if foreign := _foreign(changes.training, protocol, study):
             return Skip(**coordinates, reason=f"{name} has no {', '.join(foreign)}")
-        if foreign := relevance.foreign(changes.training, modality):
+        if foreign := for_other_modalities(changes.training, modality):
             return Skip(**coordinates, reason=f"{', '.join(foreign)}: not for the modality '{modality}'")
         given = (
             _known(study.training, protocol)
@@ -153,12 +159,12 @@ class _Grid:
             "dataset": self._dataset_part(dataset, changes.dataset),
             "encoder": encoder_part,
             "loss": _loss_part(study, loss, entry, changes.loss),
-            "training": relevance.used(training, modality, frozen),
+            "training": applicable(training, modality, frozen),
             "compute": study.compute,
             "keep_embeddings": study.keep_embeddings,
             "keep_model": study.keep_models,
         }
-        if protocols.reads_features(protocol, training):
+        if protocols.probes_features(protocol, training):
             settings |= self._evaluation(changes.linear_evaluation, f"{where}.linear_evaluation")
         elif changes.linear_evaluation:
             return Skip(**coordinates, reason=f"{name} has no linear evaluation here")
@@ -189,7 +195,7 @@ def _check_encoders(study: Study, datasets: Mapping[str, DatasetFacts]) -> None:
         where = f"{study.file}: encoders.{entry.modality}.{name}"
         if entry.name not in encoders.names():
             raise ConfigError(
-                f"{where}: unknown encoder '{entry.name}'{closest(entry.name, encoders.names())}"
+                f"{where}: unknown encoder '{entry.name}'; {closest(entry.name, encoders.names())}"
             )
         own = encoders.describe(entry.name).modality
         if own != entry.modality:
@@ -219,7 +225,9 @@ def _check_training(study: Study) -> None:
             _checked(protocol.Settings, _known(settings, protocol), f"{study.file}: {where}")
         known = {key for protocol in used for key in protocol.Settings.model_fields}
         if used and (unknown := sorted(settings.keys() - known)):
-            raise ConfigError(f"{study.file}: {where}.{unknown[0]}: unknown key{closest(unknown[0], known)}")
+            raise ConfigError(
+                f"{study.file}: {where}.{unknown[0]}: unknown key; {closest(unknown[0], known)}"
+            )
     for loss, entry in study.losses.items():
         where = f"{study.file}: losses.{loss}.training"
         _checked(protocols.load(_protocol_of(study, loss)).Settings, entry.training, where)
@@ -238,8 +246,8 @@ def _check_modalities(study: Study) -> None:
         for name, entry in study.encoders.items()
     ]
     for where, settings, served in given:
-        for key in relevance.asked_for(settings):
-            if (modality := relevance.MODALITY[key]) not in served:
+        for key in switched_on(settings):
+            if (modality := MODALITY_OF[key]) not in served:
                 raise ConfigError(
                     f"{study.file}: {where}.{key}: is for the modality '{modality}' only, and the encoder here is "
                     f"for {' and '.join(sorted(served))}; leave it out"
@@ -257,19 +265,19 @@ def _check_together(
     """Raises ConfigError where protocol, loss and encoder are each right, and do not go together."""
     name, modality = protocol.__name__.rpartition(".")[2], study.encoders[encoder].modality
     where = f"{study.file}: encoders.{modality}.{encoder}.freeze"
-    if reason := protocols.refusal(protocol, loss, frozen=False):
+    if reason := protocols.incompatibility(protocol, loss, frozen=False):
         raise ConfigError(
             f"{study.file}: losses.{loss.name}: {name} cannot train it: {reason}; "
             f"set losses.{loss.name}.protocol to another one"
         )
-    if frozen and (reason := protocols.refusal(protocol, loss, frozen)):
+    if frozen and (reason := protocols.incompatibility(protocol, loss, frozen)):
         raise ConfigError(f"{where}: {name} cannot train it: {reason}")
-    for key in relevance.asked_for(training) if frozen else ():
-        if relevance.MODALITY[key] == modality:
+    for key in switched_on(training) if frozen else ():
+        if MODALITY_OF[key] == modality:
             raise ConfigError(
                 f"{where}: its features are computed once, so {key} cannot be {training[key]!r} ({name}'s default "
                 f"or set in the study); set encoders.{modality}.{encoder}.training.{key}: "
-                f"{relevance.NEUTRAL[key]}"
+                f"{OFF[key]}"
             )
 
 
@@ -293,7 +301,7 @@ def _protocol_of(study: Study, loss: str) -> Protocol:
     entry = study.losses[loss]
     inputs = _described(study, loss, entry).inputs
     name = entry.protocol or study.protocols.get(inputs) or protocols.DEFAULT[inputs]  # type: ignore[call-overload]
-    trains = protocols.load(name).TRAINS
+    trains = protocols.load(name).LOSS_INPUTS
     if inputs not in trains:
         where = f"losses.{loss}.protocol" if entry.protocol else f"protocols.{inputs}"
         raise ConfigError(
@@ -304,7 +312,7 @@ def _protocol_of(study: Study, loss: str) -> Protocol:
 
 
 def _protocols_for(inputs: str) -> list[str]:
-    return [name for name in protocols.names() if inputs in protocols.load(name).TRAINS]
+    return [name for name in protocols.names() if inputs in protocols.load(name).LOSS_INPUTS]
 
 
 def _described(study: Study, loss: str, entry: LossEntry) -> losses.LossInfo:
@@ -336,5 +344,5 @@ def _checked(model: type[SomeSettings], values: dict[str, Any], where: str) -> S
         defect = error.errors()[0]
         key = ".".join(str(part) for part in defect["loc"])
         if defect["type"] == "extra_forbidden":
-            raise ConfigError(f"{where}.{key}: unknown key{closest(key, model.model_fields)}") from None
+            raise ConfigError(f"{where}.{key}: unknown key; {closest(key, model.model_fields)}") from None
         raise ConfigError(f"{where}.{key}: {defect['msg']} (given: {defect['input']!r})") from None

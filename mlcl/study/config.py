@@ -6,8 +6,7 @@ error names the file and the key and, for a name that is not known, the closest 
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mlcl.errors import ConfigError
 from mlcl.records.paths import RESERVED_NAMES, is_valid_name
+from mlcl.suggest import closest
 from mlcl.training.settings import (
     ComputeSettings,
     Fraction,
@@ -164,14 +164,6 @@ def load_study(file: Path) -> Study:
     return study
 
 
-def closest(name: str, valid: Iterable[str]) -> str:
-    """'; did you mean ...?' or the list of what is valid: the end of a message about an unknown name."""
-    valid = sorted(valid)
-    if near := difflib.get_close_matches(name, valid, n=3, cutoff=0.5):
-        return f"; did you mean {' or '.join(repr(n) for n in near)}?"
-    return f"; valid: {', '.join(valid)}"
-
-
 class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML keeps the last of two equal keys without a word; here that is an error."""
 
@@ -192,7 +184,7 @@ def _read_yaml(file: Path) -> Json:
         content = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # a SafeLoader
     except FileNotFoundError:
         others = sorted(str(path) for path in Path("config").rglob("*.yaml"))
-        raise ConfigError(f"{file}: there is no such study file{closest(str(file), others)}") from None
+        raise ConfigError(f"{file}: there is no such study file; {closest(str(file), others)}") from None
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -253,7 +245,7 @@ def _encoder_entries(content: Json, defects: list[str]) -> Json:
     for modality in given:
         if modality not in ("image", "text", "vector"):
             defects.append(
-                f"encoders.{modality}: is no modality{closest(str(modality), ('image', 'text', 'vector'))}"
+                f"encoders.{modality}: is no modality; {closest(str(modality), ('image', 'text', 'vector'))}"
             )
             continue
 
@@ -276,7 +268,7 @@ def _explain(error: ValidationError, content: Mapping[str, Any]) -> list[str]:
         key = ".".join(location)
         match defect["type"]:
             case "extra_forbidden":
-                message = f"unknown key{closest(location[-1], _known_keys(location[:-1]))}"
+                message = f"unknown key; {closest(location[-1], _known_keys(location[:-1]))}"
             case "missing":
                 message = "is missing"
             case "value_error":

@@ -301,7 +301,7 @@ def _computed(settings: CellSettings, size: Size, rows: int, cost: encoders.Cost
     if settings.encoder.settings["freeze"]:
         forward = 2.0 * cost.feature_dim**2  # the layer that is trained on stored features
     todo = work(settings, rows)
-    reads = protocols.reads_features(protocols.load(settings.protocol), settings.training)
+    reads = protocols.probes_features(protocols.load(settings.protocol), settings.training)
     seconds = device.seconds(todo.passes * forward, todo.steps)
     seconds += device.seconds((size.evaluated + (rows if reads else 0)) * forward)
     grid = settings.linear_evaluation

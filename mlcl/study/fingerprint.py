@@ -1,4 +1,4 @@
-"""What makes a cell stale: its settings, its dataset, its loss's source, the source of the core. Nothing else."""
+"""What makes a cell stale: its settings, its dataset, its stored weights, the code it passes through. Nothing else."""
 
 from __future__ import annotations
 
@@ -11,36 +11,15 @@ from typing import Any
 
 import mlcl
 from data_prep import syntax
-from mlcl import encoders, losses
+from mlcl import encoders
 from mlcl.records.files import canonical_json
 from mlcl.study.cells import Cell
-from mlcl.training.settings import LossPart
+from mlcl.study.code import code_of, installed
 
 PACKAGE = Path(mlcl.__file__).parent
 
-CORE = (
-    "losses/__init__.py",
-    "losses/_*.py",
-    "encoders/*.py",
-    "data/*.py",
-    "training/**/*.py",
-    "evaluation/__init__.py",
-    "evaluation/knn.py",
-    "evaluation/linear.py",
-)
-"""Modules whose change makes every cell stale. Planning, records, reporting and the command line have no part in a
-result."""
-
-NOT_CORE = (
-    "encoders/flops.py",
-    "training/clock.py",
-    "training/launch.py",
-    "training/speed.py",
-)
-"""What lies among them and changes no result: pages, costs, the starting of processes."""
-
-METRICS = ("evaluation/metrics.py", "evaluation/representation.py", "records/rescore.py")
-"""Modules whose change needs no training: metrics are computed anew from what is stored."""
+METRICS = "mlcl.records.rescore.metrics_of"
+"""Where code begins whose change needs no training: metrics are computed anew from what is stored."""
 
 
 def source_digest(file: Path) -> str:
@@ -53,17 +32,9 @@ def digest(text: str) -> str:
 
 
 @cache
-def core_sources() -> Mapping[str, str]:
-    """File -> digest for all modules of the core."""
-    found = {file for pattern in CORE for file in PACKAGE.glob(pattern)}
-    files = sorted(found - {PACKAGE / file for file in NOT_CORE})
-    return {file.relative_to(PACKAGE.parent).as_posix(): source_digest(file)[:16] for file in files}
-
-
 def metrics_source() -> str:
     """The digest of what turns scores and embeddings into metrics."""
-    files = [PACKAGE / file for file in METRICS]
-    return digest("".join(source_digest(file) for file in files))[:16]
+    return installed().reach([METRICS]).digest[:16]
 
 
 def payload(cell: Cell, dataset_fingerprint: str) -> dict[str, Any]:
@@ -82,8 +53,7 @@ def payload(cell: Cell, dataset_fingerprint: str) -> dict[str, Any]:
         "settings": dumped,
         "dataset_fingerprint": dataset_fingerprint,
         "weights": weights,
-        "loss_source": _loss_source(settings.loss) if settings.loss else None,
-        "core_sources": dict(core_sources()),
+        "code": code_of(settings).digest,
     }
 
 
@@ -95,21 +65,15 @@ def _without(places: list[str], settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _loss_source(loss: LossPart) -> str:
-    """The loss's own file, and those of other losses that it builds on; the shared code is core."""
-    own, others = losses.source_files(loss.name, file=loss.file, settings=loss.hyperparameters)
-    files = [own, *(file for file in others if not file.stem.startswith("_"))]
-    return digest("".join(source_digest(file) for file in files))[:16]
-
-
 def fingerprint(payload: Mapping[str, Any]) -> str:
     return digest(canonical_json(payload))
 
 
 def reporting_source() -> str:
-    """The digest of what turns metrics into tables, figures and the report."""
+    """The digest of what turns records into tables, figures and the report."""
+    folders = (PACKAGE / "records", PACKAGE / "reporting")
     files = sorted(
-        file for file in (PACKAGE / "reporting").rglob("*") if file.suffix in (".py", ".html", ".tex")
+        file for folder in folders for file in folder.rglob("*") if file.suffix in (".py", ".html", ".tex")
     )
     texts = [
         source_digest(file) if file.suffix == ".py" else digest(file.read_text("utf-8")) for file in files

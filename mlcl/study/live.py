@@ -7,10 +7,11 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from mlcl.training.events import EpochEnd, Resumed, StepProgress, TrainingEvent
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from mlcl.training.loop import EpochReport, News, Resumed, Underway
 
 EVERY = 30.0
 """Seconds between two lines within an epoch."""
@@ -40,18 +41,16 @@ class Live:
         if self._bar is not None:
             self._bar.stop()
 
-    def tell(self, news: News) -> None:
-        from mlcl.training.loop import EpochReport, Resumed
-
-        match news:
-            case EpochReport():
-                self._say(_epoch(news))
+    def tell(self, event: TrainingEvent) -> None:
+        match event:
+            case EpochEnd():
+                self._say(_epoch(event))
             case Resumed():
-                self._say(_resumed(news))
+                self._say(_resumed(event))
             case _:
-                self._draw(news)
+                self._draw(event)
                 if self._bar is None and time.monotonic() - self._said >= EVERY:
-                    self._say(_underway(news))
+                    self._say(_underway(event))
 
     def _say(self, line: str) -> None:
         self._said = time.monotonic()
@@ -60,38 +59,38 @@ class Live:
         else:
             print(line, file=self._log, flush=True)
 
-    def _draw(self, news: Underway) -> None:
+    def _draw(self, event: StepProgress) -> None:
         if self._bar is None:
             return
         if self._task is None:
             self._task = self._bar.add_task("")
         self._bar.update(
             self._task,
-            total=news.epochs * news.steps_per_epoch,
-            completed=(news.epoch - 1) * news.steps_per_epoch + news.batches,
-            description=f"epoch {news.epoch} of {news.epochs}  loss {news.loss:.4f}  "
-            f"{news.examples_per_second:.0f} examples/s",
+            total=event.epochs * event.steps_per_epoch,
+            completed=(event.epoch - 1) * event.steps_per_epoch + event.batches,
+            description=f"epoch {event.epoch} of {event.epochs}  loss {event.loss:.4f}  "
+            f"{event.examples_per_second:.0f} examples/s",
         )
 
 
-def _epoch(news: EpochReport) -> str:
-    validated = f"  val loss {news.val_loss:.4f}" if news.val_loss is not None else ""
+def _epoch(event: EpochEnd) -> str:
+    validated = f"  val loss {event.val_loss:.4f}" if event.val_loss is not None else ""
     return (
-        f"epoch {news.epoch:3d}  step {news.step:6d}  loss {news.loss:.4f}{validated}  {news.seconds:.1f} s  "
-        f"{news.examples_per_second:.0f} examples/s  {news.seconds_left:.0f} s left"
+        f"epoch {event.epoch:3d}  step {event.step:6d}  loss {event.loss:.4f}{validated}  {event.seconds:.1f} s  "
+        f"{event.examples_per_second:.0f} examples/s  {event.seconds_left:.0f} s left"
     )
 
 
-def _underway(news: Underway) -> str:
+def _underway(event: StepProgress) -> str:
     return (
-        f"epoch {news.epoch:3d}: {news.batches} of {news.steps_per_epoch} batches  loss {news.loss:.4f}  "
-        f"{news.examples_per_second:.0f} examples/s  {news.epoch_seconds_left:.0f} s left in the epoch, "
-        f"{news.seconds_left:.0f} s in all"
+        f"epoch {event.epoch:3d}: {event.batches} of {event.steps_per_epoch} batches  loss {event.loss:.4f}  "
+        f"{event.examples_per_second:.0f} examples/s  {event.epoch_seconds_left:.0f} s left in the epoch, "
+        f"{event.seconds_left:.0f} s in all"
     )
 
 
-def _resumed(news: Resumed) -> str:
-    if news.epoch > news.epochs:
+def _resumed(event: Resumed) -> str:
+    if event.epoch > event.epochs:
         return "training was over before; the evaluation is made again"
-    after = f", after {news.batches} of its batches" if news.batches else ""
-    return f"a checkpoint was found: training goes on in epoch {news.epoch} of {news.epochs}{after}"
+    after = f", after {event.batches} of its batches" if event.batches else ""
+    return f"a checkpoint was found: training goes on in epoch {event.epoch} of {event.epochs}{after}"

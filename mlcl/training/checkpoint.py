@@ -1,4 +1,4 @@
-"""The state of a training that is under way: written aside and renamed, on request of the system too."""
+"""Checkpoints: the state of an unfinished training, written at the end of each epoch and on SIGTERM."""
 
 from __future__ import annotations
 
@@ -7,37 +7,91 @@ import os
 import signal
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Self
 
 import torch
 
+from mlcl.training.events import EpochEnd, Interrupted
 
-class Interrupted(Exception):  # noqa: N818 (no defect: the cell goes on where it stopped)
-    """The process was asked to end; the state is saved."""
+FORMAT = 1
+"""Version of what a checkpoint holds; a reader that meets another one stops with a message."""
+
+
+@dataclass
+class Progress:
+    """How far training is; besides weights, optimizer and random streams, all that a resumed training needs."""
+
+    order: torch.Tensor
+    """State of the order's generator at the beginning of the current epoch."""
+    epoch: int = 0
+    """Finished epochs."""
+    batches: int = 0
+    """Finished batches of the current epoch."""
+    learning_rate: float = 0.0
+    """At the beginning of the current epoch."""
+    losses: list[torch.Tensor] = field(default_factory=list)
+    """Of each finished step of the current epoch, scalars on the device."""
+    norms: list[torch.Tensor] = field(default_factory=list)
+    """Gradient norms of the same steps."""
+    curve: list[EpochEnd] = field(default_factory=list)
+    seconds: float = 0.0
+    """Training time, without validation and checkpoints."""
+    cpu_seconds: float = 0.0
+    """CPU time in `seconds`, of one of the processes that train together."""
+    best: float | None = None
+    """Best value on validation so far; larger is better."""
+    best_weights: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values, as `torch.load(weights_only=True)` reads them."""
+        return {
+            **vars(self),
+            "losses": torch.stack(self.losses) if self.losses else torch.zeros(0),
+            "norms": torch.stack(self.norms) if self.norms else torch.zeros(0),
+            "curve": [astuple(line) for line in self.curve],
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any], device: torch.device) -> Self:
+        losses, norms = (list(state[key].to(device)) for key in ("losses", "norms"))
+        return cls(
+            **{
+                **state,
+                "losses": losses,
+                "norms": norms,
+                "curve": [EpochEnd(*line) for line in state["curve"]],
+            }
+        )
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One file that holds the latest state of a cell, and nothing if `file` is None."""
+    """The file with the latest state of a training; with None, nothing is saved."""
 
     file: Path | None = None
 
     def save(self, state: dict[str, Any]) -> None:
+        """Replaces the file atomically."""
         if self.file is None:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         try:
-            torch.save(state, aside)
-            aside.replace(self.file)
+            torch.save({"format": FORMAT, **state}, temporary)
+            temporary.replace(self.file)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any]:
-        """What was saved last, on the host; empty if there is nothing, or nothing that can be read."""
+        """The saved state in host memory; empty if there is none.
+
+        A file that is truncated, damaged or of another version of torch is renamed to `.unreadable` with a warning, and
+        training starts over.
+        Raises Interrupted for a checkpoint of another format, and OSError where the disk cannot be read.
+        """
         if self.file is None or not self.file.exists():
             return {}
         try:
@@ -45,21 +99,23 @@ class Checkpoint:
         except MemoryError:
             raise
         except Exception as error:
-            if (
-                isinstance(error, OSError) and error.errno != errno.EINVAL
-            ):  # which torch says of a cut-off file
-                raise  # a disk that does not answer now may do so later
-            # Cut off, damaged, of another version of torch: each has its own kind of error. Training starts over.
-            kept = self.file.with_name(f"{self.file.name}.unreadable")
-            self.file.replace(kept)
+            # torch reports a truncated file as EINVAL. After other OS errors the disk may be readable again later.
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
+            self.file.replace(self.file.with_name(f"{self.file.name}.unreadable"))
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(f"{self.file}: cannot be read ({reason}); training starts over", stacklevel=2)
             return {}
+        if (version := state.pop("format", None)) != FORMAT:
+            raise Interrupted(
+                f"{self.file}: checkpoint format {version}, this version reads {FORMAT}: resume with the "
+                "version of mlcl that wrote it, or delete the file to start over"
+            )
         return state
 
 
 class StopSignal:
-    """Takes note of SIGTERM, which a cluster sends some time before it kills, instead of ending at once."""
+    """Notes a SIGTERM, which clusters send some time before they kill, instead of ending at once."""
 
     def __init__(self) -> None:
         self.requested = False

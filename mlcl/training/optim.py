@@ -1,16 +1,18 @@
-"""Optimizer and learning-rate schedule by name."""
+"""Optimizer, learning-rate schedule, and the exponential moving average (EMA) of weights."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
+from mlcl.training.methods import Method
 from mlcl.training.settings import TrainingSettings
 
 _OPTIMIZERS: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
@@ -21,14 +23,14 @@ _OPTIMIZERS: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
 
 
 def create(modules: nn.Module, settings: TrainingSettings, steps: int) -> tuple[Optimizer, LRScheduler]:
-    """Optimizer and schedule for `steps` steps; the schedule is to be stepped after each of them."""
+    """Optimizer and schedule for `steps` steps; step the schedule after each of them."""
     kind, extra = _OPTIMIZERS[settings.optimizer]
     groups = list(_parameter_groups(modules, settings.weight_decay))
-    # One kernel for all weights, and float16's check for infinity stays on the device.
+    # Fused: one kernel for all weights, and float16's check for infinities stays on the device.
     fused = True if all(p.is_cuda for group in groups for p in group["params"]) else None
     optimizer = kind(groups, lr=settings.learning_rate, fused=fused, **extra)  # type: ignore[call-arg]
     if settings.schedule == "one_cycle":
-        # torch divides by the lengths of both slopes: neither may be empty.
+        # OneCycleLR divides by the lengths of both slopes: neither may be empty.
         total = max(steps, 4)
         rising = min(max(settings.warmup, 2 / total), 1 - 1 / total)
         return optimizer, OneCycleLR(
@@ -38,14 +40,14 @@ def create(modules: nn.Module, settings: TrainingSettings, steps: int) -> tuple[
 
 
 def _parameter_groups(modules: nn.Module, weight_decay: float) -> Iterator[dict[str, Any]]:
-    """Biases and the parameters of normalisations (all that is one-dimensional) do not decay."""
+    """No weight decay for biases and the parameters of normalisation layers: whatever is one-dimensional."""
     parameters = [parameter for parameter in modules.parameters() if parameter.requires_grad]
     yield {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay}
     yield {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
 
 
 def _factor(schedule: str, steps: int, warmup: float) -> Callable[[int], float]:
-    """The share of the learning rate at a step: a linear rise, then the schedule's fall to 0."""
+    """Step -> factor of the learning rate: linear warm-up, then the schedule, which falls to 0 unless constant."""
     rising = math.ceil(warmup * steps - 1e-9)  # 0.07 * 100 is a little more than 7
 
     def factor(step: int) -> float:
@@ -61,3 +63,34 @@ def _factor(schedule: str, steps: int, warmup: float) -> Callable[[int], float]:
                 return 1.0
 
     return factor
+
+
+class MovingAverage:
+    """A copy of a method with averaged weights: after each step, average = decay * average + (1 - decay) * weights.
+
+    Starts from the initial weights, as KMCL's code does. Batch-normalisation statistics are averaged too; integer
+    buffers (counters) are copied. torch's AveragedModel computes the same, but synchronises with the device.
+    """
+
+    def __init__(self, method: Method, decay: float) -> None:
+        self.method, self._decay = deepcopy(method, method.frozen_parameters()), decay
+
+    @torch.no_grad()
+    def update(self, method: Method) -> None:
+        pairs = list(zip(_tensors(self.method), _tensors(method), strict=True))
+        floats = [(mean, new) for mean, new in pairs if mean.is_floating_point() and mean is not new]
+        torch._foreach_lerp_([mean for mean, _ in floats], [new for _, new in floats], 1 - self._decay)
+        for mean, new in pairs:
+            if not mean.is_floating_point():
+                mean.copy_(new)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.method.trainable_state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.method.load_trainable_state_dict(state)
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()

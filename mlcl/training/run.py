@@ -1,4 +1,4 @@
-"""One cell: its settings and a prepared dataset in, scores out. Knows nothing of the grid."""
+"""Trains and evaluates one cell in this process: settings and a prepared dataset in, scores out."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from pathlib import Path
 import torch
 
 from mlcl.data import PreparedDataset
-from mlcl.training import launch, processes, protocols, speed
-from mlcl.training.context import EVALUATED, Context, Outcome
-from mlcl.training.loop import News
+from mlcl.training import distributed, protocols, throughput
+from mlcl.training.context import SPLITS, Context
+from mlcl.training.events import TrainingEvent
+from mlcl.training.outcome import Outcome
 from mlcl.training.settings import CellSettings
 
 
 def train(
     settings: CellSettings,
     dataset: PreparedDataset,
-    report: Callable[[News], None],
+    report: Callable[[TrainingEvent], None],
     checkpoints: Path | None = None,
 ) -> Outcome:
-    """Follows the cell's protocol, in as many processes as its settings say.
+    """Follows the cell's protocol; on ranks above 0 the outcome is incomplete.
 
-    `checkpoints` is a folder for the state of unfinished training: a call that finds some there goes on from it.
-    Raises `loop.Diverged`, `checkpoint.Interrupted` after a SIGTERM, or whatever goes wrong inside.
+    Args:
+        report: is called with each event of the training.
+        checkpoints: a folder for checkpoints; training is resumed from those that are there. None saves none.
+
+    Raises Diverged, Interrupted after a SIGTERM, and whatever encoder, loss or device raise.
     """
-    if settings.compute.processes > processes.count():
-        return launch.train_together(settings, dataset.folder, report, checkpoints)
     torch.set_num_threads(settings.compute.threads)
-    torch.set_flush_denormal(
-        True
-    )  # as linear evaluation needs it; here, so that all cells of a process are alike
-    # float32 is to mean float32 on a GPU, too, where convolutions would else drop bits; `mixed` is the way to be fast.
+    # Linear evaluation needs denormals flushed; set here, so that all cells of a process are treated alike.
+    torch.set_flush_denormal(True)
+    # No TF32: `fp32` means float32 on a GPU too; `precision: mixed` is the fast setting.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    device = processes.select_device(settings.compute)
+    device = distributed.select_device(settings.compute)
     context = Context(settings, dataset, device, report, checkpoints)
     outcome: Outcome = protocols.load(settings.protocol).run(context)
-    if processes.rank() > 0:
-        return outcome  # the first process's counts
-    examples = {split: len(context.rows(split)) for split in ("train", *EVALUATED)}
-    return replace(outcome, examples=examples, speed=speed.measured(context, outcome))
+    if distributed.rank() > 0:
+        return outcome
+    examples = {split: len(context.rows(split)) for split in SPLITS}
+    return replace(outcome, examples=examples, throughput=throughput.measure(context, outcome.fitted))

@@ -1,16 +1,17 @@
-"""All settings of one cell: the values that a study may change, with their ranges. No torch here.
+"""All settings of one cell: the values that a study may set, with their ranges and defaults. No torch here.
 
-Whatever stands here is hashed into a cell's fingerprint.
+All of them are hashed into the cell's fingerprint.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from mlcl.training.augmentation import Augmentation
+from mlcl.training.inputs.transforms import Augmentation
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -34,50 +35,50 @@ class Settings(BaseModel):
 
 
 class TrainingSettings(Settings):
-    """How an encoder is trained, whatever the protocol; each protocol adds to it and sets its paper's values."""
+    """How an encoder is trained, whatever the protocol. Each protocol adds settings and sets its paper's values."""
 
     epochs: PositiveInt = 20
     steps_per_epoch: PositiveInt | None = None
-    """None: once through the training rows. Otherwise so many batches, from one pass after the other."""
+    """None: one pass through the training rows. Otherwise this many batches, from as many passes as needed."""
     batch_size: Annotated[int, Field(ge=2)] = 64
     micro_batch_size: PositiveInt | None = None
-    """Rows that go through the encoder at once. Gradients are cached, so that the loss still sees the whole batch."""
+    """Rows that go through the encoder at once. Gradients are cached: the loss still sees the whole batch."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.01
     schedule: Literal["constant", "cosine", "linear", "one_cycle"] = "cosine"
     warmup: Share = 0.05
-    """Fraction of the steps in which the learning rate rises; the schedule follows."""
+    """Fraction of the steps over which the learning rate rises linearly, before the schedule begins."""
     gradient_clip: PositiveFloat | None = 1.0
-    """Largest norm of the gradient."""
+    """Gradients are scaled down to at most this norm; None: never."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Evaluate a moving average of the weights instead of the weights."""
+    """Decay of an exponential moving average of the weights, which is then evaluated in their place."""
     augmentation: Augmentation = "basic"
-    """Of training images (`mlcl.training.augmentation`); `basic` leaves them as they are."""
+    """Of training images (`mlcl.training.inputs.transforms`); `basic` leaves them unchanged."""
     feature_masking: Share = 0.0
-    """Probability with which each entry of a training vector is set to its column's mean."""
+    """Probability with which each entry of a training vector is replaced by its column's mean."""
     length_bucketing: bool = False
-    """Batches of texts of about the same length: less padding, less random batches."""
+    """Batches of texts of similar length: less padding, but less random batches."""
     selection: SelectionRule = "last"
     """Which epoch's weights are evaluated."""
 
 
 class ComputeSettings(Settings):
-    """On what a cell is computed."""
+    """The hardware a cell is computed on, and how it is used."""
 
     threads: PositiveInt = 1
-    """CPU threads of a cell: results depend on it, so it is never taken from `--cores`."""
+    """CPU threads of a cell. Results depend on the number, so it is never taken from `--cores`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     processes: PositiveInt = 1
-    """One for each GPU; each takes its part of every batch, the loss sees the whole of it."""
+    """Data-parallel processes, one per GPU: each takes its part of every batch, the loss sees the whole batch."""
     precision: Literal["fp32", "mixed"] = "fp32"
-    """`mixed`: bfloat16 where the device has it, float16 with a scaled loss where not. Losses stay in float32."""
+    """`mixed`: bfloat16 where the device supports it, otherwise float16 with loss scaling. Losses stay in float32."""
     evaluation_batch_size: PositiveInt = 512
-    """Rows that go through a trained or frozen encoder at once; never more than `training.micro_batch_size`."""
+    """Rows that go through the encoder at once in evaluation; never more than `training.micro_batch_size`."""
     compile: bool = False
     """Compile the encoder (torch.compile)."""
     channels_last: bool = True
-    """Memory format of images and convolutions: the faster one for nearly all networks."""
+    """Memory format of images and convolutions (torch.channels_last): faster for nearly all networks."""
 
 
 class LinearEvaluationSettings(Settings):
@@ -91,12 +92,12 @@ class LinearEvaluationSettings(Settings):
 
 
 class KnnEvaluationSettings(Settings):
-    """Nearest neighbours of frozen features in place of linear heads (see `mlcl.evaluation.knn`)."""
+    """Nearest neighbours on frozen features in place of linear heads (see `mlcl.evaluation.knn`)."""
 
     neighbours: Annotated[list[PositiveInt], Field(min_length=1)] = [5, 10, 20, 50]
-    """The number is chosen on validation."""
+    """Candidates for the number of neighbours; chosen on the validation split."""
     temperature: PositiveFloat | None = None
-    """None: all neighbours count alike; otherwise by exp(similarity / temperature)."""
+    """None: all neighbours have equal weight; otherwise exp(similarity / temperature)."""
 
 
 class SubsetSettings(Settings):
@@ -107,7 +108,7 @@ class SubsetSettings(Settings):
 
 
 class DatasetPart(Settings):
-    """The dataset of a cell; what it is made of stands in its fingerprint."""
+    """The dataset of a cell; its own fingerprint covers its content."""
 
     source: str
     settings: dict[str, Any]
@@ -130,9 +131,9 @@ class LossPart(Settings):
 
 
 class CellSettings(Settings):
-    """All that a cell's result depends on, but for code and data.
+    """Everything a cell's result depends on, except code and data.
 
-    Parts that a protocol does not use are None, so that a change there leaves the cell as it is.
+    Parts that the protocol does not use are None, so that changing them does not make the cell stale.
     """
 
     seed: int
@@ -147,3 +148,39 @@ class CellSettings(Settings):
     compute: ComputeSettings
     keep_embeddings: bool = False
     keep_model: bool = False
+
+
+MODALITY_OF = {"augmentation": "image", "feature_masking": "vector", "length_bucketing": "text"}
+"""Training settings that apply to one modality only."""
+OFF = {"augmentation": "basic", "feature_masking": 0, "length_bucketing": False}
+"""The value with which each of them does nothing."""
+
+
+def for_other_modalities(training: Mapping[str, Any], modality: str) -> list[str]:
+    """Training settings that do not apply to this modality."""
+    return sorted({key for key, _ in _modality_specific(training) if MODALITY_OF[key] != modality})
+
+
+def switched_on(training: Mapping[str, Any]) -> list[str]:
+    """Modality-specific training settings that do something."""
+    return sorted({key for key, value in _modality_specific(training) if value != OFF[key]})
+
+
+def applicable(training: Mapping[str, Any], modality: str, frozen: bool) -> dict[str, Any]:
+    """The training settings that apply to inputs of this modality, or (`frozen`) to stored features of them.
+
+    A study may mix modalities. Settings that do not apply to a cell's modality are dropped from that cell.
+    """
+    dropped = {key for key in MODALITY_OF if frozen or MODALITY_OF[key] != modality}
+    settings = {key: value for key, value in training.items() if key not in dropped}
+    if settings.get("finetuning"):
+        settings["finetuning"] = applicable(settings["finetuning"], modality, frozen)
+    return settings
+
+
+def _modality_specific(training: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Modality-specific settings of both stages, where there are two."""
+    yield from ((key, value) for key, value in training.items() if key in MODALITY_OF)
+    second = training.get("finetuning")
+    if isinstance(second, Mapping):
+        yield from _modality_specific(second)

@@ -239,9 +239,13 @@ def test_where_it_cannot_be_told_all_of_a_module_counts(app: Path, use: str) -> 
     assert edited(app, "tools.py", "x - 1", "x - 2")
 
 
-def test_who_uses_the_names_of_its_module_depends_on_all_of_it(app: Path) -> None:
-    write(app, {"main.py": "def run(n):\n    return globals()[n]\ndef some():\n    return 1\n"})
-    assert edited(app, "main.py", "return 1", "return 2")
+@pytest.mark.parametrize(
+    ("use", "all_of_it"),
+    [("globals()[n]", True), ("eval(n)", True), ("eval(n, {})", False), ("n.eval()", False)],
+)
+def test_who_uses_the_names_of_its_module_depends_on_all_of_it(app: Path, use: str, all_of_it: bool) -> None:
+    write(app, {"main.py": f"def run(n):\n    return {use}\ndef some():\n    return 1\n"})
+    assert edited(app, "main.py", "return 1", "return 2") == all_of_it
 
 
 @pytest.mark.parametrize(

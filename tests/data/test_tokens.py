@@ -13,7 +13,8 @@ import pytest
 from data_prep import DataError
 from data_prep.writer import DatasetWriter
 from mlcl.data import PreparedDataset, open_dataset
-from mlcl.data.tokens import Tokens, checked_spec
+from mlcl.data.tokenizers import checked_spec
+from mlcl.data.tokens import Tokens
 
 TEXTS = ["the cat sat", "", "dog", "the dog ran off with the cat and the other dog"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "dog", "sat"]
@@ -89,7 +90,7 @@ def test_special_tokens_must_leave_room() -> None:
     tokens = made([[10, 11]], (2,), (3,))
     assert tokens.padded(np.array([0]), 3)[0].tolist() == [[2, 10, 3]]
     with pytest.raises(
-        DataError, match="max_length 2 leaves no room for text beside 2 special tokens: set it to 3"
+        DataError, match="max_length 2 leaves no room for text besides 2 special tokens: set it to 3"
     ):
         tokens.padded(np.array([0]), 2)
     with pytest.raises(DataError, match="max_length 2 leaves no room"):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mlcl.data.tokens import checked_spec
+from mlcl.data.tokenizers import checked_spec
 from mlcl.encoders import describe, local_sources, names, weights_digest
 from mlcl.encoders.catalog import DecoderSettings, HuggingFaceSettings, TransformerSettings
 

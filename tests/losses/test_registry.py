@@ -61,14 +61,14 @@ def test_describe_reads_facts_defaults_and_needs() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_closest_ones() -> None:
-    with pytest.raises(losses.LossError, match=r"unknown loss 'jacard' \(did you mean 'jaccard'"):
+    with pytest.raises(losses.LossError, match=r"unknown loss 'jacard': did you mean jaccard"):
         losses.describe("jacard")
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("reg", {"temprature": 0.1}, "no hyperparameter 'temprature'.*did you mean 'temperature'"),
+        ("reg", {"temprature": 0.1}, "no hyperparameter 'temprature': did you mean temperature"),
         ("reg", {"temperature": "hot"}, "reg.temperature must be a float, got 'hot'"),
         ("reg", {"temperature": True}, "must be a float, got True"),
         ("reg", {"temperature": 0}, "reg.temperature = 0.0 is not allowed: temperature > 0"),

@@ -84,7 +84,7 @@ def test_failed_cells_have_no_model(workshop: Workshop, monkeypatch: pytest.Monk
     def fail(*_: object) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr("mlcl.training.run.train", fail)
+    monkeypatch.setattr("mlcl.training.launch.train", fail)
     study = workshop.study("failing")
     workshop.run("train", study, CELL, "--data-root", workshop.folder)
     with pytest.raises(MlclError, match="has no model: error: ValueError: no"):

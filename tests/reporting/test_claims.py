@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mlcl.records.collect import collect
+from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
 from mlcl.records.rescore import rescore
 from mlcl.reporting.claims import judge as judge_with
@@ -33,7 +34,7 @@ def claim(better="bce", worse="jaccard", metric="macro_f1", **more):
 def results(grid):
     grid.variants = {"base": {}, "few": {"dataset": {"fraction": 0.1}}}
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     return load_results("tiny")
 
 
@@ -63,7 +64,7 @@ def test_the_estimate_is_the_mean_over_datasets_of_the_difference_of_means(resul
 def test_equal_losses_are_undecided(grid):
     grid.losses = ["bce", "ecb"]  # the same letters: the synthetic scores are the same but for skill
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     results = load_results("tiny")
     same = results.metrics.assign(
         value=np.tile([0.5, 0.6, 0.55], len(results.metrics))[: len(results.metrics)]
@@ -103,7 +104,7 @@ def test_all_of_the_data_is_fraction_1_and_nothing_else(grid):
     few, all_of_it = {"dataset": {"fraction": 0.1}}, {"dataset": {"fraction": 1.0}}
     grid.variants = {"base": {}, "few": few}
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     results = load_results("tiny")
     assert judge(claim(variant=few, against=all_of_it), results).answer != "no data"
     halves = {name: replace(d, fraction=0.5) for name, d in results.outline.datasets.items()}
@@ -118,7 +119,7 @@ def test_all_of_the_data_is_fraction_1_and_nothing_else(grid):
 def test_nothing_is_decided_on_some_of_the_datasets(grid):
     grid.plan().make_all()
     grid.fail(next(c for c in grid.cells() if (c.dataset, c.loss) == ("docs", "bce")), "diverged", "NaN")
-    collect("tiny")
+    collect(open_study("tiny"))
     verdict = judge(claim(), load_results("tiny"))
     assert verdict.columns == ("scenes (cnn)",)
     assert (verdict.answer, verdict.remark) == ("undecided", "1 of 2 datasets incomplete, so not decided")
@@ -129,7 +130,7 @@ def test_what_a_study_skips_on_purpose_is_no_part_of_the_scope(grid):
         {"dataset": "docs", "encoder": "transformer", "loss": "bce", "variant": "base", "reason": "no"}
     ]
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     verdict = judge(claim(), load_results("tiny"))
     assert (verdict.answer, verdict.columns) == ("holds", ("scenes (cnn)",))
 
@@ -138,7 +139,7 @@ def test_encoders_of_one_dataset_are_counted_as_what_they_are(grid):
     grid.datasets, grid.encoders = {"scenes": "image"}, {"cnn": "image", "net": "image"}
     grid.plan().make_all()
     grid.fail(CellId("scenes", "net", "bce", "base", 0), "oom", "too large")
-    collect("tiny")
+    collect(open_study("tiny"))
     remark = judge(claim(), load_results("tiny")).remark
     assert remark == "1 of 2 pairs of dataset and encoder incomplete, so not decided"
 
@@ -146,7 +147,7 @@ def test_encoders_of_one_dataset_are_counted_as_what_they_are(grid):
 def test_one_seed_decides_nothing(grid):
     grid.seeds = [0]
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     verdict = judge(claim(), load_results("tiny"))
     assert verdict.answer == "undecided"
     assert verdict.remark == "one seed: how much runs differ is unknown, so not decided"
@@ -170,7 +171,7 @@ def without_scores(grid):
 
 def test_a_difference_that_is_printed_as_0_decides_nothing(grid):
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     without_scores(grid)
     values = {"bce": [0.5 + 1e-12] * 3, "jaccard": [0.5] * 3, "reg": [0.5] * 3}
     tiny = {(dataset, loss): own for dataset in grid.datasets for loss, own in values.items()}
@@ -181,7 +182,7 @@ def test_a_difference_that_is_printed_as_0_decides_nothing(grid):
 
 def test_more_than_half_of_the_datasets_must_be_in_favour(grid):
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     without_scores(grid)
     spread = np.array([-0.001, 0, 0.001])
     values = {("scenes", "bce"): 0.9 + spread, ("scenes", "jaccard"): 0.5 + spread}
@@ -194,7 +195,7 @@ def test_more_than_half_of_the_datasets_must_be_in_favour(grid):
 
 def test_without_scores_the_interval_is_over_seeds_and_says_so(grid):
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     with_scores = judge(claim(), load_results("tiny"))
     without_scores(grid)
     verdict = judge(claim(), load_results("tiny"))
@@ -215,7 +216,7 @@ def test_scores_are_read_once_and_bands_of_labels_count_their_examples(grid, mon
     grid.plan().make_all()
     for cell in grid.cells():
         rescore(grid.paths.cell(cell), "with the card")
-    collect("tiny")
+    collect(open_study("tiny"))
     results = load_results("tiny")
     contrasts = Contrasts(results)
     verdict = judge_with(claim(metric="macro_f1_tail"), results, contrasts)

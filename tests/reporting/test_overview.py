@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from mlcl.records.collect import collect
+from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
 from mlcl.records.rescore import rescore
 from mlcl.reporting.contrasts import CACHE, Contrasts
@@ -33,7 +34,7 @@ COMPLETE = {name: ["cnn"] if name == "docs" else ["cnn", "net"] for name in SIX}
 
 def loaded(grid):
     grid.plan().make_all()
-    collect("tiny", partial=True)
+    collect(open_study("tiny"), partial=True)
     return load_results("tiny")
 
 
@@ -129,7 +130,7 @@ def test_one_seed_recommends_nothing(grid):
 
 def test_without_complete_rows_it_says_that_there_is_nothing_to_compare(grid):
     grid.plan()
-    collect("tiny", partial=True)
+    collect(open_study("tiny"), partial=True)
     assert "nothing to compare yet" in told(load_results("tiny"))
 
 
@@ -187,7 +188,7 @@ def test_the_primary_metric_is_what_predictions_are_made_by(grid):
 def test_incomplete_rows_have_no_mean(grid):
     grid.plan().make_all()
     grid.fail(CellId("scenes", "cnn", "reg", "base", 1), "oom", "too large")
-    collect("tiny")
+    collect(open_study("tiny"))
     means = complete_means(load_results("tiny"), "map")
     assert ("scenes", "cnn") not in means["reg"]
     assert ("docs", "transformer") in means["reg"]
@@ -225,7 +226,7 @@ def test_a_table_of_validation_takes_the_scores_of_validation(grid):
             rescore(folder, "new")
     grid.split = "val"
     grid.plan()
-    collect("tiny")
+    collect(open_study("tiny"))
     results = load_results("tiny")
     standing = of(results)["Scenes"]
     gap = standing.gaps["jaccard" if standing.best == "bce" else "bce"]
@@ -292,7 +293,7 @@ def two_encoders(grid):
     grid.encoders = {"cnn": "image", "net": "image"}
     grid.plan().make_all()
     grid.fail(CellId("docs", "net", "reg", "base", 1), "oom", "too large")
-    collect("tiny")
+    collect(open_study("tiny"))
     results = load_results("tiny")
     values = results.metrics
     turned = (values["encoder"] == "net") & values["dataset"].isin(["scenes", "docs"])

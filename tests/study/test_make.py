@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-import mlcl.training.run
+import mlcl.training.launch
 from mlcl.errors import MlclError
 from mlcl.evaluation.metrics import evaluate
 from mlcl.records.record import read_record
@@ -35,6 +35,7 @@ CELL = "digit_scenes/cnn/bce/base/seed0"
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """The tiny study, planned and prepared, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLCL_DATA_ROOT", raising=False)
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         monkeypatch.setenv(variable, os.environ.get(variable, "1"))
     Path("tiny.yaml").write_text(yaml.safe_dump(STUDY))
@@ -55,7 +56,7 @@ def folder(plan: Plan) -> Path:
 def test_a_record_is_whole(plan: Plan) -> None:
     record = make_cell(request(plan), io.StringIO())
     content = json.loads((folder(plan) / "metrics.json").read_text())
-    assert content.keys() == {"result", "run"}
+    assert content.keys() == {"format", "result", "run"}
     assert record.status == "ok"
     assert content["result"]["fingerprint"] == plan.by_id[CELL].fingerprint
     assert content["result"]["settings"]["seed"] == 0
@@ -74,7 +75,7 @@ def test_a_record_is_whole(plan: Plan) -> None:
 
 def test_a_current_record_is_left_alone(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make_cell(request(plan), io.StringIO())
-    monkeypatch.setattr(mlcl.training.run, "train", None)  # would fail if it were called
+    monkeypatch.setattr(mlcl.training.launch, "train", None)  # would fail if it were called
     assert make_cell(request(plan), io.StringIO()) == first
 
 
@@ -89,7 +90,7 @@ def test_what_a_kill_left_is_made_again(plan: Plan) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "told"),
     [
-        (mlcl.training.loop.Diverged("epoch 1, step 2: the loss was nan"), "diverged", "step 2"),
+        (mlcl.training.events.Diverged("epoch 1, step 2: the loss was nan"), "diverged", "step 2"),
         (MemoryError("no more"), "oom", "MemoryError"),
         (torch.OutOfMemoryError("CUDA out of memory"), "oom", "CUDA"),
         (ValueError("shapes\ndo not fit"), "error", "ValueError: shapes do not fit"),
@@ -101,7 +102,7 @@ def test_what_fails_inside_a_cell_is_its_status(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(mlcl.training.run, "train", fail)
+    monkeypatch.setattr(mlcl.training.launch, "train", fail)
     log = io.StringIO()
     record = make_cell(request(plan), log)
     assert record.status == status
@@ -126,7 +127,7 @@ def test_a_retry_that_is_killed_goes_on_though_the_next_plan_does_not_know_of_it
         (checkpoints / "training.pt").write_text("state")
         raise Kill
 
-    monkeypatch.setattr(mlcl.training.run, "train", killed)
+    monkeypatch.setattr(mlcl.training.launch, "train", killed)
     content = json.loads(request(plan).read_text())
     for attempt in (2, 1):
         request(plan).write_text(json.dumps(content | {"attempt": attempt}))
@@ -137,13 +138,14 @@ def test_a_retry_that_is_killed_goes_on_though_the_next_plan_does_not_know_of_it
     def fails(settings: object, dataset: object, report: object, checkpoints: Path) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr(mlcl.training.run, "train", fails)
+    monkeypatch.setattr(mlcl.training.launch, "train", fails)
     assert make_cell(request(plan), io.StringIO()).status == "error"
-    assert not list(request(plan).parent.glob("checkpoints-*")), "the next attempt starts over"
+    assert not list(folder(plan).rglob("checkpoints-*")), "the next attempt starts over"
 
 
 def test_reporting_plans_with_the_data_root_of_the_last_run(plan: Plan, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
     file = Path("tiny.yaml")
     assert make_plan(file, as_before=True).data_root == Path("raw")
     make_plan(file, elsewhere).write()
@@ -153,21 +155,21 @@ def test_reporting_plans_with_the_data_root_of_the_last_run(plan: Plan, tmp_path
 
 
 def test_an_allocation_that_cannot_be_had_is_oom(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlcl.training.run, "train", lambda *_: torch.empty(2**60))
+    monkeypatch.setattr(mlcl.training.launch, "train", lambda *_: torch.empty(2**60))
     assert make_cell(request(plan), io.StringIO()).status == "oom"
 
 
 def test_scores_that_are_not_finite_are_no_result(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlcl.training.context import Outcome
+    from mlcl.training.outcome import Outcome
 
     scores = {split: np.full((48, 10), np.nan, dtype=np.float32) for split in ("val", "test")}
-    monkeypatch.setattr(mlcl.training.run, "train", lambda *_: Outcome(scores))
+    monkeypatch.setattr(mlcl.training.launch, "train", lambda *_: Outcome(scores))
     assert make_cell(request(plan), io.StringIO()).status == "diverged"
 
 
 def test_code_that_changed_after_planning_is_refused(plan: Plan) -> None:
     content = json.loads(request(plan).read_text())
-    content["made_of"]["core_sources"]["mlcl/training/loop.py"] = "0" * 16
+    content["made_of"]["code"] = "0" * 64
     request(plan).write_text(json.dumps(content))
     with pytest.raises(MlclError, match="the code changed after the study was planned"):
         make_cell(request(plan), io.StringIO())
@@ -176,6 +178,6 @@ def test_code_that_changed_after_planning_is_refused(plan: Plan) -> None:
 
 def test_a_broken_record_is_named(plan: Plan) -> None:
     folder(plan).mkdir(parents=True)
-    (folder(plan) / "metrics.json").write_text("{}")
+    (folder(plan) / "metrics.json").write_text('{"format": 1}')
     with pytest.raises(MlclError, match=r"metrics\.json: is no record"):
         make_plan(Path("tiny.yaml"))

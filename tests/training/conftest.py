@@ -1,4 +1,4 @@
-"""What the tests of training share: the tiny datasets and cells of `tiny`."""
+"""Fixtures of the tests of training: the tiny datasets of `tiny`."""
 
 import sys
 from pathlib import Path

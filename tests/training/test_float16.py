@@ -1,4 +1,4 @@
-"""float16 with a scaled loss, as on GPUs without bfloat16: here on the CPU, with a scaler that is put in by hand."""
+"""float16 with loss scaling, as on GPUs without bfloat16: here on the CPU, with a scaler that the test sets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import torch
 from tiny import cell
 
 from mlcl.data import PreparedDataset
-from mlcl.training import loop, processes
-from mlcl.training.checkpoint import Interrupted
-from mlcl.training.context import Outcome
-from mlcl.training.loop import Diverged
-from mlcl.training.run import train
+from mlcl.training import distributed, loop
+from mlcl.training.events import Diverged, Interrupted
+from mlcl.training.launch import train
+from mlcl.training.outcome import Outcome
 from mlcl.training.settings import CellSettings, ComputeSettings
 
 
@@ -25,7 +24,7 @@ from mlcl.training.settings import CellSettings, ComputeSettings
 def scaled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Makes training use float16; gives the scalers of all runs. The first scale makes every gradient infinite."""
     made: list[Any] = []
-    original = processes.accelerator
+    original = distributed.accelerator
 
     def with_scaler(compute: ComputeSettings) -> Any:
         accelerator = original(compute)
@@ -35,7 +34,7 @@ def scaled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         made.append(accelerator.scaler)
         return accelerator
 
-    monkeypatch.setattr(processes, "accelerator", with_scaler)
+    monkeypatch.setattr(distributed, "accelerator", with_scaler)
     return made
 
 
@@ -49,7 +48,7 @@ def outcome_of(chosen: CellSettings, dataset: PreparedDataset, folder: Path | No
     return train(chosen, dataset, lambda news: None, folder)
 
 
-def test_steps_with_infinite_gradients_are_left_out_and_the_scale_falls(
+def test_steps_with_infinite_gradients_are_skipped_and_the_scale_falls(
     vectors: PreparedDataset, scaled: list[Any]
 ) -> None:
     outcome = outcome_of(settings(vectors), vectors)
@@ -64,18 +63,17 @@ def test_the_encoder_computes_in_float16_and_the_loss_in_float32(
     vectors: PreparedDataset, scaled: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    step = loop._Run._backward
+    step = loop.TrainingRun.step
 
-    def watched(self: Any, views: Any, labels: Any) -> Any:
+    def watched(self: Any, host_batch: Any) -> None:
         handle = self.method.encoder.layers[2].register_forward_hook(
             lambda *given: seen.append(given[-1].dtype)
         )
-        loss = step(self, views, labels)
+        step(self, host_batch)
         handle.remove()
-        seen.append(loss.dtype)
-        return loss
+        seen.append(self.progress.losses[-1].dtype)
 
-    monkeypatch.setattr(loop._Run, "_backward", watched)
+    monkeypatch.setattr(loop.TrainingRun, "step", watched)
     outcome_of(settings(vectors, epochs=1, steps_per_epoch=1), vectors)
     assert seen == [torch.float16, torch.float32]
 
@@ -86,7 +84,7 @@ def test_resumed_with_the_state_of_the_scaler(
     chosen = settings(vectors)
     expected = outcome_of(chosen, vectors)
     steps: list[None] = []
-    original = loop._Run.step
+    original = loop.TrainingRun.step
 
     def step(self: Any, gathered: Any) -> None:
         original(self, gathered)
@@ -95,7 +93,7 @@ def test_resumed_with_the_state_of_the_scaler(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop._Run, "step", step)
+        patched.setattr(loop.TrainingRun, "step", step)
         with pytest.raises(Interrupted):
             outcome_of(chosen, vectors, tmp_path)
     resumed = outcome_of(chosen, vectors, tmp_path)
@@ -109,9 +107,9 @@ def test_a_loss_that_is_never_finite_stops_the_cell(vectors: PreparedDataset, sc
         outcome_of(settings(vectors, optimizer="sgd", learning_rate=1e30, gradient_clip=None), vectors)
 
 
-def test_the_device_decides_between_the_two_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_device_decides_between_bfloat16_and_float16(monkeypatch: pytest.MonkeyPatch) -> None:
     mixed = ComputeSettings(precision="mixed")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    assert processes.precision(mixed, torch.device("cuda")) == "fp16"
-    assert processes.precision(mixed, torch.device("cpu")) == "bf16"
-    assert processes.precision(ComputeSettings(), torch.device("cuda")) == "no"
+    assert distributed.precision(mixed, torch.device("cuda")) == "fp16"
+    assert distributed.precision(mixed, torch.device("cpu")) == "bf16"
+    assert distributed.precision(ComputeSettings(), torch.device("cuda")) == "no"

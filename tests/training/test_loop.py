@@ -1,4 +1,4 @@
-"""The training loop: what it reports, what stops it, and that the device is never waited for in a step."""
+"""The training loop: what it reports, what stops it, and that no step synchronises with the device."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tiny import cell
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlcl.data import PreparedDataset
-from mlcl.training import loop, processes, selection
-from mlcl.training.average import MovingAverage
-from mlcl.training.context import Outcome
-from mlcl.training.loop import Diverged, EpochReport, News, Underway
-from mlcl.training.run import train
+from mlcl.training import fit, loop, watch
+from mlcl.training.events import Diverged, EpochEnd, StepProgress, TrainingEvent
+from mlcl.training.launch import train
+from mlcl.training.optim import MovingAverage
+from mlcl.training.outcome import Outcome
 from mlcl.training.settings import CellSettings
 
 LOSSES = Path(__file__).parent / "losses"
 STEADY = {"schedule": "constant", "warmup": 0.0, "optimizer": "sgd", "learning_rate": 0.01}
 
 
-def run(settings: CellSettings, dataset: PreparedDataset) -> tuple[Outcome, list[News]]:
-    news: list[News] = []
+def run(settings: CellSettings, dataset: PreparedDataset) -> tuple[Outcome, list[TrainingEvent]]:
+    news: list[TrainingEvent] = []
     return train(settings, dataset, news.append), news
 
 
@@ -41,37 +41,37 @@ def compute(**more: Any) -> dict[str, Any]:
     return {"threads": 1, "device": "cpu", **more}
 
 
-# Looks
+# Checks for non-finite values
 
 
 @pytest.mark.parametrize("steps", [1, 4, 5, 10, 11])
-def test_every_step_is_looked_at_once(
+def test_every_step_is_checked_once(
     vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     """Also where the last look falls on the last batch."""
-    monkeypatch.setattr(loop, "LOOK_EVERY", 5)
-    monkeypatch.setattr(loop, "LOOK_SECONDS", 1e9)
-    looked: list[int] = []
-    original = loop._Run._look
+    monkeypatch.setattr(watch, "CHECK_EVERY", 5)
+    monkeypatch.setattr(watch, "CHECK_SECONDS", 1e9)
+    checked: list[int] = []
+    original = watch.NonFiniteWatch.check
 
-    def look(self: Any, batches: Any) -> None:
-        before = self.looked
-        original(self, batches)
-        looked.extend(range(before, self.looked))
+    def check(self: watch.NonFiniteWatch, *given: Any) -> None:
+        before = self.last_check
+        original(self, *given)
+        checked.extend(range(before, self.last_check))
 
-    monkeypatch.setattr(loop._Run, "_look", look)
+    monkeypatch.setattr(watch.NonFiniteWatch, "check", check)
     _, news = run(cell(vectors, "bce", training={"steps_per_epoch": steps}), vectors)
-    assert looked == 2 * list(range(steps))
-    assert sum(isinstance(item, Underway) for item in news) == 2 * (steps // 5)
+    assert checked == 2 * list(range(steps))
+    assert sum(isinstance(item, StepProgress) for item in news) == 2 * (steps // 5)
 
 
-def test_news_of_an_epoch_that_is_under_way(
+def test_progress_is_reported_after_each_check(
     vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "CHECK_SECONDS", 0.0)
     outcome, news = run(cell(vectors, "bce", training={"steps_per_epoch": 4, "epochs": 3}), vectors)
-    assert [type(item).__name__ for item in news] == 3 * [*(4 * ["Underway"]), "EpochReport"]
-    underway = [item for item in news if isinstance(item, Underway)]
+    assert [type(item).__name__ for item in news] == 3 * [*(4 * ["StepProgress"]), "EpochEnd"]
+    underway = [item for item in news if isinstance(item, StepProgress)]
     assert [(item.epoch, item.batches) for item in underway] == [
         (e, b) for e in (1, 2, 3) for b in (1, 2, 3, 4)
     ]
@@ -82,7 +82,7 @@ def test_news_of_an_epoch_that_is_under_way(
     assert underway[2].seconds_left > underway[2].epoch_seconds_left
     assert underway[-1].seconds_left == 0
     assert all(item.examples_per_second > 0 for item in underway)
-    assert [item for item in news if isinstance(item, EpochReport)] == outcome.fitted.curve  # type: ignore[union-attr]
+    assert [item for item in news if isinstance(item, EpochEnd)] == outcome.fitted.curve  # type: ignore[union-attr]
 
 
 # Diverged
@@ -118,27 +118,29 @@ def wild(tmp_path: Path, body: str) -> dict[str, Any]:
     [
         (
             "return value * (float('nan') if self.calls == 8 else 1)",
-            "the loss was nan, its gradient's norm nan",
+            "the loss was nan, its gradient norm nan",
         ),
         (
             "return value + (float('inf') if self.calls == 8 else 0)",
-            r"the loss was inf, its gradient's norm [\d.]+",
+            r"the loss was inf, its gradient norm [\d.]+",
         ),
         (
             "return _Bad.apply(value) if self.calls == 8 else value",
-            r"the loss was [\d.e-]+, its gradient's norm nan",
+            r"the loss was [\d.e-]+, its gradient norm nan",
         ),
     ],
     ids=["loss and gradient", "loss alone", "gradient alone"],
 )
-def test_what_is_not_finite_stops_the_cell_and_is_named(
+def test_non_finite_values_stop_the_cell_and_are_named(
     vectors: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, message: str
 ) -> None:
     """Step 8 of 15 is batch 3 of epoch 2; it is seen within as many steps as there are between looks."""
-    monkeypatch.setattr(loop, "LOOK_EVERY", 2)
+    monkeypatch.setattr(watch, "CHECK_EVERY", 2)
     drawn: list[np.ndarray] = []
-    gather = loop._Run.gather
-    monkeypatch.setattr(loop._Run, "gather", lambda self, rows: drawn.append(rows) or gather(self, rows))
+    gather = loop.TrainingRun.gather
+    monkeypatch.setattr(
+        loop.TrainingRun, "gather", lambda self, rows: drawn.append(rows) or gather(self, rows)
+    )
     settings = cell(vectors, "jaccard", training={"steps_per_epoch": 5, "epochs": 3, "projection_dim": 8})
     settings = settings.model_copy(update={"loss": type(settings.loss).model_validate(wild(tmp_path, body))})
     checkpoints = tmp_path / "checkpoints"
@@ -154,40 +156,40 @@ def test_what_is_not_finite_stops_the_cell_and_is_named(
     )
 
 
-def test_a_validation_without_a_value_chooses_nothing(
+def test_an_epoch_with_a_non_finite_validation_is_not_selected(
     vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = iter([float("nan"), 3.0, 2.0, float("nan")])
     settings = cell(vectors, "bce", training={"epochs": 4, "selection": "best_val_loss"})
-    chosen: list[int] = []
-    fit = loop.Loop.fit
+    weights_after: list[dict[str, torch.Tensor]] = []
+    fit_loop = loop.Loop.fit
 
     def fitted(self: loop.Loop, method: Any, data: Any) -> Any:
-        self.validate = lambda method: {"val_loss": next(values), "val_micro_f1": 0.0}
-        result = fit(self, method, data)
-        chosen.append(0)
-        return result
+        def validate(method: Any) -> dict[str, float]:
+            weights_after.append(deepcopy(method.state_dict()))
+            return {"val_loss": next(values), "val_micro_f1": 0.0}
 
-    kept: list[dict[str, Any]] = []
-    copied = loop._on_host
-    monkeypatch.setattr(loop, "_on_host", lambda state: kept.append(copied(state)) or kept[-1])
+        self.validate = validate
+        return fit_loop(self, method, data)
+
     monkeypatch.setattr(loop.Loop, "fit", fitted)
     outcome, _ = run(settings, vectors)
-    assert len(kept) == 2  # of the second and third epoch
     weights = outcome.fitted.method.state_dict()  # type: ignore[union-attr]
-    assert all(torch.equal(kept[1][key], weights[key]) for key in weights)
+    assert len(weights_after) == 4
+    assert all(torch.equal(weights_after[2][key], weights[key]) for key in weights)
+    assert not all(torch.equal(weights_after[3][key], weights[key]) for key in weights)
 
 
-def test_without_any_value_on_validation_nothing_can_be_chosen(
+def test_without_a_finite_validation_the_cell_diverges(
     vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing = {"val_loss": float("nan"), "val_micro_f1": 0.0}
-    monkeypatch.setattr(selection, "validation", lambda context, settings: lambda method: nothing)
-    with pytest.raises(loop.Diverged, match="best_val_loss: no epoch had a finite value"):
+    monkeypatch.setattr(fit, "validation", lambda context, settings: lambda method: nothing)
+    with pytest.raises(Diverged, match="best_val_loss: no epoch had a finite value"):
         run(cell(vectors, "bce", training={"epochs": 2, "selection": "best_val_loss"}), vectors)
 
 
-# The device is not waited for
+# No step synchronises with the device
 
 
 class Waits(TorchDispatchMode):
@@ -265,23 +267,25 @@ CASES: dict[str, tuple[str, str, str | None, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_between_looks_no_value_is_read(
+def test_no_step_synchronises_with_the_device(
     case: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modality, loss, protocol, training = CASES[case]
     dataset: PreparedDataset = request.getfixturevalue(modality)
-    waits, step = Waits(), loop._Run.step
+    waits, step = Waits(), loop.TrainingRun.step
 
-    def watched(self: Any, gathered: Any) -> None:
+    def watched(self: Any, host_batch: Any) -> None:
         with waits:
-            step(self, gathered)
+            step(self, host_batch)
 
-    monkeypatch.setattr(loop._Run, "step", watched)
+    monkeypatch.setattr(loop.TrainingRun, "step", watched)
     run(cell(dataset, loss, protocol, training={"epochs": 1} | training), dataset)
     assert waits.found == {}
 
 
-def test_a_value_that_is_read_is_seen(vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_kind_of_synchronisation_is_detected(
+    vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The test above can fail."""
     values = torch.tensor([1.0, 2.0])
     for reads in (
@@ -316,9 +320,9 @@ def test_mixed_precision_computes_in_bfloat16_and_keeps_losses_and_weights_in_fl
 
     monkeypatch.setattr(torch.nn.Linear, "forward", spied)
     kept: list[torch.dtype] = []
-    step = loop._Run.step
+    step = loop.TrainingRun.step
     monkeypatch.setattr(
-        loop._Run,
+        loop.TrainingRun,
         "step",
         lambda self, gathered: (step(self, gathered), kept.append(self.progress.losses[-1].dtype))[0],
     )
@@ -332,30 +336,28 @@ def test_mixed_precision_computes_in_bfloat16_and_keeps_losses_and_weights_in_fl
     assert losses_of(mixed) != losses_of(whole)
 
 
-def test_without_clipping_the_gradient_is_as_it_is(
+def test_gradients_are_clipped_only_if_asked(
     vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     norms: list[list[float]] = []
-    look = loop._Run._look
+    step = loop.TrainingRun.step
 
-    def looked(self: Any, batches: Any) -> None:
+    def noted(self: Any, host_batch: Any) -> None:
+        step(self, host_batch)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        after = float(torch.nn.utils.get_total_norm(gradients))
-        if self.progress.norms:
-            norms.append([float(self.progress.norms[-1]), after])
-        look(self, batches)
+        norms.append([float(self.progress.norms[-1]), float(torch.nn.utils.get_total_norm(gradients))])
 
-    monkeypatch.setattr(loop._Run, "_look", looked)
+    monkeypatch.setattr(loop.TrainingRun, "step", noted)
     for clip in (None, 1e-3):
         run(cell(vectors, "bce", training={"epochs": 1, "gradient_clip": clip}), vectors)
-    (before, after), (before_clipped, after_clipped) = norms
+    (before, after), (before_clipped, after_clipped) = norms[0], norms[-1]
     assert after == pytest.approx(before)
     assert before_clipped > 0.1
     assert after_clipped == pytest.approx(1e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize("training", [{}, {"micro_batch_size": 4}, {"ema_decay": 0.5}], ids=str)
-def test_channels_last_gives_the_same_but_for_rounding(
+def test_channels_last_gives_the_same_up_to_rounding(
     images: PreparedDataset, training: dict[str, Any]
 ) -> None:
     settings = [
@@ -374,7 +376,7 @@ def test_channels_last_gives_the_same_but_for_rounding(
 @pytest.mark.parametrize(
     "training", [{}, {"ema_decay": 0.5, "selection": "best_val_loss"}, {"micro_batch_size": 8}], ids=str
 )
-def test_a_compiled_encoder_gives_the_same_but_for_rounding(
+def test_a_compiled_encoder_gives_the_same_up_to_rounding(
     vectors: PreparedDataset, training: dict[str, Any]
 ) -> None:
     if shutil.which("g++") is None and shutil.which("clang++") is None:
@@ -395,18 +397,10 @@ def test_a_compiled_encoder_gives_the_same_but_for_rounding(
     assert deepcopy(method).state_dict().keys() == method.state_dict().keys()
 
 
-def test_the_steps_parts_add_up_to_about_the_time_of_training(vectors: PreparedDataset) -> None:
+def test_seconds_of_step_parts_add_up_to_the_training_time(vectors: PreparedDataset) -> None:
     outcome, _ = run(cell(vectors, "bce", training={"steps_per_epoch": 50}), vectors)
     assert outcome.fitted is not None
     seconds = outcome.fitted.step_seconds
     assert set(seconds) == {"data", "forward", "loss", "backward", "optimizer"}
     assert all(value > 0 for value in seconds.values())
     assert 0.5 < sum(seconds.values()) / outcome.fitted.curve[-1].seconds <= 1
-
-
-def test_one_process_is_alone() -> None:
-    assert (processes.count(), processes.rank()) == (1, 0)
-    assert processes.all_of(3) == [3]
-    assert [processes.any_of(flag) for flag in (True, False)] == [True, False]
-    rows = torch.ones(2, 2)
-    assert processes.gathered(rows) is rows

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from mlcl import losses
 from mlcl.data import PreparedDataset
 from mlcl.encoders.mlp import Mlp
-from mlcl.training import batches
+from mlcl.training import fit
 from mlcl.training.context import Context
+from mlcl.training.inputs import batches
 from mlcl.training.methods import MomentumQueue
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -100,7 +101,7 @@ def in_age(method: MomentumQueue) -> tuple[Tensor, Tensor]:
     [(10, [4] * 7), (8, [4] * 5), (3, [5, 5, 5]), (5, [5, 5]), (7, [4, 9, 2, 7, 1, 4])],
     ids=["wraps within a batch", "wraps between batches", "batch larger", "batch as large", "uneven"],
 )
-def test_it_equals_a_plain_loop(name: str, queue_size: int, sizes: list[int]) -> None:
+def test_momentum_queue_equals_a_plain_loop(name: str, queue_size: int, sizes: list[int]) -> None:
     plain = Plain(name, queue_size)
     method = MomentumQueue(*parts(), losses.create(name, L, D, temperature=TEMPERATURE), queue_size, MOMENTUM)
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=RATE)
@@ -155,7 +156,7 @@ def test_no_gradient_reaches_keys_or_queue() -> None:
     assert all(p.grad is not None for p in method.projection.parameters())
 
 
-def test_pieces_of_the_second_view_make_the_same_references() -> None:
+def test_micro_batches_of_the_second_view_give_the_same_references() -> None:
     """As with cached gradients; without batch normalisation, which sees pieces."""
     torch.manual_seed(0)
     encoder, projection = nn.Linear(F, H), nn.Linear(H, D)
@@ -171,7 +172,7 @@ def test_pieces_of_the_second_view_make_the_same_references() -> None:
     assert values[0] == pytest.approx(values[1], rel=1e-6)
 
 
-def test_weights_that_are_not_trained_are_shared_with_the_key_encoder() -> None:
+def test_frozen_parameters_are_shared_with_the_key_encoder() -> None:
     encoder, projection = parts()
     kept = next(encoder.parameters())
     kept.requires_grad_(False)
@@ -183,7 +184,7 @@ def test_weights_that_are_not_trained_are_shared_with_the_key_encoder() -> None:
     assert list(encoder.parameters())[-1].requires_grad
 
 
-def test_the_state_is_whole() -> None:
+def test_the_state_dict_is_complete() -> None:
     def made() -> MomentumQueue:
         return MomentumQueue(*parts(), losses.create("mulsupcon", L, D), 6, MOMENTUM).train()
 
@@ -225,7 +226,7 @@ def test_a_step_equals_the_official_code(path: Path) -> None:
     more = {"per_anchor": True} if family.endswith("_w") else {}
     loss = losses.create(OFFICIAL[family], labels.shape[1], width, temperature=golden["temperature"], **more)
     method = MomentumQueue(nn.Identity(), identity, loss, len(references) - size, 0.999).double()  # type: ignore[arg-type]
-    method._enqueue(nn.functional.normalize(references[size:], dim=1), reference_labels[size:])
+    method.enqueue(nn.functional.normalize(references[size:], dim=1), reference_labels[size:])
     queries.requires_grad_()
     value = method.loss(queries, labels, method.references(labels, [[references[:size]]]))
     value.backward()
@@ -249,7 +250,7 @@ def test_queue_alone_as_references_equals_the_official_code() -> None:
 
 
 @pytest.mark.parametrize("name", ["mulsupcon", "reg", "reg_ablated", "abalone", "simdissim", "jaccard"])
-def test_references_take_the_batch_s_place_also_beside_prototypes(name: str) -> None:
+def test_references_replace_the_batch_also_with_prototypes(name: str) -> None:
     encoder, projection = parts()
     loss = losses.create(name, L, D, generator=torch.Generator().manual_seed(1))
     method = MomentumQueue(encoder, projection, loss, 6, MOMENTUM).eval()
@@ -315,17 +316,17 @@ def test_the_query_encoder_is_evaluated(vectors: PreparedDataset) -> None:
         assert not np.allclose(outcome.features["test"], method.key_encoder(test).numpy(), atol=1e-4)
 
 
-def test_finetuning_goes_on_from_the_contrast(
+def test_finetuning_starts_from_the_contrastive_weights(
     vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages: list[tuple[str, dict[str, Tensor]]] = []
     orders: list[list[int]] = []
-    fit, gather = Context.fit, batches.Vectors.gather
+    original, gather = fit.fit, batches.Vectors.gather
 
     def spied(self: Context, method: Any, settings: Any, stage: str = "training", after: Any = None) -> Any:
         stages.append((stage, deepcopy(method.encoder.state_dict())))
         orders.append([])
-        fitted = fit(self, method, settings, stage, after)
+        fitted = original(self, method, settings, stage, after)
         stages.append((f"after {stage}", deepcopy(fitted.method.encoder.state_dict())))
         return fitted
 
@@ -334,7 +335,7 @@ def test_finetuning_goes_on_from_the_contrast(
             orders[-1].extend(rows.tolist())
         return gather(self, rows)
 
-    monkeypatch.setattr(Context, "fit", spied)
+    monkeypatch.setattr(fit, "fit", spied)
     monkeypatch.setattr(batches.Vectors, "gather", gathered)
     tuning = {
         "epochs": 2,

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from mlcl.training import optim
-from mlcl.training.average import MovingAverage
 from mlcl.training.methods import Untrained
+from mlcl.training.optim import MovingAverage
 from mlcl.training.settings import TrainingSettings
 
 
@@ -35,7 +35,7 @@ def test_constant_linear_and_cosine() -> None:
     assert rates(1, schedule="cosine") == [2.0]
 
 
-def test_warmup_rises_to_the_whole_rate_and_the_schedule_follows() -> None:
+def test_warmup_reaches_the_full_rate_and_the_schedule_follows() -> None:
     assert rates(10, schedule="constant", warmup=0.4)[:5] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
     found = rates(100, schedule="cosine", warmup=0.07)  # 0.07 * 100 > 7 in floating-point numbers
     assert found[:8] == pytest.approx([2 * (step + 1) / 7 for step in range(7)] + [2.0])
@@ -60,7 +60,7 @@ def test_one_cycle(warmup: float) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 7])
 @pytest.mark.parametrize("warmup", [0.0, 0.05, 0.2, 0.5, 0.99])
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "one_cycle"])
-def test_a_few_steps_have_a_schedule_too(steps: int, warmup: float, schedule: str) -> None:
+def test_schedules_of_few_steps(steps: int, warmup: float, schedule: str) -> None:
     found = rates(steps, schedule=schedule, warmup=warmup)
     assert len(found) == steps
     assert all(0 < rate <= 2.0 or (schedule == "one_cycle" and rate >= 0) for rate in found)
@@ -77,7 +77,7 @@ def test_by_name(name: Any, kind: type) -> None:
         assert optimizer.param_groups[0]["momentum"] == 0.9
 
 
-def test_what_is_one_dimensional_does_not_decay_and_what_is_frozen_is_left_out() -> None:
+def test_one_dimensional_parameters_do_not_decay_and_frozen_ones_are_left_out() -> None:
     modules = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
     modules[2].weight.requires_grad_(False)
     optimizer, _ = optim.create(modules, TrainingSettings(weight_decay=0.3), 10)

@@ -1,4 +1,4 @@
-"""Protocols: the papers' values, what a study may set, what goes together, and that each trains what it is for."""
+"""Protocols: the papers' values, what a study may set, which combinations are allowed, and that each one learns."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ import yaml
 from tiny import cell, labels, run
 from torch import Tensor
 
-import mlcl.training.loop
 from mlcl import losses
 from mlcl.data import PreparedDataset
 from mlcl.errors import ConfigError
 from mlcl.evaluation.metrics import evaluate
 from mlcl.study.cells import Skip
 from mlcl.study.plan import Plan, make_plan
-from mlcl.training import protocols
-from mlcl.training.batches import TrainingSet
-from mlcl.training.context import Context, Outcome
+from mlcl.training import fit, protocols
+from mlcl.training.context import Context
+from mlcl.training.inputs import sampling, transforms
+from mlcl.training.inputs.batches import TrainingSet
 from mlcl.training.methods import Method
+from mlcl.training.outcome import Outcome
 from mlcl.training.settings import CellSettings
 
 COMPREHENSIVE = {
@@ -176,7 +177,7 @@ LOSS_OF = {"embeddings": "mulsupcon", "logits": "bce", "both": "joint", "feature
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_setting_can_be_set_on_every_level(tmp_path: Path, name: str, level: str) -> None:
     protocol = protocols.load(name)
-    loss = LOSS_OF[protocol.TRAINS[0]]
+    loss = LOSS_OF[protocol.LOSS_INPUTS[0]]
     known = protocol.Settings.model_fields
     assert set(known) <= set(ANOTHER) | OTHER_MODALITIES, "a new setting: add it here"
     given = {key: value for key, value in ANOTHER.items() if key in known}
@@ -239,7 +240,7 @@ def test_a_cell_has_no_settings_that_it_does_not_use(tmp_path: Path) -> None:
     assert settings(made, "digit_scenes/cnn/random_encoder/base/seed0").training is None
 
 
-def test_knn_takes_the_place_of_linear_heads(tmp_path: Path) -> None:
+def test_knn_replaces_linear_heads(tmp_path: Path) -> None:
     changes = {
         "evaluation": "knn",
         "knn_evaluation": {"neighbours": [3]},
@@ -276,7 +277,7 @@ def test_a_variant_that_changes_nothing_here_is_skipped_with_the_reason(tmp_path
 TEXT = {"datasets": {"scipy_docs": {"train": 100}}, "encoders": {"text": {"transformer": {}}}}
 FROZEN = {"encoders": {"image": {"cnn": {"freeze": True}}}}
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"training": {"epochz": 3}}, r"training\.epochz: unknown key; did you mean 'epochs'"),
+    ({"training": {"epochz": 3}}, r"training\.epochz: unknown key; did you mean epochs"),
     (
         {"losses": {"mulsupcon": {"training": {"queue": 3}}}},
         r"losses\.mulsupcon\.training\.queue: unknown key",
@@ -295,7 +296,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"losses": {"prototype": {"protocol": "momentum_queue"}}},
-        r"losses\.prototype: momentum_queue cannot train it: .*no use for the keys; set losses\.prototype\.protocol",
+        r"losses\.prototype: momentum_queue cannot train it: .*cannot use the queue; set losses\.prototype\.protocol",
     ),
     ({"losses": {"bce": {"protocol": "momentum_queue"}}}, r"losses\.bce\.protocol: .*called with logits"),
     ({"losses": {"kmcl": {"protocol": "end_to_end"}}}, r"losses\.kmcl\.protocol: .*called with features"),
@@ -331,7 +332,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "told"), REFUSED)
-def test_what_does_not_go_together_is_told_at_planning(
+def test_incompatible_combinations_are_errors_at_planning(
     tmp_path: Path, changes: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(ConfigError, match=told) as caught:
@@ -367,26 +368,26 @@ class Spy:
         self.rows: list[np.ndarray] = []
         self.views: list[Tensor] = []
         self.orders: list[list[int]] = []
-        fit, view, epoch = Context.fit, TrainingSet.view, mlcl.training.loop.order.epoch
+        original, view, epoch_batches = fit.fit, TrainingSet.view, sampling.epoch_batches
         spy = self
 
         def fitted(context: Context, method: Method, *rest: Any, **more: Any) -> Any:
             spy.encoder = deepcopy(method.encoder.state_dict())
             spy.rows.append(context.train_rows)
-            return fit(context, method, *rest, **more)
+            return original(context, method, *rest, **more)
 
         def viewed(data: TrainingSet, gathered: Any, generator: torch.Generator) -> Any:
             spy.views.append(view(data, gathered, generator))
             return spy.views[-1]
 
         def ordered(*given: Any) -> list[np.ndarray]:
-            batches: list[np.ndarray] = epoch(*given)
+            batches: list[np.ndarray] = epoch_batches(*given)
             spy.orders.append([int(row) for batch in batches for row in batch])
             return batches
 
-        monkeypatch.setattr(Context, "fit", fitted)
+        monkeypatch.setattr(fit, "fit", fitted)
         monkeypatch.setattr(TrainingSet, "view", viewed)
-        monkeypatch.setattr(mlcl.training.loop.order, "epoch", ordered)
+        monkeypatch.setattr(sampling, "epoch_batches", ordered)
 
 
 def with_half(
@@ -431,7 +432,9 @@ def test_every_loss_trains_on_equal_terms(vectors: PreparedDataset, monkeypatch:
         assert all(torch.equal(one, two) for one, two in zip(first.views, other.views, strict=True))
 
 
-def test_another_seed_is_another_start(vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_seed_has_other_initial_weights(
+    vectors: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
     for seed in (0, 1):
         with monkeypatch.context() as patched:
@@ -451,15 +454,13 @@ def test_another_seed_is_another_start(vectors: PreparedDataset, monkeypatch: py
     ]
     + [("kmcl", loss) for loss in losses.names() if losses.describe(loss).inputs == "logits"],
 )
-def test_every_loss_trains_in_the_protocols_it_may_choose(
-    vectors: PreparedDataset, protocol: str, loss: str
-) -> None:
+def test_every_loss_trains_in_its_protocols(vectors: PreparedDataset, protocol: str, loss: str) -> None:
     outcome = run(with_half(vectors, loss, protocol, batch_size=15), vectors)
     assert finite(outcome)
     assert all(line.learning_rate > 0 for line in outcome.fitted.curve)  # type: ignore[union-attr]
 
 
-# Each learns what it is for
+# Every protocol learns
 
 
 def better_than_prior(dataset: PreparedDataset, outcome: Outcome) -> bool:
@@ -483,11 +484,13 @@ LONG = {"epochs": 25, "learning_rate": 0.02, "ema_decay": None, "augmentation": 
         ("kmcl", "kmcl", {"ema_decay": 0.9}),
     ],
 )
-def test_it_learns(vectors: PreparedDataset, loss: str, protocol: str, training: dict[str, Any]) -> None:
+def test_every_protocol_learns(
+    vectors: PreparedDataset, loss: str, protocol: str, training: dict[str, Any]
+) -> None:
     assert better_than_prior(vectors, run(cell(vectors, loss, protocol, training=LONG | training), vectors))
 
 
-def test_what_is_not_trained_is_not_better_than_the_prior(vectors: PreparedDataset) -> None:
+def test_untrained_baselines_are_not_better_than_the_prior(vectors: PreparedDataset) -> None:
     """The bar above is one that can be missed."""
     settings = cell(vectors, None, "label_prior", linear_evaluation=None)
     assert not better_than_prior(vectors, run(settings, vectors))
@@ -502,20 +505,18 @@ def kmcl(dataset: PreparedDataset, loss: str = "kmcl", **training: Any) -> CellS
 
 
 @pytest.mark.parametrize("loss", ["kmcl", "bce"])
-def test_the_average_is_that_of_the_steps_and_is_what_is_evaluated(
-    vectors: PreparedDataset, loss: str
-) -> None:
+def test_the_moving_average_of_the_steps_is_evaluated(vectors: PreparedDataset, loss: str) -> None:
     """Trainings of 1, 2, 3 and 4 steps share their beginning: from their weights the average follows by hand."""
     decay, steps = 0.6, 4
     start: list[dict[str, Tensor]] = []
-    fit = Context.fit
+    original = fit.fit
 
     def spied(context: Context, method: Method, *rest: Any, **more: Any) -> Any:
         start.append(deepcopy(method.state_dict()))
-        return fit(context, method, *rest, **more)
+        return original(context, method, *rest, **more)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Context, "fit", spied)
+        patched.setattr(fit, "fit", spied)
         raw = [run(kmcl(vectors, loss, epochs=n, ema_decay=None), vectors) for n in range(1, steps + 1)]
     averaged = run(kmcl(vectors, loss, epochs=steps, ema_decay=decay), vectors)
     expected = dict(start[0])
@@ -564,15 +565,11 @@ def test_the_learning_rate_goes_through_one_cycle(vectors: PreparedDataset) -> N
     assert [line.learning_rate for line in outcome.fitted.curve] == pytest.approx(expected)  # type: ignore[union-attr]
 
 
-def test_kmcl_s_augmentation_is_for_training_alone(
-    images: PreparedDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kmcl_augments_only_training_images(images: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """The default of the protocol; what is scored are the features of the images as they are."""
     asked: list[Any] = []
     changed: list[int] = []
-    from mlcl.data import augment
-
-    build = augment.build
+    build = transforms.build
 
     def spied(spec: Any) -> Callable[[Tensor, torch.Generator], Tensor]:
         asked.append(spec)
@@ -585,7 +582,7 @@ def test_kmcl_s_augmentation_is_for_training_alone(
 
         return noted
 
-    monkeypatch.setattr(augment, "build", spied)
+    monkeypatch.setattr(transforms, "build", spied)
     outcome = run(cell(images, "kmcl", training={"ema_decay": 0.5}), images)
     assert asked == ["cutout_randaugment"]
     assert len(changed) == 6, "two epochs of three batches, and nothing else"
@@ -596,7 +593,7 @@ def test_kmcl_s_augmentation_is_for_training_alone(
         assert np.allclose(outcome.features["test"], encoder(test).numpy(), atol=1e-5)
 
 
-def test_losses_on_logits_take_kmcl_s_recipe_where_the_study_says_so(tmp_path: Path) -> None:
+def test_losses_on_logits_can_use_kmcl_s_recipe(tmp_path: Path) -> None:
     made = plan(tmp_path, losses={"kmcl": {}, "bce": {}, "asl": {}}, protocols={"logits": "kmcl"})
     found = [settings(made, f"digit_scenes/cnn/{loss}/base/seed0") for loss in ("kmcl", "bce", "asl")]
     assert [item.protocol for item in found] == ["kmcl"] * 3

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from interrupting import Killed, at_step, kill, terminate
+from interrupt import Killed, at_step, kill, terminate
 from tiny import cell, run
 
 import data_prep
 from data_prep.writer import DatasetWriter
 from mlcl.data import PreparedDataset, open_dataset
 from mlcl.evaluation.metrics import evaluate
-from mlcl.training.checkpoint import Interrupted
-from mlcl.training.context import Outcome
-from mlcl.training.run import train
+from mlcl.training.events import Interrupted
+from mlcl.training.launch import train
+from mlcl.training.outcome import Outcome
 from mlcl.training.settings import CellSettings
 
 pytestmark = pytest.mark.slow

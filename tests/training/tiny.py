@@ -1,4 +1,4 @@
-"""Datasets and cells that are trained within a moment, one for each modality."""
+"""Tiny datasets, one per modality, and cells on them that train within a moment."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from data_prep.writer import DatasetWriter
 from mlcl import encoders, losses
 from mlcl.data import PreparedDataset, open_dataset
 from mlcl.training import protocols
-from mlcl.training.context import Outcome
-from mlcl.training.run import train
+from mlcl.training.launch import train
+from mlcl.training.outcome import Outcome
 from mlcl.training.settings import CellSettings
 
 SIZES = {"train": 60, "val": 30, "test": 30}
@@ -94,7 +94,7 @@ def cell(
         if loss
         else None,
         "training": given.model_dump(mode="json") if given else None,
-        "linear_evaluation": GRID if module.READS_FEATURES else None,
+        "linear_evaluation": GRID if module.PROBES_FEATURES else None,
         "compute": {"threads": 1, "device": "cpu"},
     }
     return CellSettings.model_validate(values | changes)

@@ -99,11 +99,12 @@ def test_a_new_seed_trains_only_its_cells(box: Sandbox) -> None:
     assert box.trained() == len(box.records())
 
 
-def test_editing_the_core_retrains_all_and_says_so(box: Sandbox) -> None:
-    box.edit("mlcl/training/loop.py", "LOOK_EVERY = 100", "LOOK_EVERY = 101")
+def test_editing_the_loop_retrains_what_is_trained_and_says_so(box: Sandbox) -> None:
+    """All but the two baselines, which nothing trains."""
+    box.edit("mlcl/training/loop.py", "or math.inf", "or math.pi")
     result = box.snakemake("-n")
-    assert "the core changed (mlcl/training/loop.py)" in result.stdout
-    assert box.trained() == len(box.records())
+    assert "the code changed (mlcl.training.loop.TrainingRun) (2)" in result.stdout
+    assert box.trained() == len(box.records()) - 2
 
 
 def test_editing_reporting_and_the_command_line_retrains_nothing(box: Sandbox) -> None:
@@ -133,8 +134,7 @@ def test_a_stale_record_is_found_without_snakemakes_history(box: Sandbox) -> Non
 
 
 def test_metrics_are_computed_anew_without_training(box: Sandbox) -> None:
-    path = box.folder / "mlcl" / "evaluation" / "metrics.py"
-    path.write_text(path.read_text() + "\nADDED = 1\n")
+    box.edit("mlcl/evaluation/metrics.py", "BLOCK = 4_000_000", "BLOCK = 2_000_000")
     assert box.jobs() == REPORTING
     changed = (
         box.folder
@@ -159,7 +159,7 @@ def test_metrics_are_computed_anew_without_training(box: Sandbox) -> None:
 
 def test_paper_tables_never_prepare_or_train(box: Sandbox, fresh: Sandbox) -> None:
     assert fresh.jobs("paper_tables") == {"paper_tables": 1}
-    box.edit("mlcl/training/loop.py", "LOOK_EVERY = 100", "LOOK_EVERY = 101")
+    box.edit("mlcl/training/loop.py", "or math.inf", "or math.pi")
     assert box.jobs("paper_tables") == {"paper_tables": 1}
 
 

@@ -3,12 +3,13 @@
 A file holds
 
 - `run(context)`: from a `Context` to an `Outcome`;
-- `Settings`: the training settings with the paper's values as defaults; None for what is not trained;
-- `TRAINS`: what the losses that it trains are called with ("embeddings", "logits", "features", "both");
-- `READS_FEATURES`: is the trained encoder evaluated by linear heads or nearest neighbours on its features?
-- `refuses(loss, frozen)`, if there is something that it cannot train: why, or None.
+- `Settings`: the training settings with the paper's values as defaults; None for baselines that train nothing;
+- `LOSS_INPUTS`: the inputs of the losses that it trains ("embeddings", "logits", "features", "both");
+- `PROBES_FEATURES`: whether the trained encoder is evaluated with a probe (linear heads or nearest neighbours) on its
+  frozen features;
+- `incompatible_with(loss, frozen)`, optional: why it cannot train this loss or a frozen encoder, or None.
 
-Nothing here imports torch before `run` is called, since the planner reads the rest.
+Nothing here imports torch before `run` is called, because planning reads the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ DEFAULT: Mapping[str, Protocol] = {
     "both": "joint",
     "features": "kmcl",
 }
-"""What a loss is called with -> the protocol that trains it where the study names no other."""
+"""Inputs of a loss -> the protocol that trains it unless the study names another."""
 
 
 def names() -> tuple[str, ...]:
@@ -41,18 +42,20 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def reads_features(protocol: ModuleType, training: Mapping[str, Any] | None) -> bool:
-    """Are linear heads or nearest neighbours used? Not after a stage of fine-tuning, which has a head of its own."""
-    return bool(protocol.READS_FEATURES) and not (training or {}).get("finetuning")
+def probes_features(protocol: ModuleType, training: Mapping[str, Any] | None) -> bool:
+    """Is a probe fitted? Not after fine-tuning, which trains a head of its own."""
+    return bool(protocol.PROBES_FEATURES) and not (training or {}).get("finetuning")
 
 
 def selection(training: Mapping[str, Any]) -> str:
-    """The rule that chose the weights that are evaluated: the last stage's."""
+    """The rule that selects the evaluated weights: the last stage's."""
     rule: str = (training.get("finetuning") or training)["selection"]
     return rule
 
 
-def refusal(protocol: ModuleType, loss: LossInfo, frozen: bool) -> str | None:
-    """Why the protocol cannot train the loss with this encoder, frozen or not; None where it can."""
-    reason: str | None = protocol.refuses(loss, frozen) if hasattr(protocol, "refuses") else None
+def incompatibility(protocol: ModuleType, loss: LossInfo, frozen: bool) -> str | None:
+    """Why the protocol cannot train the loss with this encoder, frozen or not; None if it can."""
+    reason: str | None = (
+        protocol.incompatible_with(loss, frozen) if hasattr(protocol, "incompatible_with") else None
+    )
     return reason

@@ -1,10 +1,10 @@
 """Contrastive training of the encoder, then linear evaluation of its frozen features.
 
-Protocol of the comprehensive study (Audibert, Gauffre, Amini, arXiv 2412.00101): the loss sees a projection of the
-feature, the evaluation the feature itself. One view per example, no queue; the last epoch's weights are evaluated. The
-number of epochs, the batch size within 32 to 256 and the augmentation that the paper used (`basic`, `randaugment` or
-`randaugment_strong`) are open: 80 epochs are those of later configurations of its code, which trains in mixed
-precision (`compute: {precision: mixed}`).
+Protocol of the comprehensive study (Audibert, Gauffre, Amini, arXiv 2412.00101): the loss is computed on a projection
+of the features, the evaluation uses the features themselves. One view per example, no queue; the last epoch's weights
+are evaluated. Open: the paper's number of epochs, batch size (32 to 256) and augmentation (`basic`, `randaugment` or
+`randaugment_strong`). The 80 epochs are from later configurations of its code, which trains in mixed precision
+(`compute: {precision: mixed}`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from mlcl.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from mlcl.training.context import Context, Outcome
+    from mlcl.training.context import Context
+    from mlcl.training.outcome import Outcome
 
-TRAINS = ("embeddings",)
-READS_FEATURES = True
+LOSS_INPUTS = ("embeddings",)
+PROBES_FEATURES = True
 
 
 class Settings(TrainingSettings):
@@ -27,17 +28,18 @@ class Settings(TrainingSettings):
     batch_size: Annotated[int, Field(ge=2)] = 256
     learning_rate: PositiveFloat = 5e-5
     projection_dim: PositiveInt = 256
-    """The loss sees Linear(h, h)-ReLU-Linear(h, projection_dim) of the feature."""
+    """Width of the projection that the loss is computed on: Linear(h, h)-ReLU-Linear(h, projection_dim)."""
 
 
 def run(context: Context) -> Outcome:
-    from mlcl.training import parts
+    from mlcl.training import heads
+    from mlcl.training.fit import fit
     from mlcl.training.methods import Contrastive
-    from mlcl.training.reading import read_features
+    from mlcl.training.outcome import score_with_probe
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
-    projection = parts.projection(context, encoder.feature_dim, settings.projection_dim)
-    loss = parts.loss(context, settings.projection_dim)
-    fitted = context.fit(Contrastive(encoder, projection, loss), settings)
-    return read_features(context, fitted)
+    projection = heads.projection(context, encoder.feature_dim, settings.projection_dim)
+    loss = heads.loss(context, settings.projection_dim)
+    fitted = fit(context, Contrastive(encoder, projection, loss), settings)
+    return score_with_probe(context, fitted)

@@ -1,7 +1,8 @@
-"""End-to-end training with a classification loss: dropout and a linear head on the feature.
+"""End-to-end training with a classification loss: dropout and a linear head on the features.
 
-The classification baselines of the comprehensive study (arXiv 2412.00101): the same optimizer as for the
-contrastive losses, and the same points open (`contrastive_linear`); scores by the sigmoid, the last epoch's weights.
+The classification baselines of the comprehensive study (arXiv 2412.00101), with the optimizer of its contrastive
+losses and the same open points (see `contrastive_linear`). Scores are the sigmoid of the logits; the last epoch's
+weights are evaluated.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from mlcl.training.settings import Share, TrainingSettings
 
 if TYPE_CHECKING:
-    from mlcl.training.context import Context, Outcome
+    from mlcl.training.context import Context
+    from mlcl.training.outcome import Outcome
 
-TRAINS = ("logits",)
-READS_FEATURES = False
+LOSS_INPUTS = ("logits",)
+PROBES_FEATURES = False
 
 
 class Settings(TrainingSettings):
@@ -24,15 +26,17 @@ class Settings(TrainingSettings):
     batch_size: Annotated[int, Field(ge=2)] = 256
     learning_rate: PositiveFloat = 5e-5
     head_dropout: Share = 0.1
-    """Before the linear head."""
+    """Dropout before the linear head."""
 
 
 def run(context: Context) -> Outcome:
-    from mlcl.training import parts
+    from mlcl.training import heads
+    from mlcl.training.fit import fit
     from mlcl.training.methods import Classification
+    from mlcl.training.outcome import score_with_head
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
-    classifier = parts.classifier(context, encoder.feature_dim, settings.head_dropout)
-    fitted = context.fit(Classification(encoder, classifier, parts.loss(context)), settings)
-    return parts.outcome(context, fitted)
+    classifier = heads.classifier(context, encoder.feature_dim, settings.head_dropout)
+    fitted = fit(context, Classification(encoder, classifier, heads.loss(context)), settings)
+    return score_with_head(context, fitted)

@@ -1,8 +1,8 @@
 """A classification loss on the logits and a contrastive one on the projection, trained together, end to end.
 
-The weighted sum of CL-MTC (Lin et al., arXiv 2212.00552), with the values of its code; scores by the sigmoid of the
-logits. There the contrast is on the feature itself, not on a projection, the head has a rate of its own (1e-3), and
-training ends early when the macro-F1 on validation has not risen for 10 epochs.
+The weighted sum of CL-MTC (Lin et al., arXiv 2212.00552), with the values of its code. Scores are the sigmoid of the
+logits. Its code differs: the contrastive loss is on the features, without projection; the head has another learning
+rate (1e-3); and training stops early when the macro-F1 on validation has not risen for 10 epochs.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from mlcl.training.settings import Share, TrainingSettings
 
 if TYPE_CHECKING:
-    from mlcl.training.context import Context, Outcome
+    from mlcl.training.context import Context
+    from mlcl.training.outcome import Outcome
 
-TRAINS = ("both",)
-READS_FEATURES = False
+LOSS_INPUTS = ("both",)
+PROBES_FEATURES = False
 
 
 class Settings(TrainingSettings):
@@ -28,19 +29,21 @@ class Settings(TrainingSettings):
     schedule: Literal["constant", "cosine", "linear", "one_cycle"] = "linear"
     warmup: Share = 0.1
     projection_dim: PositiveInt = 256
-    """The contrastive loss sees Linear(h, h)-ReLU-Linear(h, projection_dim) of the feature."""
+    """Width of the projection that the contrastive loss is computed on: Linear(h, h)-ReLU-Linear(h, projection_dim)."""
     head_dropout: Share = 0.1
-    """Before the linear head."""
+    """Dropout before the linear head."""
 
 
 def run(context: Context) -> Outcome:
-    from mlcl.training import parts
+    from mlcl.training import heads
+    from mlcl.training.fit import fit
     from mlcl.training.methods import Joint
+    from mlcl.training.outcome import score_with_head
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
-    projection = parts.projection(context, encoder.feature_dim, settings.projection_dim)
-    classifier = parts.classifier(context, encoder.feature_dim, settings.head_dropout)
-    loss = parts.loss(context, settings.projection_dim)
-    fitted = context.fit(Joint(encoder, projection, classifier, loss), settings)
-    return parts.outcome(context, fitted)
+    projection = heads.projection(context, encoder.feature_dim, settings.projection_dim)
+    classifier = heads.classifier(context, encoder.feature_dim, settings.head_dropout)
+    loss = heads.loss(context, settings.projection_dim)
+    fitted = fit(context, Joint(encoder, projection, classifier, loss), settings)
+    return score_with_head(context, fitted)

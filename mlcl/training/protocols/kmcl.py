@@ -1,12 +1,12 @@
 """KMCL's recipe: end to end, Adam with a one-cycle schedule, a moving average of the weights, Cutout and RandAugment.
 
-Values of Sajedi et al. (arXiv 2307.03967) and their code. A loss on features brings its own heads; a loss on logits
-gets a plain linear head, so that the paper's baselines are trained by the same recipe. The moving average is meant
-for many thousand steps: with a few hundred, 0.9997 still holds mostly the initial weights.
+Values of Sajedi et al. (arXiv 2307.03967) and their code, for images of 224 pixels (448: 80 epochs, batch size 128).
+A loss on features has its own heads; a loss on logits gets a linear head, so that the paper's baselines are trained by
+the same recipe. The moving average is meant for many thousand steps: after a few hundred, with decay 0.9997, it is
+still close to the initial weights.
 
-These are the values for 224 pixels (448: 80 epochs, batch 128). The code trains in mixed precision
-(`compute: {precision: mixed}`) and fills Cutout's hole with a random colour, here it is black. How many operations
-its RandAugment takes, and of which magnitude, is open: it leaves both to a library; here they are (2, 9).
+The code trains in mixed precision (`compute: {precision: mixed}`) and fills Cutout's square with a random colour; ours
+is black. Open: number and magnitude of RandAugment's operations, which the code leaves to a library; ours are (2, 9).
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from mlcl.training.augmentation import Augmentation
+from mlcl.training.inputs.transforms import Augmentation
 from mlcl.training.settings import Share, TrainingSettings
 
 if TYPE_CHECKING:
-    from mlcl.training.context import Context, Outcome
+    from mlcl.training.context import Context
+    from mlcl.training.outcome import Outcome
 
-TRAINS = ("features", "logits")
-READS_FEATURES = False
+LOSS_INPUTS = ("features", "logits")
+PROBES_FEATURES = False
 
 
 class Settings(TrainingSettings):
@@ -37,19 +38,21 @@ class Settings(TrainingSettings):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = 0.9997
     augmentation: Augmentation = "cutout_randaugment"
     head_dropout: Share = 0.0
-    """Before the linear head of a loss on logits."""
+    """Dropout before the linear head of a loss on logits."""
 
 
 def run(context: Context) -> Outcome:
-    from mlcl.training import parts
+    from mlcl.training import heads
+    from mlcl.training.fit import fit
     from mlcl.training.methods import Classification, OwnHeads
+    from mlcl.training.outcome import score_with_head
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
     if context.loss_info.inputs == "features":
-        loss = parts.loss(context, encoder.feature_dim)
-        fitted = context.fit(OwnHeads(encoder, loss), settings)
-        return parts.outcome(context, fitted)
-    classifier = parts.classifier(context, encoder.feature_dim, settings.head_dropout)
-    fitted = context.fit(Classification(encoder, classifier, parts.loss(context)), settings)
-    return parts.outcome(context, fitted)
+        loss = heads.loss(context, encoder.feature_dim)
+        fitted = fit(context, OwnHeads(encoder, loss), settings)
+        return score_with_head(context, fitted)
+    classifier = heads.classifier(context, encoder.feature_dim, settings.head_dropout)
+    fitted = fit(context, Classification(encoder, classifier, heads.loss(context)), settings)
+    return score_with_head(context, fitted)

@@ -1,21 +1,22 @@
-"""Baseline: every example gets the frequency of each label among the training rows."""
+"""Baseline: the score of a label is its frequency among the training rows, for every example."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlcl.training.context import Context, Outcome
+    from mlcl.training.context import Context
+    from mlcl.training.outcome import Outcome
 
 Settings = None
-TRAINS = ()
-READS_FEATURES = False
+LOSS_INPUTS = ()
+PROBES_FEATURES = False
 
 
 def run(context: Context) -> Outcome:
     import numpy as np
 
-    from mlcl.training.context import EVALUATED, Outcome
+    from mlcl.training.outcome import EVALUATED, Outcome
 
     labels = context.dataset["train"].dense_labels(context.train_rows)
     prior = labels.mean(axis=0, dtype=np.float64).astype(np.float32)

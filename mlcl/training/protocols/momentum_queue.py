@@ -1,14 +1,14 @@
-"""Contrast with a momentum encoder and a queue, then linear evaluation or fine-tuning.
+"""Contrastive training with a momentum encoder and a queue, then linear evaluation or fine-tuning.
 
-Protocol of MulSupCon (Zhang and Wu, AAAI 2024): two views of each example; the second goes through a slowly
-following key encoder; the references of the loss are the keys of the batch and of the last batches. Defaults are the
-values that its code has for the vector dataset yeast, where an "epoch" is 1000 batches, and its plainer augmentation
-of images; those of its other datasets are open. Texts get their two views from dropout, which is ours.
+Protocol of MulSupCon (Zhang and Wu, AAAI 2024): each example has two views, and the second goes through the momentum
+encoder; the references of the loss are its keys of this batch and of the last batches. Defaults are its code's values
+for the vector dataset yeast, where an "epoch" is 1000 batches, and its weaker image augmentation; those of its other
+datasets are open. For texts the two views come from dropout, which is our choice.
 
-What differs from the code: its learning rate starts anew after 50 epochs and never falls below 1e-4, ours falls
-once, to 0; its projection has batch normalisation and dropout, and its crops may be smaller; it uses the queue only
-once that is full, here it is used as far as it is filled. Fine-tuning there trains the encoder at a tenth of the
-head's rate, and lowers both when the validation loss rests.
+Its code differs: the learning rate restarts after 50 epochs and never falls below 1e-4 (ours falls once, to 0); the
+projection has batch normalisation and dropout; crops may be smaller; the queue is used only once it is full (ours as
+far as it is filled). Its fine-tuning trains the encoder at a tenth of the head's learning rate, and lowers both when
+the validation loss stops falling.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from mlcl.training.augmentation import Augmentation
+from mlcl.training.inputs.transforms import Augmentation
 from mlcl.training.settings import SelectionRule, Share, TrainingSettings
 
 if TYPE_CHECKING:
     from mlcl.losses import LossInfo
-    from mlcl.training.context import Context, Outcome
+    from mlcl.training.context import Context
+    from mlcl.training.outcome import Outcome
 
-TRAINS = ("embeddings",)
-READS_FEATURES = True
+LOSS_INPUTS = ("embeddings",)
+PROBES_FEATURES = True
 
 
 class Finetuning(TrainingSettings):
@@ -42,7 +43,7 @@ class Finetuning(TrainingSettings):
     gradient_clip: PositiveFloat | None = None
     selection: SelectionRule = "best_val_loss"
     head_dropout: Share = 0.0
-    """Before the linear head."""
+    """Dropout before the linear head."""
 
 
 class Settings(TrainingSettings):
@@ -57,36 +58,43 @@ class Settings(TrainingSettings):
     augmentation: Augmentation = "crop_flip"
     feature_masking: Share = 0.5
     projection_dim: PositiveInt = 256
-    """The loss sees Linear(h, h)-ReLU-Linear(h, projection_dim) of the feature."""
+    """Width of the projection that the loss is computed on: Linear(h, h)-ReLU-Linear(h, projection_dim)."""
     queue_size: PositiveInt = 256
-    """Keys that are kept besides those of the batch."""
+    """Number of keys of earlier batches in the queue."""
     momentum: Annotated[float, Field(ge=0, le=1)] = 0.999
-    """Share of its own weights that the key encoder keeps at each step."""
+    """Each step sets the key encoder's weights to momentum * themselves + (1 - momentum) * the encoder's."""
     finetuning: Finetuning | None = None
-    """None: linear evaluation of the frozen features."""
+    """None: a probe on the frozen features."""
 
 
-def refuses(loss: LossInfo, frozen: bool) -> str | None:
+def incompatible_with(loss: LossInfo, frozen: bool) -> str | None:
     if "batch" not in loss.references:
-        return f"{loss.name} compares with prototypes alone and has no use for the keys"
+        return (
+            f"{loss.name} contrasts with prototypes only, not with other examples, so it cannot use the queue"
+        )
     if frozen:
-        return "it needs two views of each example, and the features of a frozen encoder are computed once"
+        return "it needs two views of each example, but a frozen encoder's features are computed once, from one view"
     return None
 
 
 def run(context: Context) -> Outcome:
-    from mlcl.training import parts
+    from mlcl.losses.bce import BCE
+    from mlcl.training import heads
+    from mlcl.training.fit import fit
     from mlcl.training.methods import Classification, MomentumQueue
-    from mlcl.training.reading import read_features
+    from mlcl.training.outcome import score_with_head, score_with_probe
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
-    projection = parts.projection(context, encoder.feature_dim, settings.projection_dim)
-    loss = parts.loss(context, settings.projection_dim)
+    projection = heads.projection(context, encoder.feature_dim, settings.projection_dim)
+    loss = heads.loss(context, settings.projection_dim)
     method = MomentumQueue(encoder, projection, loss, settings.queue_size, settings.momentum)
-    fitted = context.fit(method, settings, stage="contrast")
+    fitted = fit(context, method, settings, stage="contrast")
     if settings.finetuning is None:
-        return read_features(context, fitted)
-    classifier = parts.classifier(context, encoder.feature_dim, settings.finetuning.head_dropout)
-    tuned = Classification(fitted.method.encoder, classifier, parts.plain_loss(context, "bce"))
-    return parts.outcome(context, context.fit(tuned, settings.finetuning, stage="finetuning", after=fitted))
+        return score_with_probe(context, fitted)
+    classifier = heads.classifier(context, encoder.feature_dim, settings.finetuning.head_dropout)
+    loss = context.across_processes(BCE(context.dataset.num_labels))
+    tuned = Classification(fitted.method.encoder, classifier, loss)
+    return score_with_head(
+        context, fit(context, tuned, settings.finetuning, stage="finetuning", after=fitted)
+    )

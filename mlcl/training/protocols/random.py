@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlcl.training.context import Context, Outcome
+    from mlcl.training.context import Context
+    from mlcl.training.outcome import Outcome
 
 Settings = None
-TRAINS = ()
-READS_FEATURES = False
+LOSS_INPUTS = ()
+PROBES_FEATURES = False
 
 
 def run(context: Context) -> Outcome:
     import torch
 
-    from mlcl.training.context import EVALUATED, Outcome
+    from mlcl.training.outcome import EVALUATED, Outcome
     from mlcl.training.seeding import generator
 
     source = generator(context.settings.seed, "random_scores")

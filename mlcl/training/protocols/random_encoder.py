@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlcl.training.context import Context, Outcome
+    from mlcl.training.context import Context
+    from mlcl.training.outcome import Outcome
 
 Settings = None
-TRAINS = ()
-READS_FEATURES = True
+LOSS_INPUTS = ()
+PROBES_FEATURES = True
 
 
 def run(context: Context) -> Outcome:
-    from mlcl.training.loop import Fitted
+    from mlcl.training.loop import FitResult
     from mlcl.training.methods import Untrained
-    from mlcl.training.reading import read_features
+    from mlcl.training.outcome import score_with_probe
 
-    return read_features(context, Fitted(Untrained(context.new_encoder(adapter=False))))
+    return score_with_probe(context, FitResult(Untrained(context.new_encoder(adapter=False))))

@@ -1,0 +1,364 @@
+"""What the cells of a column that lists labels say, decided for the whole column.
+
+names          a;b    ["a", "b"]    [{"name": "a"}, {"name": "b"}]    {"a": 1, "b": 0}
+lists in text  ['a', 'b'] (pandas)    ['a' 'b'] (numpy)    {'a', 'b'} (sets)    ["a"] (JSON)    {a,b} (Postgres)
+numbers        3    [0, 5]: each number is a label, or a class number where the column declares classes
+multi-hot      [0.0, 1.0, 0.0]: a value for each label, the form that transformers trains on
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_prep.errors import DataError, closest
+from data_prep.readers.labels import (
+    WEAK_JOINTS,
+    by_frequency,
+    defect,
+    joined,
+    looks_like_a_list,
+    looks_missing,
+    normal_form,
+    shown,
+)
+
+BRACKETS = {"[": "]", "{": "}", "(": ")"}
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
+BARE = re.compile(r"""[^,'"\[\]{}():]+""")
+CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A cell's labels as names, or as numbers.
+
+    Attributes:
+        listed: whether the numbers stood in a list, so that they may be a vector.
+        real: whether they are floats or booleans, which label numbers are not.
+    """
+
+    names: tuple[str, ...] = ()
+    numbers: tuple[float, ...] = ()
+    listed: bool = False
+    real: bool = False
+
+
+@dataclass
+class _Observed:
+    """What all cells of a column look like, under one way to read them."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    defect: str = ""
+    first: dict[str, str] = field(default_factory=dict)
+    lengths: Counter[int] = field(default_factory=Counter)
+    other_than_lists: bool = False
+    not_binary: str = ""
+    fraction: str = ""
+    repeated: bool = False
+    real: bool = False
+
+    def add(self, reading: Reading, where: str) -> None:
+        for raw in reading.names:
+            if (reason := defect(raw)) and not self.defect:
+                self.defect = f"{where}: label {shown(raw)} {reason}"
+            self._count(normal_form(raw), where)
+        for number in reading.numbers:
+            self._count(f"{number:.0f}" if number.is_integer() else f"{number:g}", where)
+        self._observe_numbers(reading, where)
+
+    def _count(self, name: str, where: str) -> None:
+        self.counts[name] += 1
+        self.first.setdefault(name, where)
+
+    def _observe_numbers(self, reading: Reading, where: str) -> None:
+        numbers = reading.numbers
+        fraction = next((number for number in numbers if not number.is_integer()), None)
+        if fraction is not None and not self.fraction:
+            self.fraction = f"{where}: {fraction:g}"
+        if not (reading.listed and numbers):
+            self.other_than_lists |= bool(reading.names or numbers)
+            return
+        self.lengths[len(numbers)] += 1
+        if not set(numbers) <= {0.0, 1.0}:
+            self.not_binary = self.not_binary or where
+        self.repeated |= len(set(numbers)) < len(numbers)
+        self.real |= reading.real
+
+    @property
+    def binary(self) -> bool:
+        """Whether all cells are lists of zeros and ones."""
+        return bool(self.lengths) and not self.other_than_lists and not self.not_binary
+
+
+class LabelColumn:
+    """The labels of a column that lists them: `observe` every cell, `decide` once, then read cells with `labels`.
+
+    Args:
+        column: its name, for messages.
+        separator: between the labels of a text.
+        names: a closed list of labels, or the names of a vector's positions; empty where the cells decide.
+        names_setting: what the setting that gives these names is called.
+        na_values: texts that stand for no label.
+        class_numbers: whether numbers are indices into `names` (a ClassLabel of the `datasets` library).
+    """
+
+    def __init__(
+        self,
+        column: str,
+        separator: str,
+        names: Sequence[str],
+        names_setting: str = "labels",
+        na_values: Sequence[str] = (),
+        class_numbers: bool = False,
+    ) -> None:
+        self.column, self.separator, self.names_setting = column, separator, names_setting
+        self.names = [normal_form(name) for name in names]
+        self.warnings: list[str] = []
+        self._known = set(self.names)
+        self._na_values = set(na_values)
+        self._class_numbers = class_numbers
+        self._plain, self._as_lists = _Observed(), _Observed()
+        self._in_text = self._only_lists_in_text = False
+        self._other_text = False
+        self._multi_hot = False
+
+    def observe(self, value: Any, where: str) -> None:
+        """Take note of a cell. Raises DataError for one that can hold no labels."""
+        value = self._without_missing(value)
+        if value is None:
+            return
+        plain = self._read(value, where)
+        as_list = _list_in_text(value) if isinstance(value, str) else None
+        if isinstance(value, str) and value.strip():
+            self._in_text = True
+            self._other_text |= as_list is None
+        self._plain.add(plain, where)
+        self._as_lists.add(plain if as_list is None else self._of_list(as_list, where), where)
+
+    def decide(self) -> list[str]:
+        """All labels, in order.
+
+        Raises:
+            DataError: vectors without names or of different lengths, numbers that are no label numbers, names that
+                look misread (pieces of lists, several labels joined by another separator, missing values).
+        """
+        self._only_lists_in_text = self._in_text and not self._other_text
+        seen = self._as_lists if self._only_lists_in_text else self._plain
+        if seen.defect:
+            raise DataError(seen.defect)
+        if self._is_multi_hot(seen):
+            self._multi_hot = True
+            return self.names
+        if seen.fraction:
+            raise DataError(
+                f"{seen.fraction} in column {self.column!r} is no label number (a score or a target?)"
+            )
+        if self._class_numbers:
+            return self.names
+        self._refuse_odd(seen)
+        return self.names or by_frequency(seen.counts)
+
+    def labels(self, value: Any, where: str) -> list[str]:
+        """The labels of a cell. Raises DataError for one that is not in the closed list."""
+        value = self._without_missing(value)
+        if value is None:
+            return []
+        as_list = _list_in_text(value) if isinstance(value, str) and self._only_lists_in_text else None
+        reading = self._read(value, where) if as_list is None else self._of_list(as_list, where)
+        if self._multi_hot:
+            return [self.names[position] for position, bit in enumerate(reading.numbers) if bit]
+        if self._class_numbers and reading.numbers:
+            return [self._class_name(number, where) for number in reading.numbers]
+        names = [*reading.names, *(f"{number:.0f}" for number in reading.numbers)]
+        return [self._in_closed_list(normal_form(name), where) for name in names]
+
+    def _is_multi_hot(self, seen: _Observed) -> bool:
+        """Whether the lists are vectors: repeated numbers, or floats, tell them from label numbers."""
+        if not seen.binary or not (seen.real or seen.repeated or set(seen.lengths) == {2}):
+            return False
+        where = next(iter(seen.first.values()))
+        if len(seen.lengths) > 1:
+            lengths = ", ".join(map(str, sorted(seen.lengths)[:5]))
+            raise DataError(
+                f"{where}: column {self.column!r} holds lists of zeros and ones of different lengths ({lengths}): "
+                "vectors must have one value for each label, label numbers must differ within a row"
+            )
+        (length,) = seen.lengths
+        if length == len(self.names):
+            return True
+        raise DataError(
+            f"{where}: column {self.column!r} holds vectors of {length} zeros and ones; name these labels, in order, "
+            f"with {self.names_setting}: [...] ({len(self.names) or 'none'} given)"
+        )
+
+    def _refuse_odd(self, seen: _Observed) -> None:
+        open_names = [name for name in seen.counts if name not in self._known]
+        for name in open_names:
+            where = seen.first[name]
+            if re.fullmatch(r"-\d+", name) and not self.names:
+                raise DataError(
+                    f"{where}: label {name} is negative; if it stands for no label, set na_values: ['{name}']"
+                )
+            if looks_missing(name):
+                raise DataError(
+                    f"{where}: label {shown(name)} looks like a missing value; set na_values: ['{name}'] to read it "
+                    f"as no label, or list all labels in {self.names_setting}"
+                )
+            if looks_like_a_list(name):
+                raise DataError(
+                    f"{where}: label {shown(name)} looks like a piece of a list; the cells of column "
+                    f"{self.column!r} must all be lists, or names joined by {self.separator!r} (or list all labels in "
+                    f"{self.names_setting})"
+                )
+        if self.names:
+            return
+        if several := joined(seen.counts):
+            name, joint = several
+            message = f"label {shown(name)} looks like several, joined by {joint!r}"
+            if self._in_text and not self._only_lists_in_text:
+                raise DataError(
+                    f"{seen.first[name]}: {message}; set separator: {_yaml(joint)}, or list all labels in "
+                    f"{self.names_setting}"
+                )
+            self.warnings.append(message)
+        elif several := joined(seen.counts, WEAK_JOINTS):
+            self.warnings.append(f"label {shown(several[0])} looks like several, joined by {several[1]!r}")
+
+    def _in_closed_list(self, name: str, where: str) -> str:
+        if self.names and name not in self._known:
+            several = joined([name, *self.names])
+            hint = f" (several, joined by {several[1]!r}? set separator)" if several else ""
+            raise DataError(
+                f"{where}: label {shown(name)} is not in the list{hint}: {closest(name, self.names)}"
+            )
+        return name
+
+    def _class_name(self, number: float, where: str) -> str:
+        if not number.is_integer() or not 0 <= number < len(self.names):
+            hint = "; if it stands for no label, set na_values: ['-1']" if number == -1 else ""
+            raise DataError(
+                f"{where}: {number:g} is no class number of column {self.column!r}: it has {len(self.names)} "
+                f"classes, from 0{hint}"
+            )
+        return self.names[int(number)]
+
+    def _read(self, value: Any, where: str) -> Reading:
+        if isinstance(value, str):
+            return Reading(tuple(name for part in value.split(self.separator) if (name := part.strip())))
+        if isinstance(value, dict):
+            return self._of_dictionary(value, where)
+        if isinstance(value, list):
+            return self._of_list(value, where)
+        if isinstance(value, bool):
+            raise DataError(
+                f"{where}: {value} in column {self.column!r} is no label name; columns of true and false are named "
+                "by label_columns"
+            )
+        if isinstance(value, int | float) and math.isfinite(value):
+            return Reading(numbers=(float(value),))
+        raise DataError(f"{where}: column {self.column!r} holds {shown(str(value))}, which is no label")
+
+    def _of_list(self, value: list[Any], where: str) -> Reading:
+        entries = [entry for entry in value if not self._is_missing(entry)]
+        if entries and all(isinstance(entry, int | float) and math.isfinite(entry) for entry in entries):
+            complete = len(entries) == len(value)  # with nulls in it, it is no vector
+            real = complete and any(isinstance(entry, bool | float) for entry in entries)
+            return Reading(numbers=tuple(map(float, entries)), listed=complete, real=real)
+        return Reading(tuple(name for entry in entries if (name := self._entry(entry, where))))
+
+    def _entry(self, entry: Any, where: str) -> str:
+        if isinstance(entry, str):
+            return entry.strip()
+        if isinstance(entry, int) and not isinstance(entry, bool):
+            return str(entry)
+        if isinstance(entry, dict):
+            if len(entry) == 1 and isinstance(name := next(iter(entry.values())), str):
+                return name.strip()
+            raise DataError(
+                f"{where}: column {self.column!r} lists objects with the keys {', '.join(map(str, entry))}; only "
+                "objects with one key, which holds the label's name, are read"
+            )
+        raise DataError(f"{where}: column {self.column!r} lists {shown(str(entry))}, which is no label name")
+
+    def _of_dictionary(self, value: dict[Any, Any], where: str) -> Reading:
+        """{label: 0 or 1}; or one key with a list of names, the form that `datasets` gives to lists of objects."""
+        if len(value) == 1 and isinstance(listed := next(iter(value.values())), list):
+            return self._of_list(listed, where)
+        for name, there in value.items():
+            if there not in (0, 1):
+                raise DataError(
+                    f"{where}: column {self.column!r} says {shown(str(name))}: {shown(str(there))}, expected 0 or 1 "
+                    "for each label"
+                )
+            # A label that holds nowhere is a label all the same.
+            self._plain.counts[normal_form(str(name))] += 0
+            self._as_lists.counts[normal_form(str(name))] += 0
+        return Reading(tuple(str(name) for name, there in value.items() if there))
+
+    def _without_missing(self, value: Any) -> Any:
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", errors="replace")
+        elif isinstance(value, set | frozenset | tuple):
+            value = list(value)
+        elif hasattr(value, "tolist"):
+            value = value.tolist()
+        return None if self._is_missing(value) else value
+
+    def _is_missing(self, value: Any) -> bool:
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return True
+        return isinstance(value, str | int | float) and str(value).strip() in self._na_values
+
+
+def _list_in_text(text: str) -> list[Any] | None:
+    """The list that a program wrote as text; None where the text is none. Takes one pass over the text."""
+    text = text.strip()
+    if text == "set()":
+        return []
+    if len(text) < 2 or BRACKETS.get(text[0]) != text[-1]:
+        return None
+    inner = text[1:-1].strip()
+    words = inner.replace(",", " ").split()
+    if all(NUMBER.fullmatch(word) or word.lower() in ("true", "false") for word in words):
+        return [_constant(word) for word in words]
+    entries: list[Any] = []
+    position, quoted = 0, False
+    while position < len(inner):
+        if match := QUOTED.match(inner, position):
+            group = match[1] if match[1] is not None else match[2]
+            entries.append(re.sub(r"\\(.)", r"\1", group))
+            quoted = True
+        elif match := BARE.match(inner, position):
+            entries.append(_constant(match[0].strip()))
+        else:
+            return None
+        position = match.end()
+        rest = inner[position : position + 1]
+        while rest.isspace():
+            position += 1
+            rest = inner[position : position + 1]
+        if rest == ",":
+            position += 1
+            while inner[position : position + 1].isspace():
+                position += 1
+        elif rest and not quoted:
+            return None
+    return entries if quoted or text[0] != "(" else None
+
+
+def _constant(word: str) -> Any:
+    if word.lower() in CONSTANTS:
+        return CONSTANTS[word.lower()]
+    if NUMBER.fullmatch(word):
+        return int(word) if word.lstrip("+-").isdecimal() and len(word) < 20 else float(word)
+    return word
+
+
+def _yaml(joint: str) -> str:
+    return '"\\t"' if joint == "\t" else '"\\n"' if joint == "\n" else f'"{joint}"'

@@ -1,0 +1,133 @@
+"""New metrics from stored scores, without training."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from mlcl.errors import RecordError
+from mlcl.evaluation.metrics import evaluate_splits
+from mlcl.evaluation.representation import evaluate_embeddings
+from mlcl.records.outline import OpenStudy, OutlineCell
+from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.record import Record, read_record, write_record
+from mlcl.records.rescore import rescore, rescore_study
+from tests.records.outlines import outline
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A record with scores, in its place below a dataset's folder."""
+    folder = tmp_path / "scenes" / "cnn" / "bce" / "base" / "seed0"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    labels = {split: (rng.random((40, 5)) < 0.4).astype(np.uint8) for split in ("val", "test")}
+    scores = {
+        split: np.clip(rng.normal(0.4 + 0.2 * y, 0.2), 0, 1).astype(np.float32) for split, y in labels.items()
+    }
+    stored = {
+        f"{split}_{key}": values[split]
+        for key, values in (("labels", labels), ("scores", scores))
+        for split in labels
+    }
+    np.savez(folder / "scores.npz", scores_kind="probability", **stored)
+    result = {
+        "status": "ok",
+        "reason": None,
+        "fingerprint": "f",
+        "metrics": {"test": {"old": 0.5}},
+        "metrics_source": "old",
+    }
+    write_record(folder / "metrics.json", Record(result, {"attempt": 1, "wall_seconds": 3.0}))
+    return folder
+
+
+def splits(folder):
+    with np.load(folder / "scores.npz") as stored:
+        return [(stored[f"{split}_labels"], stored[f"{split}_scores"]) for split in ("val", "test")]
+
+
+def test_metrics_are_replaced_and_the_rest_of_the_record_stays(folder):
+    before = read_record(folder / "metrics.json")
+    assert rescore(folder, "new") is True
+    after = read_record(folder / "metrics.json")
+    assert after.metrics == evaluate_splits(*splits(folder))
+    assert after.result["metrics_source"] == "new"
+    assert after.run == before.run
+    assert {k: v for k, v in after.result.items() if not k.startswith("metrics")} == {
+        k: v for k, v in before.result.items() if not k.startswith("metrics")
+    }
+
+
+def test_a_record_with_current_metrics_is_left_alone(folder):
+    before = (folder / "metrics.json").stat().st_mtime_ns
+    assert rescore(folder, "old") is False
+    assert (folder / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_a_failed_cell_is_left_alone(folder):
+    record = read_record(folder / "metrics.json")
+    failed = record.result | {"status": "diverged", "reason": "NaN", "metrics": {}}
+    write_record(folder / "metrics.json", Record(failed, record.run))
+    (folder / "scores.npz").unlink()
+    assert rescore(folder, "new") is False
+
+
+def test_the_datasets_card_adds_metrics_by_label_frequency(folder):
+    counts = dict(zip("abcde", [50, 40, 30, 20, 10], strict=True))
+    card = {"labels": list("abcde"), "splits": {"train": {"examples": 100, "label_counts": counts}}}
+    (folder.parents[3] / "card.json").write_text(json.dumps(card))
+    rescore(folder, "new")
+    expected = evaluate_splits(*splits(folder), [50, 40, 30, 20, 10], 100)
+    assert read_record(folder / "metrics.json").metrics == expected
+    assert "macro_f1_tail" in expected["test"]
+
+
+def test_embeddings_that_were_kept_add_representation_metrics(folder):
+    rng = np.random.default_rng(1)
+    kept = {split: rng.normal(size=(40, 8)).astype(np.float16) for split in ("val", "test")}
+    np.savez(folder / "embeddings.npz", **kept)
+    rescore(folder, "new")
+    metrics = read_record(folder / "metrics.json").metrics
+    (y_val, _), (y_test, _) = splits(folder)
+    expected = evaluate_embeddings((y_val, kept["val"]), (y_test, kept["test"]))
+    assert {name: metrics["test"][name] for name in expected} == expected
+    assert "knn_macro_f1" in expected
+
+
+def test_a_study_is_rescored_as_a_whole(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = [OutlineCell(CellId("scenes", "cnn", "bce", "base", seed), "f") for seed in (0, 1)]
+    study = OpenStudy(outline(cells=cells, metrics_source="new"), StudyPaths("tiny"))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "scenes").rename(tmp_path / "moved")
+    (tmp_path / "results" / "tiny").mkdir()
+    (tmp_path / "moved").rename(tmp_path / "results" / "tiny" / "scenes")
+    assert rescore_study(study) == 1
+    assert rescore_study(study) == 0
+
+
+def spoil(folder, **changes):
+    with np.load(folder / "scores.npz") as stored:
+        arrays = dict(stored)
+    np.savez(folder / "scores.npz", **{k: v for k, v in (arrays | changes).items() if v is not None})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: (f / "scores.npz").unlink(), "is not there"),
+        (lambda f: (f / "scores.npz").write_bytes(b"PK nonsense"), "cannot be read"),
+        (lambda f: spoil(f, test_labels=None), "test_labels"),
+        (lambda f: spoil(f, scores_kind=np.array("logit")), "'logit'"),
+        (lambda f: spoil(f, test_scores=np.full((40, 5), np.nan)), "probabilities"),
+    ],
+)
+def test_scores_that_cannot_be_used_are_an_error_that_names_the_file(folder, change, message):
+    change(folder)
+    before = (folder / "metrics.json").read_text()
+    with pytest.raises(RecordError, match=rf"(?s)scores\.npz.*{message}"):
+        rescore(folder, "new")
+    assert (folder / "metrics.json").read_text() == before

@@ -1,0 +1,146 @@
+"""Cells: deterministic, on equal terms for all losses, with clear failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import data_prep
+from mlcl.data import PreparedDataset, open_dataset
+from mlcl.training.context import Context
+from mlcl.training.events import Diverged, EpochEnd
+from mlcl.training.fit import random_streams
+from mlcl.training.launch import train
+from mlcl.training.outcome import Outcome
+from mlcl.training.settings import CellSettings
+
+TINY_GRID = {
+    "learning_rates": [0.1, 0.01],
+    "weight_decays": [0.01],
+    "heads": 2,
+    "epochs": 3,
+    "batch_size": 64,
+}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    folder = tmp_path_factory.mktemp("digits") / "prepared"
+    recipe = data_prep.plan("digit_scenes", {"train": 200, "val": 80, "test": 80}, Path("raw"), False)
+    data_prep.prepare(recipe, Path("raw"), folder)
+    return open_dataset(folder)
+
+
+def settings(name: str | None = "jaccard", seed: int = 0, **changes: Any) -> CellSettings:
+    contrastive = name not in ("bce", None)
+    values = {
+        "seed": seed,
+        "protocol": "contrastive_linear" if contrastive else "end_to_end",
+        "dataset": {"source": "digit_scenes", "settings": {}, "subset": {}},
+        "encoder": {"name": "cnn", "settings": {"width": 4}},
+        "loss": {"name": name, "file": None, "hyperparameters": {}} if name else None,
+        "training": ({"projection_dim": 8} if contrastive else {})
+        | {"epochs": 2, "batch_size": 32, "learning_rate": 0.01},
+        "linear_evaluation": TINY_GRID if contrastive or name is None else None,
+        "compute": {"threads": 1, "device": "cpu"},
+    }
+    return CellSettings.model_validate(values | changes)
+
+
+def run(cell: CellSettings, dataset: PreparedDataset) -> Outcome:
+    return train(cell, dataset, lambda line: None)
+
+
+def without_time(curve: list[EpochEnd]) -> list[tuple[float, ...]]:
+    return [(line.epoch, line.step, line.loss, line.learning_rate) for line in curve]
+
+
+@pytest.mark.parametrize("loss", ["bce", "jaccard", "reg"])
+def test_the_same_cell_gives_the_same_bits(digits: PreparedDataset, loss: str) -> None:
+    first = run(settings(loss), digits)
+    torch.rand(7)  # whatever else draws random numbers in between
+    second = run(settings(loss), digits)
+    for split in ("val", "test"):
+        assert np.array_equal(first.scores[split], second.scores[split])
+        assert np.array_equal(first.features[split], second.features[split])
+    assert without_time(first.fitted.curve) == without_time(second.fitted.curve)
+
+
+def test_another_seed_gives_another_result(digits: PreparedDataset) -> None:
+    first, second = run(settings(seed=0), digits), run(settings(seed=1), digits)
+    assert not np.array_equal(first.scores["test"], second.scores["test"])
+
+
+def test_initial_encoder_order_and_subset_do_not_depend_on_the_loss(digits: PreparedDataset) -> None:
+    seen = []
+    for loss in ("bce", "jaccard", "reg"):
+        subset = {"source": "digit_scenes", "settings": {}, "subset": {"fraction": 0.5}}
+        context = Context(settings(loss, dataset=subset), digits, torch.device("cpu"), lambda line: None)
+        weights = torch.cat([p.flatten() for p in context.new_encoder().parameters()])
+        order = torch.randperm(50, generator=random_streams(context, "training").order)
+        seen.append((weights, order, torch.from_numpy(context.train_rows)))
+    for other in seen[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(seen[0], other, strict=True))
+
+
+def test_scores_are_probabilities_in_the_order_of_the_split(digits: PreparedDataset) -> None:
+    for cell in (
+        settings("bce"),
+        settings("prototype"),
+        settings(None, protocol="random_encoder", training=None),
+    ):
+        outcome = run(cell, digits)
+        for split in ("val", "test"):
+            scores = outcome.scores[split]
+            assert scores.shape == (len(digits[split]), digits.num_labels)
+            assert ((scores >= 0) & (scores <= 1)).all()
+        assert outcome.examples == {"train": 200, "val": 80, "test": 80}
+
+
+def test_training_learns_something(digits: PreparedDataset) -> None:
+    from mlcl.evaluation.metrics import evaluate
+
+    longer = {"epochs": 15, "batch_size": 32, "learning_rate": 0.02}
+    prior = np.tile(digits["train"].dense_labels().mean(0), (len(digits["test"]), 1))
+    truth = digits["test"].dense_labels()
+    learned = evaluate(truth, run(settings("bce", training=longer), digits).scores["test"])["map"]
+    assert learned > evaluate(truth, prior.astype(np.float32))["map"] + 0.05
+
+
+def test_label_prior_is_the_frequency_in_the_subset(digits: PreparedDataset) -> None:
+    subset = {"source": "digit_scenes", "settings": {}, "subset": {"fraction": 0.25}}
+    cell = settings(
+        None, protocol="label_prior", encoder=None, training=None, linear_evaluation=None, dataset=subset
+    )
+    context = Context(cell, digits, torch.device("cpu"), lambda line: None)
+    expected = digits["train"].dense_labels()[context.train_rows].mean(axis=0)
+    assert len(context.train_rows) == 50
+    assert np.allclose(run(cell, digits).scores["test"], expected)
+
+
+def test_a_non_finite_loss_stops_the_cell_and_is_located(digits: PreparedDataset, tmp_path: Path) -> None:
+    file = tmp_path / "late.py"
+    file.write_text(
+        '"""Turns NaN in the second epoch."""\n'
+        "from mlcl.losses import PairWeighting\n\n"
+        "class Late(PairWeighting):\n"
+        '    paper = "none"\n'
+        '    equation = "none"\n'
+        "    calls = 0\n"
+        "    def forward(self, embeddings, labels, references=None):\n"
+        "        self.calls += 1\n"
+        '        return embeddings.sum() * (float("nan") if self.calls == 8 else 0)\n'
+    )
+    loss = {"name": "late", "file": file, "hyperparameters": {}}
+    with pytest.raises(Diverged, match=r"epoch 2, step 8: the loss was nan"):
+        run(settings("late", loss=loss), digits)
+
+
+def test_fewer_rows_than_a_batch_are_one_batch(digits: PreparedDataset) -> None:
+    large = {"epochs": 2, "batch_size": 512, "projection_dim": 8, "learning_rate": 0.01}
+    outcome = run(settings("jaccard", training=large), digits)
+    assert [line.step for line in outcome.fitted.curve] == [1, 2]
