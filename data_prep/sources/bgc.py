@@ -45,7 +45,7 @@ FILES = {
 class BgcSettings(Settings):
     """How the blurbs are read."""
 
-    cleaning: Cleaning = Field(default="plain", description="plain, or r1 (ASCII, lower case)")
+    cleaning: Cleaning = Field(default="plain", description="plain, or comprehensive (ASCII, lower case)")
 
 
 def prepare(settings: BgcSettings, raw: RawPaths, writer: DatasetWriter) -> None:

@@ -53,7 +53,7 @@ class ReutersSettings(Settings):
 
     val: float = Field(default=0.1, gt=0, lt=1, description="share of the training documents for validation")
     seed: int = Field(default=0, ge=0, description="which documents")
-    cleaning: Cleaning = Field(default="plain", description="plain, or r1 (ASCII, lower case)")
+    cleaning: Cleaning = Field(default="plain", description="plain, or comprehensive (ASCII, lower case)")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -194,3 +195,34 @@ def test_every_condition_is_on_code_that_is_there() -> None:
 def test_what_imports_by_name_is_known_and_still_does() -> None:
     found = {name for cell in cells() for name in code_of(cell.settings).imports_by_name}
     assert found == code.IMPORT_BY_NAME
+
+
+UNFOLLOWED = {"__init_subclass__", "__subclasses__", "__import__", "__set_name__"}
+"""Ways to reach code that no name leads to."""
+
+
+def test_no_code_is_reached_in_ways_that_cannot_be_followed() -> None:
+    """By registries of subclasses, metaclasses, or changes that one module makes to the names of another."""
+    found = []
+    for package in PACKAGES.values():
+        for file in sorted(package.rglob("*.py")):
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            imported = {
+                alias.asname or alias.name
+                for node in ast.walk(tree)
+                if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES
+                for alias in node.names
+            }
+            for node in ast.walk(tree):
+                match node:
+                    case ast.FunctionDef(name=name) | ast.Attribute(attr=name) | ast.Name(id=name):
+                        if name in UNFOLLOWED:
+                            found.append(f"{file}:{node.lineno}: {name}")
+                    case ast.ClassDef(keywords=[_, *_]):
+                        found.append(f"{file}:{node.lineno}: a class with keywords")
+                    case ast.ImportFrom(names=[ast.alias(name="*")]):
+                        found.append(f"{file}:{node.lineno}: a star import")
+                match node:
+                    case ast.Attribute(value=ast.Name(id=name), ctx=ast.Store()) if name in imported:
+                        found.append(f"{file}:{node.lineno}: changes {name}")
+    assert not found
