@@ -237,13 +237,14 @@ def coverage(study: StudyArgument) -> None:
 
 @app.command()
 def diff(
-    old: Annotated[Path, typer.Argument(help="A metrics.csv.")],
+    old: Annotated[Path, typer.Argument(help="A metrics.csv, or the results folder that holds it.")],
     new: Annotated[Path, typer.Argument(help="Another one.")],
 ) -> None:
     """List what changed between two metrics files beyond noise."""
     from mlcl import reporting
 
-    print(reporting.diff_metrics(old, new).render())
+    files = [path / "metrics.csv" if path.is_dir() else path for path in (old, new)]
+    print(reporting.diff_metrics(*files).render())
 
 
 @app.command()
@@ -251,7 +252,7 @@ def merge(
     study: Annotated[str, typer.Argument(help="The study's name; its records are completed.")],
     sources: Annotated[list[Path], typer.Argument(help="Folders results/<study> of other machines.")],
 ) -> None:
-    """Bring together the records of several machines; conflicting settings are refused with a list."""
+    """Bring together the records of several machines or studies; conflicts are refused with a list."""
     from mlcl.records import merge as merging
 
     print(merging.merge(sources, study).render())
@@ -356,8 +357,8 @@ def predict(
         raise MlclError(f"{out}: is the file that is read; name another with --out")
     if source.left_out:
         _say(f"{file}: {source.left_out} files are no images and are left out")
-    with atomic_file(out) as aside:
-        count = write_predictions(loaded, source, aside, limit, batch_size)
+    with atomic_file(out) as temporary:
+        count = write_predictions(loaded, source, temporary, limit, batch_size)
     for remark in source.remarks:
         _say(remark)
     _say(f"{out}: {count} rows scored")

@@ -86,7 +86,7 @@ def create(
     generator: torch.Generator | None = None,
     **hyperparameters: Any,
 ) -> torch.nn.Module:
-    """Build the loss `name` as an `nn.Module`.
+    """Build the loss `name` as an `nn.Module` with the attribute `num_labels`.
 
     `embedding_dim` is needed by losses with prototypes, which are drawn from `generator` where it is given.
     Raises LossError for whatever is wrong with the name, the file or the hyperparameters.
@@ -101,7 +101,12 @@ def create(
             f"loss {name!r} has parameters of its own: give embedding_dim, the width of its input"
         )
     loss_class = getattr(_module(name, file), info.class_name)
-    return loss_class(num_labels=num_labels, embedding_dim=embedding_dim, generator=generator, **settings)
+    loss: torch.nn.Module = loss_class(
+        num_labels=num_labels, embedding_dim=embedding_dim, generator=generator, **settings
+    )
+    if not hasattr(loss, "num_labels"):
+        loss.num_labels = num_labels  # type: ignore[assignment]
+    return loss
 
 
 def _needs_width(info: LossInfo, settings: Mapping[str, Any]) -> bool:
@@ -175,9 +180,9 @@ def _part(value: Any) -> tuple[str, dict[str, Any]]:
 
 def _imported_losses(path: Path) -> set[Path]:
     """Files of the losses that the file imports (`from mlcl.losses.x import X`), and that these import."""
-    prefix, found = "mlcl.losses.", set()
+    prefix, files = "mlcl.losses.", set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         module = node.module if isinstance(node, ast.ImportFrom) else None
         if module and module.startswith(prefix) and (stem := module.removeprefix(prefix)) in names():
-            found |= {FOLDER / f"{stem}.py"} | _imported_losses(FOLDER / f"{stem}.py")
-    return found
+            files |= {FOLDER / f"{stem}.py"} | _imported_losses(FOLDER / f"{stem}.py")
+    return files

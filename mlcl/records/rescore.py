@@ -44,7 +44,7 @@ def rescore(folder: Path, metrics_source: str) -> bool:
 
 
 def metrics_of(folder: Path, card: Path) -> Metrics:
-    """split -> metric -> value, from what lies beside a record: `scores.npz`, and `embeddings.npz` if it was kept.
+    """split -> metric -> value, from what lies beside a record: `scores.npz`, and `embeddings.npz` if it is there.
 
     Metrics by label frequency need the dataset's card too; they are left out where it is not there.
     """
@@ -84,7 +84,7 @@ def read_scores(file: Path) -> dict[str, NDArray[Any]]:
 
 
 def read_embeddings(file: Path) -> dict[str, NDArray[Any]] | None:
-    """Embeddings (N, D) of both splits; None if they were not kept. Raises RecordError if the file is broken."""
+    """Embeddings (N, D) of both splits; None if there is no file. Raises RecordError if it is broken."""
     try:
         with np.load(file, allow_pickle=False) as stored:
             return {split: stored[split] for split in ("val", "test")}

@@ -206,3 +206,64 @@ def test_source_files_hold_the_shared_code_and_the_losses_built_upon() -> None:
     assert own.name == "reg.py"
     assert {"_kernel.py", "_contrastive.py", "reg_ablated.py"} <= {path.name for path in shared}
     assert "jaccard.py" not in {path.name for path in shared}
+
+
+PLAIN = """\"\"\"Mine: a module of its own.\"\"\"
+from torch import nn
+
+class Mine(nn.Module):
+    paper = "unpublished"
+    equation = "w"
+    inputs = "{inputs}"
+
+    def __init__(self, num_labels, embedding_dim=None, generator=None):
+        super().__init__()
+
+    def forward(self, {parameters}):
+        return 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "parameters", "accepts"),
+    [
+        ("embeddings", "embeddings, labels", False),
+        ("embeddings", "embeddings, labels, references=None", True),
+        ("embeddings", "embeddings, labels, **others", True),
+        ("logits", "logits, labels", False),
+    ],
+)
+def test_a_plain_module_says_by_its_forward_whether_it_takes_references(
+    mine: Path, inputs: str, parameters: str, accepts: bool
+) -> None:
+    mine.write_text(PLAIN.format(inputs=inputs, parameters=parameters))
+    assert losses.describe("mine", file=mine).accepts_references is accepts
+    assert losses.create("mine", num_labels=3, file=mine).num_labels == 3
+
+
+def test_built_in_losses_on_embeddings_accept_references() -> None:
+    accepting = {name for name in losses.names() if losses.describe(name).accepts_references}
+    assert accepting == {n for n in losses.names() if losses.describe(n).inputs in ("embeddings", "both")}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "old", "new", "message"),
+    [
+        (
+            "logits",
+            "logits, labels",
+            "logits",
+            r"mine\.py:12: forward is called with \(logits, labels\), and takes",
+        ),
+        ("both", "logits, labels", "embeddings, labels", r"called with \(embeddings, logits, labels\)"),
+        ("logits", "embedding_dim=None, ", "", r"mine\.py:9: __init__ must take .*; missing: embedding_dim"),
+        ("logits", "def forward", "def backward", r"mine\.py:4: class Mine has no forward"),
+        ("features", "logits, labels", "features, labels", r"must set self\.pi, the nn\.Linear"),
+    ],
+)
+def test_a_plain_module_that_training_cannot_call_is_refused_when_described(
+    mine: Path, inputs: str, old: str, new: str, message: str
+) -> None:
+    mine.write_text(PLAIN.format(inputs=inputs, parameters="logits, labels").replace(old, new))
+    with pytest.raises(losses.LossError, match=message):
+        losses.describe("mine", file=mine)
