@@ -235,7 +235,7 @@ def _conditions(path: Path, line: int, allowed: Any, hyperparameters: dict[str, 
         raise LossError(
             f"{path}:{line}: allowed = {allowed!r}; it must be a tuple of comparisons, as strings"
         )
-    found = {}
+    conditions = {}
     for text in (*_ALWAYS_ALLOWED, *allowed):
         try:
             tree = ast.parse(text, mode="eval")
@@ -248,10 +248,10 @@ def _conditions(path: Path, line: int, allowed: Any, hyperparameters: dict[str, 
                 f"{path}:{line}: {text!r} in allowed must compare one hyperparameter with constants"
             )
         if used[0] in hyperparameters:
-            found[used[0]] = text
+            conditions[used[0]] = text
         elif text in allowed:
             raise LossError(f"{path}:{line}: {used[0]!r} in allowed is no hyperparameter of this class")
-    return found
+    return conditions
 
 
 def is_a(value: Any, types: tuple[type, ...]) -> bool:

@@ -37,7 +37,7 @@ class Problem:
     exclude_self: bool  # of a batch row among the batch; a prototype never meets itself
     temperature: float
     batch_weight: float  # v of the batch's, or given, references
-    never_push_positives: bool  # never push a positive away (REG)
+    never_push_positives: bool  # no gradient moves a positive away from its anchor (REG)
     total_weight: Tensor | float | None  # N; None: the number of anchors that have a positive
     prototype_anchors: int | None  # how many of the prototypes, the first, are anchors; None: all
     tile_elements: int
@@ -76,11 +76,11 @@ class WeightedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         saved = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
-        found = (
+        gradients = (
             saved[name] * grad_output if name in saved else None
             for name in ("batch", "references", "prototypes")
         )
-        return (*found, None)
+        return (*gradients, None)
 
 
 class Sides:

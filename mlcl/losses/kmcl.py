@@ -238,8 +238,10 @@ class _Contrast(torch.autograd.Function):
                 value = -(weights * (jaccard[anchors] * share + _FLOOR).log()).sum()
             total += value.detach()
             if needs_gradient:
-                found = torch.autograd.grad(value, leaves)
-                for gradient, of_anchors, of_references in zip(gradients, found[:2], found[2:], strict=True):
+                of_tile = torch.autograd.grad(value, leaves)
+                for gradient, of_anchors, of_references in zip(
+                    gradients, of_tile[:2], of_tile[2:], strict=True
+                ):
                     gradient.index_put_(rows_of, of_anchors, accumulate=True)
                     gradient.index_add_(0, kernels, of_references)
         ctx.rows = max(rows, 1)

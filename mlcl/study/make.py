@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from filelock import FileLock
 
 import data_prep
+import mlcl
 from mlcl.errors import OutdatedPlanError
 from mlcl.records.code import write_definitions
 from mlcl.records.files import atomic_file
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from mlcl.training.outcome import Outcome
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-VERSIONS_OF = ("torch", "numpy", "scikit-learn", "transformers", "mlcl")
+VERSIONS_OF = ("torch", "numpy", "scikit-learn", "transformers")
 
 
 def prepare_dataset(request_file: Path) -> Path:
@@ -298,7 +299,7 @@ def _run_block(
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in VERSIONS_OF},
+        "versions": {name: version(name) for name in VERSIONS_OF} | {"mlcl": mlcl.__version__},
         "commit": _commit(),
         **_device(settings),
     }
