@@ -49,7 +49,7 @@ rule tables:
         study=STUDY,
         captions=TableCaptions(PATHS.tables),
     shell:
-        "python -m mlcl tables {params.study} --as-planned --log {log}"
+        "python -m mlcl tables {params.study} --as-planned --keep-going --log {log}"
 
 
 rule figures:
@@ -71,7 +71,7 @@ rule figures:
         study=STUDY,
         captions=FigureCaptions(PATHS.figures),
     shell:
-        "python -m mlcl figures {params.study} --as-planned --log {log}"
+        "python -m mlcl figures {params.study} --as-planned --keep-going --log {log}"
 
 
 rule report:
@@ -93,7 +93,7 @@ rule report:
     params:
         study=STUDY,
     shell:
-        "python -m mlcl report {params.study} --as-planned --log {log}"
+        "python -m mlcl report {params.study} --as-planned --keep-going --log {log}"
 
 
 rule complete:
