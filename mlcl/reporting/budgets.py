@@ -6,7 +6,7 @@ A comparison is only as fair as that, so tables, claims and report say it; all o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -19,8 +19,8 @@ OTHER_THRESHOLDS = ("_at_80", "_tuned", "_oracle")
 """Endings of metrics whose decisions are not made at 0.5."""
 
 
-def selection_rule(outline: Outline) -> str:
-    """How the evaluated weights were chosen and how decisions are made."""
+def selection_rule(outline: Outline, metrics: Sequence[str] | None = None) -> str:
+    """How the evaluated weights were chosen, and how decisions are made in these metrics (the table's by default)."""
     by_rule: dict[str, list[str]] = {}
     for loss, encoder in _pairs(outline):
         rule = outline.training_of(loss, encoder).get("selection", "last")
@@ -31,7 +31,7 @@ def selection_rule(outline: Outline) -> str:
         rules = "; ".join(f"{rule} ({', '.join(dict.fromkeys(own))})" for rule, own in by_rule.items())
     rules += "".join(_rules_of_variants(outline))
     heads = "; linear heads on frozen features are chosen on validation" if _with_heads(outline) else ""
-    others = any(name.endswith(OTHER_THRESHOLDS) for name in outline.metrics)
+    others = any(name.endswith(OTHER_THRESHOLDS) for name in metrics or outline.metrics)
     decisions = "Decisions at threshold 0.5" + " where a metric's name says no other" * others
     return f"Model selection: {rules}{heads}. {decisions}."
 

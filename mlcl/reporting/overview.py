@@ -60,11 +60,11 @@ def _told_apart(results: Results, found: Sequence[Standing]) -> Iterator[str]:
     if len(shown) < len(found):
         columns = [standing for standing in found if standing.column is not None]
         clear = [standing for standing in columns if not standing.tied]
+        count = f"{len(clear)} of {len(columns)}" if clear else f"none of {len(columns)}"
         yield (
-            f"Of {len(columns)} datasets (with their encoders), {len(clear)} have one loss that is told apart from all "
-            f"others"
+            f"Taken alone, {count} datasets (with their encoders) have one loss that is better than all others"
             + (f": {_winners(results, clear)}" if clear else "")
-            + "; the table of differences has them all."
+            + "; the table of differences has each of them."
         )
     yield from _ranks(results, found)
     over = (

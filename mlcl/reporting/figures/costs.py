@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from matplotlib.axes import Axes
 
 from mlcl.records.collect import STEP
 from mlcl.records.outline import Outline
-from mlcl.reporting.cost_means import costs_by_encoder, mean_costs, step_parts
+from mlcl.reporting.cost_means import compute_seconds, costs_by_encoder, mean_costs, step_parts
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.style import Figure, column_title, shared_legend, small_multiples
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.ranking import complete_means, primary_metric
 from mlcl.reporting.results import Results
 
-COSTS = {"wall_seconds": ("time", "seconds a cell"), "peak_memory_mb": ("memory", "peak memory in MB")}
+COSTS: dict[str, tuple[str, Callable[[Results], dict[tuple[str, ...], float]]]] = {
+    "time": ("compute seconds of a cell", compute_seconds),
+    "memory": ("peak memory in MB", lambda results: mean_costs(results, "peak_memory_mb")),
+}
+"""Name -> label of the axis, values of rows."""
 Point = tuple[float, float]
 """Cost, quality."""
 
@@ -23,8 +27,8 @@ Point = tuple[float, float]
 def draw_trade_off(results: Results) -> Iterator[Figure]:
     metric = metric_info(primary_metric(results))
     means = complete_means(results, metric.name)
-    for cost, (short, label) in COSTS.items():
-        costs = mean_costs(results, cost)
+    for short, (label, costs_of) in COSTS.items():
+        costs = costs_of(results)
         points = {
             column: own
             for column in results.outline.columns()
@@ -69,7 +73,7 @@ def _one(
         for ax, (column, own) in zip(axes, points.items(), strict=True):
             _panel(ax, results, own, fronts[column])
             ax.set_xlabel(label)
-        axes[0].set_ylabel(metric.title + (" in %" if metric.is_percentage else ""))
+        axes[0].set_ylabel(style.axis_label(metric))
         shared_legend(canvas, axes)
     told = ", ".join(
         f"{column_title(outline, *column)}: {' then '.join(outline.title_of(loss) for loss in front)}"

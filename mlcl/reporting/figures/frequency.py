@@ -32,7 +32,7 @@ def draw(results: Results) -> Iterator[Figure]:
                         marker=look.marker, label=outline.title_of(loss))  # fmt: skip
             ax.set_xticks(range(3), BANDS)
             ax.set_xlim(-0.2, 2.2)
-        axes[0].set_ylabel(f"{metric.title} in %")
+        axes[0].set_ylabel(style.axis_label(metric))
         shared_legend(canvas, axes)
     yield Figure(
         name="frequency",

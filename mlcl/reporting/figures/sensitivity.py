@@ -98,7 +98,7 @@ def _one(results: Results, setting: Setting, curves: dict[tuple[str, str], dict[
         for ax, own in zip(axes, curves.values(), strict=True):
             _panel(ax, results, metric, own)
             ax.set_xlabel(title)
-        axes[0].set_ylabel(metric.title + (" in %" if metric.is_percentage else ""))
+        axes[0].set_ylabel(style.axis_label(metric))
         shared_legend(canvas, axes)
     return Figure(
         name=f"sensitivity-{setting[1].replace('_', '-')}",
