@@ -49,7 +49,7 @@ def _rules_of_variants(outline: Outline) -> Iterator[str]:
 
 def tuning_in_words(outline: Outline) -> str:
     """What search for settings each loss had, and whether all were trained with the same settings."""
-    told = [
+    sentences = [
         "Tuning: no loss had a search over hyperparameters in this study; each ran once for each seed with the "
         "settings that the study file gives it."
     ]
@@ -58,11 +58,11 @@ def tuning_in_words(outline: Outline) -> str:
             len(outline.linear_evaluation.get(key, [None])) for key in ("learning_rates", "weight_decays")
         )
         others = [loss for loss in outline.losses if loss not in heads]
-        told.append(
+        sentences.append(
             f"For losses on embeddings, linear evaluation chooses among {tried} settings of its heads on validation"
             + ("; the others have no such choice." if others else ".")
         )
-    return " ".join([*told, _budgets(outline)])
+    return " ".join([*sentences, _budgets(outline)])
 
 
 def _budgets(outline: Outline) -> str:

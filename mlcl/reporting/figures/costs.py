@@ -75,7 +75,7 @@ def _one(
             ax.set_xlabel(label)
         axes[0].set_ylabel(style.axis_label(metric))
         shared_legend(canvas, axes)
-    told = ", ".join(
+    orders = ", ".join(
         f"{column_title(outline, *column)}: {' then '.join(outline.title_of(loss) for loss in front)}"
         for column, front in fronts.items()
     )
@@ -86,7 +86,7 @@ def _one(
             f"{metric.title} on the {outline.split} split against {label} (training and evaluation), means over seeds. "
             f"A line joins the Pareto front (dark edges): what no other beats in both. Costs depend on the machine."
         ),
-        alt=f"Scatter plots. Pareto fronts, cheapest first: {told}.",
+        alt=f"Scatter plots. Pareto fronts, cheapest first: {orders}.",
         canvas=canvas,
     )
 
@@ -146,7 +146,7 @@ def _bars(ax: Axes, outline: Outline, parts: Mapping[str, Mapping[str, float]]) 
 
 def _longest_steps(parts: Mapping[str, Mapping[str, Mapping[str, float]]], encoders: list[str]) -> str:
     """The longest step with each encoder, and how it is split."""
-    told = []
+    sentences = []
     for encoder in encoders:
         steps: dict[str, float] = {}
         for own in parts.values():
@@ -158,7 +158,7 @@ def _longest_steps(parts: Mapping[str, Mapping[str, Mapping[str, float]]], encod
             for part, own in parts.items()
             if longest in own.get(encoder, {}) and steps[longest]
         )
-        told.append(
+        sentences.append(
             f"{encoder}: the longest step is that of {longest}, {1000 * steps[longest]:.1f} ms ({shares})"
         )
-    return "; ".join(told) + "."
+    return "; ".join(sentences) + "."
