@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from mlcl.errors import MlclError, RecordError
+from mlcl.errors import MlclError
 from mlcl.records.collect import collect
 from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
