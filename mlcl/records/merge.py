@@ -51,9 +51,11 @@ def merge(sources: Sequence[Path], study: str) -> Merged:
     A source may be another study that shares cells with this one: where this study was planned here, only cells that
     it asks for are looked at. All are checked before anything is copied. Of a cell that is there more than once, one
     that went well wins over one that failed, and what is here over what is elsewhere; a damaged record here counts as
-    missing. Raises MergeError, with a list, if a record elsewhere is damaged, went well but has no scores, or is
-    reached by a link; if the same cell was made with different settings, the cells of a row or dataset with different settings,
-    code or data, the cells of the study with different forms of a definition, or the same cell has different results.
+    missing.
+
+    Raises MergeError, with a list, if a record elsewhere is damaged, went well but has no scores, or is reached by a
+    link; if the same cell was made with different settings, the cells of a row or dataset with different settings, code
+    or data, the cells of the study with different forms of a definition, or the same cell has different results.
     """
     target = StudyPaths(study).results
     for source in sources:

@@ -71,8 +71,8 @@ def test_a_record_with_current_metrics_is_left_alone(folder):
 def test_a_failed_cell_is_left_alone(folder):
     record = read_record(folder / "metrics.json")
     failed = record.result | {"status": "diverged", "reason": "NaN", "metrics": {}}
-    write_record(folder / "metrics.json", Record(failed, record.run))
     (folder / "scores.npz").unlink()
+    write_record(folder / "metrics.json", Record(failed, record.run))
     assert rescore(folder, "new") is False
 
 

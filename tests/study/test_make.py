@@ -59,7 +59,8 @@ def folder(plan: Plan) -> Path:
 def test_a_record_is_whole(plan: Plan) -> None:
     record = make_cell(request(plan), io.StringIO())
     content = json.loads((folder(plan) / "metrics.json").read_text())
-    assert content.keys() == {"format", "result", "run"}
+    assert content.keys() == {"format", "result", "run", "files", "seal"}
+    assert content["files"].keys() >= {"scores.npz"}
     assert record.status == "ok"
     assert content["result"]["fingerprint"] == plan.by_id[CELL].fingerprint
     assert content["result"]["settings"]["seed"] == 0
