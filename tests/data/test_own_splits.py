@@ -22,7 +22,10 @@ def test_every_split_has_its_share_of_each_label() -> None:
         assert (splits == name).sum() == round(2000 * share)
         for label in range(8):
             positives = np.array([label in row for row in labels])
-            assert abs((positives & (splits == name)).sum() - share * positives.sum()) < 2 + 0.01 * positives.sum()
+            assert (
+                abs((positives & (splits == name)).sum() - share * positives.sum())
+                < 2 + 0.01 * positives.sum()
+            )
 
 
 def test_stratified_splits_are_seeded_and_do_not_depend_on_the_names_of_labels() -> None:
