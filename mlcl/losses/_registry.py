@@ -5,7 +5,6 @@ One file defines one loss and its stem is the loss's name; files with a leading 
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
 import math
@@ -36,23 +35,6 @@ def describe(name: str, file: str | Path | None = None) -> LossInfo:
     """
     path = _locate(name, file)
     return read_declarations(name, path, path.stat().st_mtime_ns)
-
-
-def source_files(
-    name: str, file: str | Path | None = None, settings: Mapping[str, Any] | None = None
-) -> tuple[Path, list[Path]]:
-    """The loss's own file, and the other files its values depend on (for fingerprints).
-
-    Those are the shared code, the losses that its file imports, and, for a loss made of other losses
-    (`joint`), the ones that `settings` choose.
-    """
-    own = _locate(name, file)
-    chosen = validate(name, settings or {}, file)
-    others = _imported_losses(own)
-    for key in describe(name, file).parts:
-        part = _part(chosen[key])[0]
-        others |= {_locate(part, None)} | _imported_losses(_locate(part, None))
-    return own, sorted(FOLDER.glob("_*.py")) + sorted(others - {own})
 
 
 def validate(name: str, settings: Mapping[str, Any], file: str | Path | None = None) -> dict[str, Any]:
@@ -176,13 +158,3 @@ def _part(value: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(value, str):
         return value, {}
     return value["name"], {k: v for k, v in value.items() if k != "name"}
-
-
-def _imported_losses(path: Path) -> set[Path]:
-    """Files of the losses that the file imports (`from mlcl.losses.x import X`), and that these import."""
-    prefix, files = "mlcl.losses.", set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        module = node.module if isinstance(node, ast.ImportFrom) else None
-        if module and module.startswith(prefix) and (stem := module.removeprefix(prefix)) in names():
-            files |= {FOLDER / f"{stem}.py"} | _imported_losses(FOLDER / f"{stem}.py")
-    return files
