@@ -30,6 +30,15 @@ import numpy as np
 from mlcl import reporting
 from mlcl.records.collect import collect
 from mlcl.records.files import write_json
+from mlcl.records.outline import (
+    DatasetOutline,
+    EncoderOutline,
+    LossOutline,
+    Outline,
+    OutlineCell,
+    open_study,
+    write_outline,
+)
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import SCORES, Record, write_record
 from mlcl.records.rescore import metrics_of
@@ -78,7 +87,7 @@ def measure(size: Size) -> Iterator[dict[str, Any]]:
     with _empty_folder():
         cells = make_study(size)
         case = f"{len(cells)}x{len(METRICS)}"
-        yield from _timed(f"aggregate-{case}", lambda: collect(STUDY))
+        yield from _timed(f"aggregate-{case}", lambda: collect(open_study(STUDY)))
         yield from _timed(f"report-{case}", _report)
         yield _line(f"report-{case}", "megabytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         yield from _rescoring(size.rescored)
@@ -97,10 +106,10 @@ def _rescoring(cells: int) -> Iterator[dict[str, Any]]:
     val, test = (make_scores(seed) for seed in (0, 1))
     stored = {"val_labels": val[0], "val_scores": val[1], "test_labels": test[0], "test_scores": test[1]}
     np.savez_compressed(folder / SCORES, scores_kind="probability", **stored)  # type: ignore[arg-type]
-    metrics_of(folder)
+    metrics_of(folder, folder / "card.json")
     begun = time.perf_counter()
     for _ in range(cells):
-        metrics_of(folder)
+        metrics_of(folder, folder / "card.json")
     yield _line(f"rescore-{ROWS}x{LABELS}", "cells_per_second", cells / (time.perf_counter() - begun))
 
 
@@ -137,7 +146,7 @@ def make_study(size: Size) -> list[CellId]:
         for seed in range(size.seeds)
     ]
     paths = StudyPaths(STUDY)
-    write_json(paths.outline, _outline(size, datasets, losses, variants, cells))
+    write_outline(_outline(size, datasets, losses, variants, cells), paths.outline)
     for i, dataset in enumerate(datasets):
         write_json(paths.card(dataset), _card(dataset, 10 + 20 * i))
     rng = np.random.default_rng(0)
@@ -168,31 +177,32 @@ def _card(dataset: str, labels: int) -> dict[str, Any]:
 
 def _outline(
     size: Size, datasets: list[str], losses: list[str], variants: dict[str, Any], cells: list[CellId]
-) -> dict[str, Any]:
-    loss = {
-        "paper": "", "equation": "", "summary": "", "inputs": "embeddings", "protocol": "contrastive_linear",
-        "hyperparameters": {}, "training": {},
-    }  # fmt: skip
-    return {
-        "study": STUDY,
-        "file": f"config/{STUDY}.yaml",
-        "title": "Synthetic",
-        "description": "",
-        "seeds": list(range(size.seeds)),
-        "table": {"metrics": list(METRICS[:3]), "split": "test"},
-        "training": {"contrastive_linear": {"selection": "last"}},
-        "linear_evaluation": {},
-        "compute": {},
-        "datasets": {
-            d: {"title": d, "modality": "vector", "settings": {}, "fraction": 1.0} for d in datasets
+) -> Outline:
+    return Outline(
+        study=STUDY,
+        file=f"config/{STUDY}.yaml",
+        title="Synthetic",
+        description="",
+        seeds=list(range(size.seeds)),
+        metrics=list(METRICS[:3]),
+        split="test",
+        datasets={d: DatasetOutline(d, d, "vector", 1.0, {}) for d in datasets},
+        encoders={"mlp": EncoderOutline("mlp", "vector", {}, {})},
+        losses={
+            name: LossOutline(name, name, "", "", "", "embeddings", "contrastive_linear", {}, {}, name, None)
+            for name in losses
         },
-        "encoders": {"mlp": {"name": "mlp", "modality": "vector", "settings": {}, "training": {}}},
-        "losses": {name: loss | {"title": name} for name in losses},
-        "baselines": [],
-        "variants": variants,
-        "cells": [{"id": str(cell), "fingerprint": str(cell)} for cell in cells],
-        "skipped": [],
-    }
+        baselines=[],
+        variants=variants,
+        training={"contrastive_linear": {"selection": "last"}},
+        evaluation="linear",
+        linear_evaluation={},
+        compute={},
+        cells=[OutlineCell(cell, str(cell)) for cell in cells],
+        skipped=[],
+        metrics_source="",
+        reporting_source="",
+    )
 
 
 def _timed(case: str, work: Callable[[], Any]) -> Iterator[dict[str, Any]]:

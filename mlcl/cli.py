@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 import typer
 
 if TYPE_CHECKING:
+    from mlcl.records.outline import OpenStudy
     from mlcl.records.record import Record
     from mlcl.study.plan import Plan, PlannedCell
 
@@ -27,7 +28,15 @@ app = typer.Typer(
     help="Multi-label contrastive learning: benchmark and reproduction suite.",
 )
 
-StudyArgument = Annotated[str, typer.Argument(help="A study file, or the name of a study that was planned.")]
+StudyArgument = Annotated[
+    str, typer.Argument(help="A study file, the name of a study in results/, or a results folder anywhere.")
+]
+AsPlanned = Annotated[
+    bool,
+    typer.Option(
+        "--as-planned", hidden=True, help="Take the study as the run planned it, without planning it again."
+    ),
+]
 StudyFile = Annotated[Path, typer.Argument(help="A study file, such as config/default.yaml.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Where raw files lie. Default: $MLCL_DATA_ROOT or raw/.")]
 Log = Annotated[Path | None, typer.Option(help="Also write what happens, and any traceback, to this file.")]
@@ -128,94 +137,98 @@ def evaluate(study: StudyArgument) -> None:
     """Compute the metrics of all records anew from their stored scores, where the metrics' code changed."""
     from mlcl.records.rescore import rescore_study
 
-    changed = rescore_study(_planned_name(study))
+    changed = rescore_study(_open(study, write=True))
     _say(f"{changed} records scored anew")
 
 
 @app.command()
-def aggregate(study: StudyArgument, partial: bool = False, log: Log = None) -> None:
+def aggregate(
+    study: StudyArgument, partial: bool = False, log: Log = None, as_planned: AsPlanned = False
+) -> None:
     """Collect the records into metrics.csv, costs.csv and cells.csv, and write the losses' pair weights."""
-    from mlcl.records.paths import StudyPaths
-
     with _logged(log):
-        name = _planned_name(study)
-        _collect(name, partial)
-        _say(f"{name}: collected the records in {StudyPaths(name).metrics_csv}")
+        opened = _open(study, write=True, as_planned=as_planned)
+        _collect(opened, partial)
+        _say(f"{opened.outline.study}: collected the records in {opened.paths.metrics_csv}")
 
 
 @app.command()
-def tables(study: StudyArgument, partial: bool = False, log: Log = None) -> None:
+def tables(
+    study: StudyArgument, partial: bool = False, log: Log = None, as_planned: AsPlanned = False
+) -> None:
     """Write the tables; with --partial, from whatever records exist."""
     from mlcl import reporting
-    from mlcl.records.paths import StudyPaths
 
     with _logged(log):
-        name = _planned_name(study)
-        if partial:
-            _collect(name, partial=True)
-        reporting.write_tables(name)
-        _say(f"{name}: tables in {StudyPaths(name).tables}/")
+        opened = _open(study, write=True, as_planned=as_planned)
+        _collect_if_needed(opened, anyway=partial)
+        reporting.write_tables(opened.paths.results)
+        _say(f"{opened.outline.study}: tables in {opened.paths.tables}/")
 
 
 @app.command()
-def figures(study: StudyArgument, log: Log = None) -> None:
+def figures(study: StudyArgument, log: Log = None, as_planned: AsPlanned = False) -> None:
     """Draw the figures from the collected metrics."""
     from mlcl import reporting
-    from mlcl.records.paths import StudyPaths
 
     with _logged(log):
-        name = _planned_name(study)
-        _say(f"{name}: drawing the figures")
-        reporting.write_figures(name)
-        _say(f"{name}: figures in {StudyPaths(name).figures}/")
+        opened = _open(study, write=True, as_planned=as_planned)
+        _collect_if_needed(opened)
+        _say(f"{opened.outline.study}: drawing the figures")
+        reporting.write_figures(opened.paths.results)
+        _say(f"{opened.outline.study}: figures in {opened.paths.figures}/")
 
 
 @app.command()
-def report(study: StudyArgument, log: Log = None) -> None:
+def report(study: StudyArgument, log: Log = None, as_planned: AsPlanned = False) -> None:
     """Write the report, one self-contained HTML page."""
     from mlcl import reporting
-    from mlcl.records.paths import StudyPaths
 
     with _logged(log):
-        name = _planned_name(study)
-        reporting.write_report(name)
-        _say(f"{name}: report in {StudyPaths(name).report}")
+        opened = _open(study, write=True, as_planned=as_planned)
+        _collect_if_needed(opened)
+        reporting.write_report(opened.paths.results)
+        _say(f"{opened.outline.study}: report in {opened.paths.report}")
 
 
 @app.command()
 def status(
     study: StudyArgument,
-    complete: Annotated[Path | None, typer.Option(help="The file to write if no cell failed.")] = None,
+    complete: Annotated[
+        Path | None, typer.Option(help="The file to write if all cells are current and none failed.")
+    ] = None,
     log: Log = None,
+    as_planned: AsPlanned = False,
 ) -> None:
-    """Say how far a study is, and which cells failed; with --complete, end with exit code 1 if any did."""
+    """Say how far a study is, and which cells failed; with --complete, end with exit code 1 unless all is done."""
     from mlcl.errors import FailedCellsError
     from mlcl.records.files import write_text
-    from mlcl.records.status import failures, study_progress
+    from mlcl.records.status import study_status
 
     with _logged(log):
-        name = _planned_name(study)
-        progress = study_progress(name)
-        _say(f"{name}: {progress.line()}")
-        failed = [f"  {cell}: {record.status}: {record.reason}" for cell, record in failures(name)]
+        now = study_status(_open(study, as_planned=as_planned))
+        _say(f"{now.study}: {now.line()}")
+        failed = [f"  {cell}: {record.status}: {record.reason}" for cell, record in now.failures]
         if complete is None:
             print("\n".join(failed), file=sys.stderr)
         elif failed:
             raise FailedCellsError(
-                f"{len(failed)} of {progress.total} cells failed; the tables and the report show them, "
+                f"{len(failed)} of {now.counts.total} cells failed; the tables and the report show them, "
                 "the same command with the target retry_failed ('snakemake retry_failed ...') makes them again:\n"
                 + "\n".join(failed)
             )
+        elif not now.counts.complete:
+            raise FailedCellsError(f"{now.study}: not complete: {now.counts}; run the study again")
         else:
-            write_text(complete, f"{progress.done} of {progress.total} cells finished\n")
+            write_text(complete, f"{now.counts}\n")
 
 
 @app.command()
 def coverage(study: StudyArgument) -> None:
     """Show how much of a study is there, as a matrix; also while it runs."""
-    from mlcl.records import status
+    from mlcl.records.coverage import coverage as coverage_of
 
-    print(status.coverage(_planned_name(study)).render())
+    print(coverage_of(_open(study)).render())
 
 
 @app.command()
@@ -264,8 +277,8 @@ def export(
     """Pack the model of a cell, made with keep_models: true: encoder, head, labels, thresholds, model card."""
     from mlcl.study import export as exporting
 
-    name = _planned_name(study)
-    _say(f"{name}: {cell}: exported to {exporting.export(name, cell, to)}")
+    opened = _open(study)
+    _say(f"{opened.outline.study}: {cell}: exported to {exporting.export(opened, cell, to)}")
 
 
 @app.command()
@@ -331,46 +344,62 @@ def _planned_cell(study: Path, cell: str, data_root: Path | None) -> tuple[Plan,
     return planned, planned.by_id[cell]
 
 
-def _planned_name(study: str) -> str:
-    """The study's name; a study file is planned first, so that reporting knows what it should find."""
-    if not study.endswith((".yaml", ".yml")):
-        from mlcl.errors import ConfigError
-        from mlcl.records.paths import StudyPaths
+def _open(study: str, write: bool = False, as_planned: bool = False) -> OpenStudy:
+    """The study as its file is now. A results folder that lies elsewhere is taken as it was planned there.
 
-        if not StudyPaths(study).outline.exists():
-            raise ConfigError(
-                f"no study '{study}' was planned here; name its file, such as config/{study}.yaml"
-            )
-        return study
+    With `write`, what follows from the plan is written too, so that files made next fit together.
+    """
+    from mlcl.records.outline import OpenStudy, open_study
+
+    if study.endswith((".yaml", ".yml")):
+        file = Path(study)
+    else:
+        opened = open_study(study)
+        file = Path(opened.outline.file)
+        if as_planned or opened.paths.folder is not None or not file.is_file():
+            return opened
     from mlcl.study.plan import make_plan
 
-    # Without the data of the last run, current records could not be told from stale ones.
-    planned = make_plan(Path(study), as_before=True)
-    planned.write_outline()
-    return planned.study.name
+    # With the data root of the last run, without which current records could not be told from stale ones.
+    planned = make_plan(file, as_before=True)
+    if write:
+        planned.write_outline()
+    return OpenStudy(planned.outline(), planned.paths)
 
 
-def _collect(study: str, partial: bool) -> None:
+def _collect(study: OpenStudy, partial: bool) -> None:
     """Brings all that reporting is made of up to date: metrics of stored scores, CSV files, pair weights."""
     from mlcl.records.collect import collect
     from mlcl.records.rescore import rescore_study
-    from mlcl.study.pair_weights import write_pair_weights
 
     rescore_study(study)
     collect(study, partial=partial)
-    write_pair_weights(study)
+    if study.paths.folder is None:  # of a folder from elsewhere the losses' sources may be others
+        from mlcl.study.pair_weights import write_pair_weights
+
+        write_pair_weights(study)
+
+
+def _collect_if_needed(study: OpenStudy, anyway: bool = False) -> None:
+    """Collects what records there are if that was not done since the study changed."""
+    from mlcl.records.collect import is_collected
+
+    if anyway or not is_collected(study):
+        _collect(study, partial=True)
 
 
 def _say_finished(record: Record) -> None:
-    from mlcl.records.status import study_progress
+    """Never fails: the record is written, and the job must not count as failed for a line that cannot be printed."""
+    from mlcl.records.outline import open_study
+    from mlcl.records.status import study_status
 
-    what = (
-        f"test map {record.metrics['test']['map']:.3f}"
-        if record.status == "ok"
-        else f"{record.status}: {record.reason}"
-    )
-    _say(f"{record.result['id']}: {what} ({record.run['wall_seconds']:.0f} s)")
-    _say(f"{record.result['study']}: {study_progress(record.result['study']).line()}")
+    with contextlib.suppress(Exception):
+        study, score = record.result["study"], record.metrics.get("test", {}).get("map")
+        what = record.status if record.reason is None else f"{record.status}: {record.reason}"
+        if record.status == "ok" and score is not None:
+            what = f"test map {score:.3f}"
+        _say(f"{record.result['id']}: {what} ({record.run['wall_seconds']:.0f} s)")
+        _say(f"{study}: {study_status(open_study(study)).line()}")
 
 
 @contextlib.contextmanager

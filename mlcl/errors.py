@@ -19,3 +19,7 @@ class RecordError(MlclError):
 
 class FailedCellsError(MlclError):
     """The run went through, but some of its cells failed."""
+
+
+class OutdatedPlanError(MlclError):
+    """Code or data changed between planning and running; starting the run again plans anew."""

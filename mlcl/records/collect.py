@@ -1,23 +1,25 @@
-"""Records -> `metrics.csv`, `costs.csv`, `cells.csv`: the only door between computing and reporting."""
+"""Records -> `metrics.csv`, `costs.csv`, `cells.csv`: the only way from computing to reporting."""
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mlcl.errors import MlclError
-from mlcl.records.files import atomic_file
-from mlcl.records.outline import Outline, OutlineCell, read_outline
-from mlcl.records.paths import CellId, StudyPaths
-from mlcl.records.record import Record, read_record_if_present
+from mlcl.records.files import atomic_file, write_json
+from mlcl.records.format import FORMAT, require_format
+from mlcl.records.outline import OpenStudy, Outline
+from mlcl.records.paths import CellId
+from mlcl.records.status import CellStatus, State, cell_statuses
 
 COORDINATES = ("dataset", "encoder", "loss", "variant", "seed")
 METRICS_COLUMNS = (*COORDINATES, "split", "metric", "value")
 COSTS_COLUMNS = (*COORDINATES, "cost", "value")
-CELLS_COLUMNS = (*COORDINATES, "state", "stale", "reason")
+CELLS_COLUMNS = (*COORDINATES, "state", "reason")
 COSTS = (
     "wall_seconds",
     "cpu_seconds",
@@ -28,74 +30,92 @@ COSTS = (
     "device_flops_per_second",
 )
 STEP = "step_seconds_"
-"""Before the name of a part of a training step, and its mean time: `step_seconds` of a record, by part."""
+"""Prefix of the costs that are mean times of the parts of a training step: `step_seconds` of a record, by part."""
+REASONS: dict[State, str] = {
+    "missing": "no record",
+    "stale": "made with other settings, data or code than the study asks for now",
+}
 
 
 @dataclass(frozen=True)
-class FoundCell:
-    """A cell that the study asks for, and its record if there is one."""
+class Collected:
+    """`collected.json`, beside the CSV files: what these were collected for."""
 
-    cell: OutlineCell
-    record: Record | None
-
-    @property
-    def stale(self) -> bool:
-        """Made of something else than what the study asks for now."""
-        wanted = self.cell.fingerprint
-        return self.record is not None and wanted is not None and self.record.fingerprint != wanted
+    format: int
+    outline: str
+    """`Outline.digest` of the study at that time."""
 
 
-def collect(study: str, partial: bool = False) -> None:
-    """Writes the three files of the study. Cells without a record are an error, or `missing` if `partial`."""
-    outline, paths = read_outline(study), StudyPaths(study)
-    found = find_records(outline, paths)
+def collect(study: OpenStudy, partial: bool = False) -> None:
+    """Writes the CSV files of the study. Only records that count give metrics and costs: a stale one gives none.
+
+    A cell without a record, or with a stale one, is an error, or stands in cells.csv as such if `partial`.
+    """
+    outline, paths = study
+    cells = cell_statuses(outline, paths)
     if not partial:
-        _require_all(outline, found)
-    _write_csv(paths.metrics_csv, METRICS_COLUMNS, (row for cell in found for row in _metric_rows(cell)))
-    _write_csv(paths.costs_csv, COSTS_COLUMNS, (row for cell in found for row in _cost_rows(cell)))
-    _write_csv(paths.cells_csv, CELLS_COLUMNS, [*map(_cell_row, found), *_skipped_rows(outline)])
+        _require_all(outline, cells)
+    paths.collected.unlink(missing_ok=True)
+    _write_csv(paths.metrics_csv, METRICS_COLUMNS, (row for cell in cells for row in _metric_rows(cell)))
+    _write_csv(paths.costs_csv, COSTS_COLUMNS, (row for cell in cells for row in _cost_rows(cell)))
+    _write_csv(paths.cells_csv, CELLS_COLUMNS, [*map(_cell_row, cells), *_skipped_rows(outline)])
+    write_json(paths.collected, asdict(Collected(FORMAT, outline.digest)))
 
 
-def find_records(outline: Outline, paths: StudyPaths) -> list[FoundCell]:
-    """All cells in the order of the study. Raises RecordError for a file that is no record."""
-    return [FoundCell(cell, read_record_if_present(paths.record(cell.id))) for cell in outline.cells]
+def is_collected(study: OpenStudy) -> bool:
+    """Are the CSV files there, collected for what the study asks for now? Raises RecordError for another format."""
+    file = study.paths.collected
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    require_format(content, file, "collect the records again (mlcl aggregate)")
+    return bool(content.get("outline") == study.outline.digest)
 
 
-def _require_all(outline: Outline, found: list[FoundCell]) -> None:
-    if missing := [str(cell.cell.id) for cell in found if cell.record is None]:
+def require_collected(study: OpenStudy) -> None:
+    """Raises MlclError unless the CSV files are there and were collected for what the study asks for now."""
+    if not is_collected(study):
         raise MlclError(
-            f"{outline.file}: {len(missing)} of {len(found)} cells have no record (the first: {missing[0]}); "
-            f"finish the run, or ask for partial tables"
+            f"{study.paths.metrics_csv}: is not there, or was collected before the study changed; collect the records "
+            f"(mlcl aggregate {study.outline.file}, with --partial while some are missing)"
         )
 
 
-def _metric_rows(found: FoundCell) -> Iterable[tuple[Any, ...]]:
-    if found.record is None:
+def _require_all(outline: Outline, cells: list[CellStatus]) -> None:
+    if lacking := [f"{cell.cell.id}: {cell.state}" for cell in cells if cell.counted_record is None]:
+        raise MlclError(
+            f"{outline.file}: {len(lacking)} of {len(cells)} cells have no current record (the first: {lacking[0]}); "
+            f"finish the run, or ask for partial results (--partial)"
+        )
+
+
+def _metric_rows(cell: CellStatus) -> Iterable[tuple[Any, ...]]:
+    if cell.counted_record is None:
         return
-    for split, metrics in found.record.metrics.items():
+    for split, metrics in cell.counted_record.metrics.items():
         for metric, value in metrics.items():
-            yield (*_coordinates(found.cell.id), split, metric, value)
+            yield (*_coordinates(cell.cell.id), split, metric, value)
 
 
-def _cost_rows(found: FoundCell) -> Iterable[tuple[Any, ...]]:
-    run = found.record.run if found.record is not None else {}
+def _cost_rows(cell: CellStatus) -> Iterable[tuple[Any, ...]]:
+    run = cell.counted_record.run if cell.counted_record is not None else {}
     parts = {STEP + part: seconds for part, seconds in (run.get("step_seconds") or {}).items()}
     for cost, value in ({cost: run.get(cost) for cost in COSTS} | parts).items():
         if value is not None:
-            yield (*_coordinates(found.cell.id), cost, value)
+            yield (*_coordinates(cell.cell.id), cost, value)
 
 
-def _cell_row(found: FoundCell) -> tuple[Any, ...]:
-    record = found.record
-    if record is None:
-        return (*_coordinates(found.cell.id), "missing", False, "no record")
-    return (*_coordinates(found.cell.id), record.status, found.stale, record.reason or "")
+def _cell_row(cell: CellStatus) -> tuple[Any, ...]:
+    record = cell.counted_record
+    reason = (record.reason or "") if record is not None else REASONS[cell.state]
+    return (*_coordinates(cell.cell.id), cell.outcome, reason)
 
 
 def _skipped_rows(outline: Outline) -> Iterable[tuple[Any, ...]]:
     for row in outline.skipped:
         for seed in outline.seeds:
-            yield (row.dataset, row.encoder, row.loss, row.variant, seed, "skipped", False, row.reason)
+            yield (row.dataset, row.encoder, row.loss, row.variant, seed, "skipped", row.reason)
 
 
 def _coordinates(cell: CellId) -> tuple[str, str, str, str, int]:

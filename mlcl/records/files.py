@@ -12,48 +12,83 @@ from typing import Any
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; renamed to `path` if the block ends well, removed if not."""
+def atomic_file(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Gives a temporary path beside `path`; renamed to `path` if the block ends well, removed if not.
+
+    With `durable`, content and name are on the disk before this returns, also if the machine then loses power.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        yield aside
-        aside.replace(path)
+        yield temporary
+        if durable:
+            sync(temporary)
+        temporary.replace(path)
+        if durable:
+            sync(path.parent)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """As `atomic_file`, for a folder: gives an empty one, which takes the place of what is at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside, old = (path.with_name(f".{path.name}.{os.getpid()}{ending}") for ending in ("", ".old"))
-    for left in (aside, old):  # of a process of this number that was killed: in a container they recur
+    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}{ending}") for ending in ("", ".old"))
+    for left in (temporary, old):  # by a killed process of the same number: in containers these recur
         shutil.rmtree(left, ignore_errors=True)
-    aside.mkdir()
+    temporary.mkdir()
     try:
-        yield aside
+        yield temporary
+        sync_tree(temporary)
         if path.exists():
             path.rename(old)
         try:
-            aside.rename(path)
+            temporary.rename(path)
         except OSError:
             if old.exists():
                 old.rename(path)
             raise
+        sync(path.parent)
     finally:
-        for left in (aside, old):
+        for left in (temporary, old):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    with atomic_file(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+def sync(path: Path) -> None:
+    """Writes a file's content, or a folder's list of names, through to the disk (fsync)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def write_json(path: Path, content: Any) -> None:
+def sync_tree(folder: Path) -> None:
+    """`sync` for a folder and all that is in it."""
+    for path in (*folder.rglob("*"), folder):
+        if path.is_file() or path.is_dir():
+            sync(path)
+
+
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    with atomic_file(path, durable) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any, durable: bool = True) -> None:
     """Readable JSON; a NaN or infinity raises ValueError, since no result may hold one."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n", durable)
+
+
+def write_json_if_changed(path: Path, content: Any) -> None:
+    """Leaves the file and its time alone if it holds the same content."""
+    try:
+        if json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(content)):
+            return
+    except (FileNotFoundError, ValueError):
+        pass
+    write_json(path, content, durable=False)
 
 
 def canonical_json(content: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ from typing import Any
 
 from mlcl.errors import MlclError
 from mlcl.records.code import read_definitions, write_definitions
+from mlcl.records.files import atomic_folder
+from mlcl.records.outline import read_outline
 from mlcl.records.paths import CellId, StudyPaths
-from mlcl.records.record import Record, read_record
+from mlcl.records.record import FILES, RECORD, Record, read_record
 
-RECORD = "metrics.json"
 MOST_LISTED = 30
 
 
@@ -25,17 +25,21 @@ class MergeError(MlclError):
 
 @dataclass(frozen=True)
 class Merged:
-    """What was taken over, and what was there already."""
+    """What was copied, what was there already, and what the study does not ask for."""
 
     copied: tuple[CellId, ...]
-    kept: tuple[CellId, ...]
+    present: tuple[CellId, ...]
+    left_out: tuple[CellId, ...]
 
     def render(self) -> str:
-        return f"{len(self.copied)} cells taken over, {len(self.kept)} were there already"
+        parts = [f"{len(self.copied)} cells copied", f"{len(self.present)} were there already"]
+        if self.left_out:
+            parts.append(f"{len(self.left_out)} left out, since the study does not ask for them")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
-class _Found:
+class _SourceCell:
     cell: CellId
     folder: Path
     record: Record
@@ -44,10 +48,11 @@ class _Found:
 def merge(sources: Sequence[Path], study: str) -> Merged:
     """Copies the cells of each source (another machine's `results/<study>`) into this `results/<study>`.
 
-    All are checked before anything is copied. Of a cell that is there more than once, one that went well wins over
-    one that failed, and what is here over what is elsewhere. Raises MergeError, with a list, if the same cell was
-    made with different settings, the cells of a row or dataset with different settings, code or data, the cells of
-    the study with different forms of a definition, or the same cell has different results.
+    A source may be another study that shares cells with this one: where this study was planned here, only cells that
+    it asks for are looked at. All are checked before anything is copied. Of a cell that is there more than once, one
+    that went well wins over one that failed, and what is here over what is elsewhere. Raises MergeError, with a list,
+    if the same cell was made with different settings, the cells of a row or dataset with different settings, code or
+    data, the cells of the study with different forms of a definition, or the same cell has different results.
     """
     target = StudyPaths(study).results
     for source in sources:
@@ -58,29 +63,38 @@ def merge(sources: Sequence[Path], study: str) -> Merged:
                 f"{source}: holds no record; name the folder results/<study> of the other machine"
             )
     found = [cell for folder in (target, *sources) for cell in _find(folder)]
+    wanted = _wanted_cells(study)
+    left_out = dict.fromkeys(one.cell for one in found if wanted is not None and one.cell not in wanted)
+    found = [one for one in found if one.cell not in left_out]
     if conflicts := list(
         dict.fromkeys([*_different_settings(found), *_different_code(found), *_different_results(found)])
     ):
         more = f"\n  ... and {len(conflicts) - MOST_LISTED} more" if len(conflicts) > MOST_LISTED else ""
         listed = "".join(f"\n  {conflict}" for conflict in conflicts[:MOST_LISTED])
         raise MergeError(f"study {study}: nothing was merged, {len(conflicts)} conflicts:{listed}{more}")
-    copied, kept = [], []
+    copied, present = [], []
     for cell, chosen in _choose(found, target).items():
         if chosen.folder == target / str(cell):
-            kept.append(cell)
+            present.append(cell)
         else:
             _copy(chosen, target)
             copied.append(cell)
-    return Merged(tuple(copied), tuple(kept))
+    return Merged(tuple(copied), tuple(present), tuple(left_out))
 
 
-def _find(folder: Path) -> Iterator[_Found]:
+def _wanted_cells(study: str) -> set[CellId] | None:
+    """The cells that the study asks for; None if it was not planned here."""
+    file = StudyPaths(study).outline
+    return {cell.id for cell in read_outline(file).cells} if file.exists() else None
+
+
+def _find(folder: Path) -> Iterator[_SourceCell]:
     for file in sorted(folder.glob(f"*/*/*/*/seed*/{RECORD}")):
         cell = CellId.parse(file.parent.relative_to(folder).as_posix())
-        yield _Found(cell, file.parent, read_record(file))
+        yield _SourceCell(cell, file.parent, read_record(file))
 
 
-def _different_settings(found: Sequence[_Found]) -> Iterator[str]:
+def _different_settings(found: Sequence[_SourceCell]) -> Iterator[str]:
     """Everything that must be the same over cells that a table puts side by side."""
     first: dict[tuple[str, str], tuple[str, Path]] = {}
     for one in found:
@@ -88,7 +102,7 @@ def _different_settings(found: Sequence[_Found]) -> Iterator[str]:
         cell = one.cell
         row = f"{cell.dataset}/{cell.encoder}/{cell.loss}/{cell.variant}"
         parts: list[tuple[str, str, Any]] = [
-            ("settings of", row, made_of.get("settings")),
+            ("settings of", row, _without_seed(made_of.get("settings"))),
             ("data of", cell.dataset, one.record.result.get("dataset", {}).get("content_sha256")),
             ("code of", row, made_of.get("code")),
         ]
@@ -99,7 +113,14 @@ def _different_settings(found: Sequence[_Found]) -> Iterator[str]:
                 yield f"{what} {name}: {_first_difference(json.loads(known), value)} ({where} and {one.folder})"
 
 
-def _different_code(found: Sequence[_Found]) -> Iterator[str]:
+def _without_seed(settings: Any) -> Any:
+    """What the cells of a row share: their settings but for the seed."""
+    if not isinstance(settings, dict):
+        return settings
+    return {key: value for key, value in settings.items() if key != "seed"}
+
+
+def _different_code(found: Sequence[_SourceCell]) -> Iterator[str]:
     """Definitions that not all records were made by in the same form, whatever their row."""
     first: dict[str, tuple[str, Path]] = {}
     codes = dict.fromkeys((one.folder.parents[4], str(one.record.result.get("code"))) for one in found)
@@ -119,8 +140,8 @@ def _first_difference(a: Any, b: Any, path: str = "") -> str:
     return f"{path + ': ' if path else ''}{short[0]} and {short[1]}"
 
 
-def _different_results(found: Sequence[_Found]) -> Iterator[str]:
-    first: dict[CellId, _Found] = {}
+def _different_results(found: Sequence[_SourceCell]) -> Iterator[str]:
+    first: dict[CellId, _SourceCell] = {}
     for one in found:
         if one.record.status != "ok":
             continue
@@ -131,7 +152,7 @@ def _different_results(found: Sequence[_Found]) -> Iterator[str]:
             yield f"{one.cell}: the same settings, but different results ({other.folder} and {one.folder})"
 
 
-def _shared_metrics(one: _Found, other: _Found) -> dict[tuple[str, str], float]:
+def _shared_metrics(one: _SourceCell, other: _SourceCell) -> dict[tuple[str, str], float]:
     """The values of the metrics that both have: a newer version may have more."""
     return {
         (split, metric): value
@@ -141,8 +162,8 @@ def _shared_metrics(one: _Found, other: _Found) -> dict[tuple[str, str], float]:
     }
 
 
-def _choose(found: Sequence[_Found], target: Path) -> dict[CellId, _Found]:
-    chosen: dict[CellId, _Found] = {}
+def _choose(found: Sequence[_SourceCell], target: Path) -> dict[CellId, _SourceCell]:
+    chosen: dict[CellId, _SourceCell] = {}
     for one in found:
         known = chosen.get(one.cell)
         if known is None or (known.record.status != "ok" and one.record.status == "ok"):
@@ -150,21 +171,18 @@ def _choose(found: Sequence[_Found], target: Path) -> dict[CellId, _Found]:
     return chosen
 
 
-def _copy(found: _Found, target: Path) -> None:
-    """The whole folder aside, then renamed; a record that failed and stands in its place goes away first."""
-    place = target / str(found.cell)
-    aside = place.with_name(f".{place.name}.{os.getpid()}")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        shutil.copytree(found.folder, aside)
-        if place.exists():
-            shutil.rmtree(place)
-        aside.replace(place)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    code = str(found.record.result.get("code"))
-    if (definitions := read_definitions(found.folder.parents[4], code)) is not None:
+def _copy(source: _SourceCell, target: Path) -> None:
+    """The record and its files; in the place of a record that failed, if there is one."""
+    with atomic_folder(target / str(source.cell)) as folder:
+        for name in FILES:
+            file = source.folder / name
+            if file.is_dir():
+                shutil.copytree(file, folder / name)
+            elif file.exists():
+                shutil.copy2(file, folder / name)
+    code = str(source.record.result.get("code"))
+    if (definitions := read_definitions(source.folder.parents[4], code)) is not None:
         write_definitions(target, code, definitions)
-    card, own = found.folder.parents[3] / "card.json", target / found.cell.dataset / "card.json"
-    if card.exists() and not own.exists():
-        shutil.copyfile(card, own)
+    card, here = source.folder.parents[3] / "card.json", target / source.cell.dataset / "card.json"
+    if card.exists() and not here.exists():
+        shutil.copyfile(card, here)

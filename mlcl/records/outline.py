@@ -1,15 +1,28 @@
-"""What reporting knows of a study: `outline.json`, which the plan writes, as typed objects."""
+"""What a study asks for, as far as its results need it: `outline.json`, written by the plan and read by all others."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, ValidationError
 
 from mlcl.errors import MlclError
-from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.files import canonical_json, write_json_if_changed
+from mlcl.records.format import FORMAT, require_format
+from mlcl.records.paths import RESULTS, CellId, StudyPaths
 
 NO_ENCODER = "none"
+CellName = Annotated[
+    CellId,
+    BeforeValidator(lambda value: CellId.parse(value) if isinstance(value, str) else value),
+    PlainSerializer(str),
+]
+"""A CellId that stands in the file as its path."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +54,17 @@ class LossOutline:
     """None where the study skips all its rows."""
     hyperparameters: dict[str, Any]
     training: dict[str, Any]
+    loss: str
+    """The name it is registered under; `name` is the study's own."""
+    file: str | None
+    """Of a loss from a file of its own."""
 
 
 @dataclass(frozen=True)
 class OutlineCell:
     """A cell that the study asks for. `fingerprint` is None where raw data is absent: staleness is unknown."""
 
-    id: CellId
+    id: CellName
     fingerprint: str | None
     selection: str | None = None
     """The rule that chose its weights; None where nothing is trained."""
@@ -88,6 +105,16 @@ class Outline:
     compute: dict[str, Any]
     cells: list[OutlineCell]
     skipped: list[SkippedRow]
+    metrics_source: str
+    """The digest of the code that computes metrics."""
+    reporting_source: str
+    """The digest of the code that makes tables, figures and report: a change makes them anew."""
+
+    @property
+    def digest(self) -> str:
+        """Of all but the digests of code: what collected results were collected for."""
+        content = _adapter().dump_python(self, mode="json", exclude={"metrics_source", "reporting_source"})
+        return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
 
     @property
     def row_names(self) -> list[str]:
@@ -102,78 +129,74 @@ class Outline:
         """The (dataset, encoder) pairs of the grid; `none` only for a dataset that has no encoder at all."""
         pairs = {(cell.id.dataset, cell.id.encoder) for cell in self.cells}
         pairs |= {(row.dataset, row.encoder) for row in self.skipped}
-        found = []
+        columns = []
         for dataset in self.datasets:
-            own = [encoder for encoder in self.encoders if (dataset, encoder) in pairs]
-            found += [(dataset, encoder) for encoder in own or [NO_ENCODER]]
-        return found
+            encoders = [encoder for encoder in self.encoders if (dataset, encoder) in pairs]
+            columns += [(dataset, encoder) for encoder in encoders or [NO_ENCODER]]
+        return columns
 
     def training_of(self, loss: str, encoder: str) -> dict[str, Any]:
         """How a loss is trained with an encoder: its protocol's settings, then what the two change of them."""
-        own = self.losses[loss]
-        settings = self.training.get(own.protocol or "", {})
+        settings = self.training.get(self.losses[loss].protocol or "", {})
         of_encoder = self.encoders[encoder].training if encoder in self.encoders else {}
-        known = {key: value for key, value in of_encoder.items() if key in settings}
-        return settings | known | own.training
+        applicable = {key: value for key, value in of_encoder.items() if key in settings}
+        return settings | applicable | self.losses[loss].training
 
     def title_of(self, name: str) -> str:
         """The printed name of a loss or baseline: the one that studies and commands know it by."""
         return name.replace("_", " ") if name in self.baselines else name
 
 
-def read_outline(study: str) -> Outline:
-    """Raises MlclError if the study was never planned, or the outline is not readable."""
-    path = StudyPaths(study).outline
+class OpenStudy(NamedTuple):
+    """A study whose results can be read: what it asks for, and where its files lie."""
+
+    outline: Outline
+    paths: StudyPaths
+
+
+@cache
+def _adapter() -> TypeAdapter[Outline]:
+    return TypeAdapter(Outline)
+
+
+def write_outline(outline: Outline, file: Path) -> None:
+    """Writes the file unless it says the same already: its time tells when the study changed."""
+    write_json_if_changed(file, {"format": FORMAT, **_adapter().dump_python(outline, mode="json")})
+
+
+def read_outline(file: Path) -> Outline:
+    """Raises MlclError if the file is not there, or is no outline of this version's format."""
+    plan_again = "plan the study again (mlcl plan)"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return _outline(content)
+        content = json.loads(file.read_text(encoding="utf-8"))
+        require_format(content, file, plan_again)
+        return _adapter().validate_python({key: value for key, value in content.items() if key != "format"})
     except FileNotFoundError:
         raise MlclError(
-            f"{path}: is not there; plan the study '{study}' first (python -m mlcl plan)"
+            f"{file}: is not there; plan the study first ('mlcl prepare' or a run writes its outline)"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise MlclError(f"{path}: is no outline of a study ({error!r}); plan the study again") from None
+    except ValidationError as error:
+        defect = error.errors()[0]
+        where = ".".join(map(str, defect["loc"]))
+        raise MlclError(
+            f"{file}: is no outline of a study ({where}: {defect['msg']}); {plan_again}"
+        ) from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise MlclError(f"{file}: is no outline of a study ({error!r}); {plan_again}") from None
 
 
-def _outline(content: dict[str, Any]) -> Outline:
-    losses = {name: _loss(name, own) for name, own in content["losses"].items()}
-    training = content["training"]
-    if not all(isinstance(own, dict) for own in training.values()):  # the same for all protocols
-        training = {loss.protocol: training for loss in losses.values() if loss.protocol}
-    return Outline(
-        study=content["study"],
-        file=content["file"],
-        title=content["title"],
-        description=content["description"],
-        seeds=list(content["seeds"]),
-        metrics=list(content["table"]["metrics"]),
-        split=content["table"]["split"],
-        datasets={
-            name: DatasetOutline(name, d["title"], d["modality"], d["fraction"], d["settings"])
-            for name, d in content["datasets"].items()
-        },
-        encoders={
-            name: EncoderOutline(name, e["modality"], e["settings"], e["training"])
-            for name, e in content["encoders"].items()
-        },
-        losses=losses,
-        baselines=list(content["baselines"]),
-        variants=dict(content["variants"]),
-        training=training,
-        evaluation=content.get("evaluation", "linear"),
-        linear_evaluation=content["linear_evaluation"],
-        compute=content["compute"],
-        cells=[
-            OutlineCell(CellId.parse(cell["id"]), cell["fingerprint"], cell.get("selection"))
-            for cell in content["cells"]
-        ],
-        skipped=[
-            SkippedRow(*(row[key] for key in ("dataset", "encoder", "loss", "variant", "reason")))
-            for row in content["skipped"]
-        ],
-    )
+def open_study(study: str | Path) -> OpenStudy:
+    """Opens a study by its name, from `results/<name>` here, or by its results folder, wherever that lies.
 
-
-def _loss(name: str, content: dict[str, Any]) -> LossOutline:
-    keys = ("title", "paper", "equation", "summary", "inputs", "protocol", "hyperparameters", "training")
-    return LossOutline(name, *(content[key] for key in keys))
+    Raises MlclError if there is no outline there, or it cannot be read.
+    """
+    named = StudyPaths(str(study))
+    is_name = "/" not in str(study) and str(study) not in (".", "..")
+    if is_name and (named.outline.exists() or not Path(study, named.outline.name).exists()):
+        return OpenStudy(read_outline(named.outline), named)
+    folder = Path(study)
+    outline = read_outline(folder / named.outline.name)
+    own = StudyPaths(outline.study)
+    if folder.resolve() == (Path(RESULTS) / outline.study).resolve():
+        return OpenStudy(outline, own)
+    return OpenStudy(outline, StudyPaths(outline.study, folder=folder))

@@ -1,4 +1,4 @@
-"""Where everything lies, relative to the working directory. The one place that knows the layout of `results/`."""
+"""Where everything lies. The one place that knows the layout of `results/`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NAME_PATTERN = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
-RESERVED_NAMES = frozenset({"code", "figures", "logs", "reference", "specs"})
+RESERVED_NAMES = frozenset({"code", "figures", "logs", "reference", "specs", "tables"})
 
 RESULTS = Path("results")
 PREPARED = RESULTS / ".prepared"
 PAPER_TABLES = Path("paper_tables")
+OUTLINE = "outline.json"
 BOOKKEEPING = Path(".snakemake") / "mlcl"
+"""Requests and locks: all of it can be deleted between two runs, the next plan writes it again."""
 
 
 def is_valid_name(name: str) -> bool:
@@ -47,17 +49,30 @@ class CellId:
 
 @dataclass(frozen=True)
 class StudyPaths:
-    """The files of one study, named after its file's stem."""
+    """The files of one study.
+
+    They lie below `root`, the working directory by default, in `results/<study>` and `paper_tables/<study>`; or, for
+    a results folder that was copied elsewhere, all of them in `folder`.
+    """
 
     study: str
+    root: Path = Path()
+    folder: Path | None = None
+    notes: Path | None = None
+    """In a dry run: the folder for all that a plan writes."""
 
     @property
     def results(self) -> Path:
-        return RESULTS / self.study
+        return self.folder or self.root / RESULTS / self.study
 
     @property
     def tables(self) -> Path:
-        return PAPER_TABLES / self.study
+        return self.folder / "tables" if self.folder else self.root / PAPER_TABLES / self.study
+
+    @property
+    def specs(self) -> Path:
+        """What papers report and claim; of a copied results folder, as it stands beside this package."""
+        return (Path(__file__).parents[2] if self.folder else self.root) / PAPER_TABLES / "specs"
 
     @property
     def figures(self) -> Path:
@@ -66,6 +81,16 @@ class StudyPaths:
     @property
     def logs(self) -> Path:
         return self.results / "logs"
+
+    @property
+    def outline(self) -> Path:
+        """What the study asks for: written when it is planned, only if it changed."""
+        return (self.notes or self.results) / OUTLINE
+
+    @property
+    def collected(self) -> Path:
+        """The format of the CSV files, and what they were collected for."""
+        return self.results / "collected.json"
 
     @property
     def metrics_csv(self) -> Path:
@@ -91,11 +116,6 @@ class StudyPaths:
     def complete(self) -> Path:
         return self.results / "complete.txt"
 
-    @property
-    def outline(self) -> Path:
-        """What reporting has to know of the study: written when planning, only if it changed."""
-        return BOOKKEEPING / self.study / "outline.json"
-
     def card(self, dataset: str) -> Path:
         """A copy of the dataset's card beside the records, so that these can be reported on without the data."""
         return self.results / dataset / "card.json"
@@ -106,12 +126,24 @@ class StudyPaths:
     def record(self, cell: CellId) -> Path:
         return self.cell(cell) / "metrics.json"
 
+    def unfinished(self, cell: CellId) -> Path:
+        """Checkpoints, the mark of a running process, a new record before it takes its place. Gone when it has."""
+        return self.cell(cell) / "unfinished"
+
+    @property
+    def bookkeeping(self) -> Path:
+        return self.notes or self.root / BOOKKEEPING
+
     def request(self, cell: CellId) -> Path:
-        """What is asked of a cell. Newer than the record exactly if the record is stale (see `plan`)."""
-        return BOOKKEEPING / self.study / str(cell) / "cell.json"
+        """What is asked of a cell, for the train command."""
+        return self.bookkeeping / self.study / str(cell) / "cell.json"
+
+    def done(self, cell: CellId) -> Path:
+        """There exactly if the cell's record is current: the output that Snakemake asks for."""
+        return self.request(cell).with_name("done")
 
     def dataset_request(self, dataset: str) -> Path:
-        return BOOKKEEPING / self.study / dataset / "dataset.json"
+        return self.bookkeeping / self.study / dataset / "dataset.json"
 
 
 def prepared(dataset: str, fingerprint: str) -> Path:

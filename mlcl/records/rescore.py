@@ -13,19 +13,18 @@ from numpy.typing import NDArray
 from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import MetricsError, evaluate_splits
 from mlcl.evaluation.representation import evaluate_embeddings
-from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.outline import OpenStudy
 from mlcl.records.record import EMBEDDINGS, SCORES, Metrics, read_record, write_record
 
 KEYS = ("val_scores", "val_labels", "test_scores", "test_labels")
 
 
-def rescore_study(study: str) -> int:
-    """Brings the metrics of all records of a planned study up to date; returns how many were not."""
-    paths = StudyPaths(study)
-    outline = json.loads(paths.outline.read_text(encoding="utf-8"))
-    cells = [paths.cell(CellId.parse(cell["id"])) for cell in outline["cells"]]
-    made = [folder for folder in cells if (folder / "metrics.json").exists()]
-    return sum(rescore(folder, outline["metrics_source"]) for folder in made)
+def rescore_study(study: OpenStudy) -> int:
+    """Brings the metrics of all records of a study up to date; returns how many were not."""
+    outline, paths = study
+    folders = (paths.cell(cell.id) for cell in outline.cells)
+    with_record = [folder for folder in folders if (folder / "metrics.json").exists()]
+    return sum(rescore(folder, outline.metrics_source) for folder in with_record)
 
 
 def rescore(folder: Path, metrics_source: str) -> bool:
@@ -38,16 +37,20 @@ def rescore(folder: Path, metrics_source: str) -> bool:
     record = read_record(path)
     if record.status != "ok" or record.result.get("metrics_source") == metrics_source:
         return False
-    write_record(path, record.with_metrics(metrics_of(folder), metrics_source))
+    write_record(
+        path, record.with_metrics(metrics_of(folder, folder.parents[3] / "card.json"), metrics_source)
+    )
     return True
 
 
-def metrics_of(folder: Path) -> Metrics:
-    """split -> metric -> value, from what lies beside a record: `scores.npz`, `embeddings.npz` if it was kept, and
-    for metrics by label frequency the dataset's card."""
+def metrics_of(folder: Path, card: Path) -> Metrics:
+    """split -> metric -> value, from what lies beside a record: `scores.npz`, and `embeddings.npz` if it was kept.
+
+    Metrics by label frequency need the dataset's card too; they are left out where it is not there.
+    """
     file = folder / SCORES
     scores = read_scores(file)
-    counts, examples = _training_counts(folder)
+    counts, examples = _training_counts(card)
     labels = {split: scores[f"{split}_labels"] for split in ("val", "test")}
     try:
         metrics = evaluate_splits(
@@ -93,9 +96,8 @@ def read_embeddings(file: Path) -> dict[str, NDArray[Any]] | None:
         ) from None
 
 
-def _training_counts(folder: Path) -> tuple[list[int] | None, int | None]:
-    """Label counts and rows of the training split; None without a card (`results/<study>/<dataset>/card.json`)."""
-    card = folder.parents[3] / "card.json"
+def _training_counts(card: Path) -> tuple[list[int] | None, int | None]:
+    """Label counts and rows of the training split; None without a card."""
     try:
         content = json.loads(card.read_text(encoding="utf-8"))
         train = content["splits"]["train"]

@@ -1,4 +1,7 @@
-"""How far a study is: cells done and running, and about how long the rest will take."""
+"""Where a study stands: the state of each of its cells, defined here and nowhere else, and what is left to do.
+
+Plan, status, coverage, collected results, tables and the workflow all count with `state_of`.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,160 @@ import os
 import socket
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Literal
 
-from mlcl.records.collect import FoundCell, find_records
 from mlcl.records.files import write_json
-from mlcl.records.outline import NO_ENCODER, Outline, read_outline
+from mlcl.records.outline import OpenStudy, Outline, OutlineCell
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import Record, read_record_if_present
+
+State = Literal["current", "stale", "missing", "unknown"]
+"""`current`: the record has the fingerprint that the study asks for (also if the cell failed); `stale`: it has
+another; `missing`: there is no record; `unknown`: raw data or local weights are absent, so that there is no
+fingerprint to compare the record with."""
 
 RUNNING = "running.json"
 
 
-class Running:
-    """A mark in a cell's bookkeeping folder, there as long as the cell is being made."""
+def state_of(fingerprint: str | None, record: Record | None) -> State:
+    """`fingerprint`: the one that the study asks for; None if it cannot be computed here."""
+    if record is None:
+        return "missing"
+    if fingerprint is None:
+        return "unknown"
+    return "current" if record.fingerprint == fingerprint else "stale"
 
-    def __init__(self, folder: Path) -> None:
-        self._mark = folder / RUNNING
+
+@dataclass(frozen=True)
+class CellStatus:
+    """A cell that a study asks for, and its record if there is one."""
+
+    cell: OutlineCell
+    record: Record | None
+
+    @property
+    def state(self) -> State:
+        return state_of(self.cell.fingerprint, self.record)
+
+    @property
+    def counted_record(self) -> Record | None:
+        """The record whose numbers may stand in tables; None for a stale or missing one."""
+        return self.record if self.state in ("current", "unknown") else None
+
+    @property
+    def failed(self) -> bool:
+        return self.counted_record is not None and self.counted_record.status != "ok"
+
+    @property
+    def outcome(self) -> str:
+        """`ok`, `diverged`, `oom` or `error` for a record that counts; else `stale` or `missing`."""
+        return self.counted_record.status if self.counted_record is not None else self.state
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many cells of a study are in which state."""
+
+    total: int
+    current: int
+    stale: int
+    missing: int
+    unknown: int
+    failed: int
+    """Of those whose record counts."""
+
+    @classmethod
+    def of(cls, states: Iterable[State], failed: int) -> Counts:
+        counts = Counter(states)
+        return cls(
+            counts.total(), counts["current"], counts["stale"], counts["missing"], counts["unknown"], failed
+        )
+
+    @property
+    def to_make(self) -> int:
+        return self.stale + self.missing
+
+    @property
+    def complete(self) -> bool:
+        """Is every cell's record current and without failure?"""
+        return self.current == self.total and not self.failed
+
+    def __str__(self) -> str:
+        parts = [f"{self.current} of {self.total} cells have a current record"]
+        for number, words in (
+            (self.failed, "failed"),
+            (self.stale, "stale"),
+            (self.missing, "missing"),
+            (self.unknown, "cannot be checked without raw data or weights"),
+        ):
+            if number:
+                parts.append(f"{number} {words}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """A study at one moment."""
+
+    study: str
+    cells: Sequence[CellStatus]
+    running: Sequence[CellId]
+    seconds_left: float | None
+    """None as long as no record tells how long such cells take."""
+
+    @property
+    def counts(self) -> Counts:
+        return Counts.of((cell.state for cell in self.cells), len(self.failures))
+
+    @property
+    def failures(self) -> list[tuple[CellId, Record]]:
+        """The failed cells whose record counts."""
+        return [(c.cell.id, c.record) for c in self.cells if c.failed and c.record is not None]
+
+    def line(self) -> str:
+        parts = [str(self.counts)]
+        if self.running:
+            shown = ", ".join(str(cell) for cell in self.running[:3])
+            parts.append(f"running: {shown}{', ...' if len(self.running) > 3 else ''}")
+        if self.counts.to_make and self.seconds_left is not None:
+            parts.append(f"about {duration(self.seconds_left)} left")
+        return " | ".join(parts)
+
+
+def cell_statuses(outline: Outline, paths: StudyPaths) -> list[CellStatus]:
+    """All cells in the order of the study. Raises RecordError for a file that is no record."""
+    return [CellStatus(cell, read_record_if_present(paths.record(cell.id))) for cell in outline.cells]
+
+
+def study_status(study: OpenStudy) -> StudyStatus:
+    """Reads the study's records as they are now. Raises RecordError for a file that is no record."""
+    cells = cell_statuses(*study)
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    open_cells, running = [], {}
+    for status in cells:
+        cell = status.cell.id
+        if (record := status.counted_record) is not None:
+            seconds[_kind(cell)].append(record.run["wall_seconds"])
+            continue
+        open_cells.append(cell)
+        if (since := _running_since(study.paths.unfinished(cell) / RUNNING)) is not None:
+            running[cell] = since
+    return StudyStatus(study.outline.study, cells, list(running), _seconds_left(open_cells, running, seconds))
+
+
+class Running:
+    """A mark in the folder of a cell's unfinished work, there as long as the cell is being made."""
+
+    def __init__(self, unfinished: Path) -> None:
+        self._mark = unfinished / RUNNING
 
     def __enter__(self) -> None:
-        write_json(self._mark, {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
+        owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+        write_json(self._mark, owner, durable=False)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -36,59 +171,9 @@ class Running:
         self._mark.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """A look at a study at one moment."""
-
-    total: int
-    done: int
-    failed: int
-    running: list[CellId]
-    seconds_left: float | None
-    """None as long as nothing is known of how long such cells take."""
-
-    def line(self) -> str:
-        parts = [f"{self.done} of {self.total} cells done"]
-        if self.failed:
-            parts.append(f"{self.failed} failed")
-        if self.running:
-            shown = ", ".join(str(cell) for cell in self.running[:3])
-            parts.append(f"running: {shown}{', ...' if len(self.running) > 3 else ''}")
-        if self.done < self.total and self.seconds_left is not None:
-            parts.append(f"about {duration(self.seconds_left)} left")
-        return " | ".join(parts)
-
-
-def study_progress(study: str) -> Progress:
-    """Reads the study's requests and records. A record counts if its request is not newer (see `plan`)."""
-    paths = StudyPaths(study)
-    planned = _cells(json.loads(paths.outline.read_text(encoding="utf-8")))
-    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
-    open_cells, running, failed = [], {}, 0
-    for cell in planned:
-        if _is_current(paths, cell):
-            record = read_record_if_present(paths.record(cell))
-            if record is not None:
-                failed += record.status != "ok"
-                seconds[_kind(cell)].append(record.run["wall_seconds"])
-                continue
-        open_cells.append(cell)
-        if (since := _running_since(paths.request(cell).with_name(RUNNING))) is not None:
-            running[cell] = since
-    left = _time_left(open_cells, running, seconds)
-    return Progress(len(planned), len(planned) - len(open_cells), failed, list(running), left)
-
-
 def _kind(cell: CellId) -> tuple[str, str]:
     """Cells that take about equally long."""
     return cell.dataset, cell.encoder if not cell.loss.startswith("random") else cell.loss
-
-
-def _is_current(paths: StudyPaths, cell: CellId) -> bool:
-    try:
-        return paths.request(cell).stat().st_mtime_ns <= paths.record(cell).stat().st_mtime_ns
-    except FileNotFoundError:
-        return False
 
 
 def _running_since(mark: Path) -> float | None:
@@ -101,17 +186,17 @@ def _running_since(mark: Path) -> float | None:
     return float(owner["since"])
 
 
-def _time_left(
+def _seconds_left(
     open_cells: list[CellId], running: dict[CellId, float], seconds: dict[tuple[str, str], list[float]]
 ) -> float | None:
-    everything = [value for values in seconds.values() for value in values]
-    if not everything:
+    measured = [value for values in seconds.values() for value in values]
+    if not measured:
         return None
-    overall = sum(everything) / len(everything)
+    overall = sum(measured) / len(measured)
     left = 0.0
     for cell in open_cells:
-        known = seconds.get(_kind(cell))
-        expected = sum(known) / len(known) if known else overall
+        similar = seconds.get(_kind(cell))
+        expected = sum(similar) / len(similar) if similar else overall
         spent = time.time() - running[cell] if cell in running else 0.0
         left += max(expected - spent, 0.0)
     return left / max(1, len(running))
@@ -123,105 +208,3 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def failures(study: str) -> list[tuple[CellId, Record]]:
-    """The cells of a study whose record says that they failed."""
-    paths = StudyPaths(study)
-    outline = json.loads(paths.outline.read_text(encoding="utf-8"))
-    found = ((cell, read_record_if_present(paths.record(cell))) for cell in _cells(outline))
-    return [(cell, record) for cell, record in found if record is not None and record.status != "ok"]
-
-
-def _cells(outline: dict[str, Any]) -> list[CellId]:
-    return [CellId.parse(cell["id"]) for cell in outline["cells"]]
-
-
-SYMBOLS = {"diverged": "d", "oom": "m", "error": "e", "missing": ".", "stale": "o"}
-"""What stands behind a count; `o`: out of date."""
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """For each (loss, variant) and (dataset, encoder): the states of its seeds; skipped rows have the reason."""
-
-    study: str
-    columns: tuple[tuple[str, str], ...]
-    rows: tuple[tuple[str, str], ...]
-    states: dict[tuple[str, str, str, str], Counter[str]]
-    skipped: dict[tuple[str, str, str, str], str]
-
-    @property
-    def counts(self) -> Counter[str]:
-        return sum(self.states.values(), Counter())
-
-    def text(self, loss: str, variant: str, dataset: str, encoder: str) -> str:
-        """`3/3`, or with what is not well: `1/3 d.` (one diverged, one missing); `skip`; nothing if not asked for."""
-        key = (dataset, encoder, loss, variant)
-        if key in self.skipped:
-            return "skip"
-        if key not in self.states:
-            return ""
-        states = self.states[key]
-        marks = "".join(SYMBOLS[state] * n for state, n in sorted(states.items()) if state != "ok")
-        return f"{states['ok']}/{sum(states.values())}" + (f" {marks}" if marks else "")
-
-    def render(self) -> str:
-        counts = self.counts
-        total = sum(counts.values())
-        told = ", ".join(f"{n} {state}" for state, n in counts.most_common() if state != "ok")
-        head = f"study {self.study}: {counts['ok']} of {total} cells have a current result" + (
-            f"; {told}" if told else ""
-        )
-        names = [loss if variant == "base" else f"{loss} ({variant})" for loss, variant in self.rows]
-        titles = [d if e == NO_ENCODER else f"{d}/{e}" for d, e in self.columns]
-        body = [[self.text(*row, *column) for column in self.columns] for row in self.rows]
-        widths = [max(map(len, column)) for column in zip(titles, *body, strict=True)]
-        first = max(map(len, names), default=0)
-        lines = [" " * first + "  " + "  ".join(t.ljust(w) for t, w in zip(titles, widths, strict=True))]
-        for name, cells in zip(names, body, strict=True):
-            lines.append(
-                name.ljust(first) + "  " + "  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True))
-            )
-        legend = ", ".join(f"{symbol} {state}" for state, symbol in SYMBOLS.items() if counts[state])
-        return "\n".join(
-            [
-                head,
-                "",
-                *(line.rstrip() for line in lines),
-                *(["", legend] if legend else []),
-            ]
-        )
-
-
-def coverage(study: str) -> Coverage:
-    """Looks at the records that are there now. Raises MlclError if the study was never planned."""
-    outline = read_outline(study)
-    states: dict[tuple[str, str, str, str], Counter[str]] = {}
-    for found in find_records(outline, StudyPaths(study)):
-        cell = found.cell.id
-        states.setdefault((cell.dataset, cell.encoder, cell.loss, cell.variant), Counter())[
-            _state(found)
-        ] += 1
-    skipped = {(row.dataset, row.encoder, row.loss, row.variant): row.reason for row in outline.skipped}
-    return Coverage(outline.study, _columns(states, outline), _rows(outline), states, skipped)
-
-
-def _state(found: FoundCell) -> str:
-    if found.record is None:
-        return "missing"
-    return "stale" if found.stale else found.record.status
-
-
-def _columns(
-    states: dict[tuple[str, str, str, str], Counter[str]], outline: Outline
-) -> tuple[tuple[str, str], ...]:
-    """Datasets in the order of the study, each with the encoders that it has cells for, none last."""
-    pairs = {key[:2] for key in states} | {(row.dataset, row.encoder) for row in outline.skipped}
-    ordered = [(d, e) for d in outline.datasets for e in outline.encoders_with_none]
-    return tuple(pair for pair in ordered if pair in pairs)
-
-
-def _rows(outline: Outline) -> tuple[tuple[str, str], ...]:
-    trained = [(loss, variant) for loss in outline.losses for variant in outline.variants]
-    return (*trained, *((baseline, "base") for baseline in outline.baselines))

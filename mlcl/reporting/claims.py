@@ -49,7 +49,7 @@ class Verdict:
 
 def judge_all(results: Results) -> list[Verdict]:
     over_examples = ClaimedDifferences(results)
-    verdicts = [judge(claim, results, over_examples) for claim in read_claims()]
+    verdicts = [judge(claim, results, over_examples) for claim in read_claims(results.paths.specs)]
     over_examples.write()
     return verdicts
 

@@ -13,9 +13,9 @@ from typing import Any
 import jinja2
 
 from mlcl.errors import MlclError
-from mlcl.records.collect import find_records
 from mlcl.records.files import write_text
 from mlcl.records.outline import Outline
+from mlcl.records.status import cell_statuses
 from mlcl.reporting.budgets import selection_rule, tuning_in_words
 from mlcl.reporting.claims import judge_all
 from mlcl.reporting.figures import INDEX
@@ -44,7 +44,7 @@ WIDE = 1000
 """Pixels from which a figure takes the whole width of the page."""
 
 
-def write_report(study: str) -> None:
+def write_report(study: str | Path) -> None:
     """`results/<study>/report.html`, from the CSV files and the figures that `write_figures` made."""
     results = load_results(study)
     template = files("mlcl.reporting").joinpath("templates/report.html").read_text("utf-8")
@@ -183,7 +183,9 @@ def _datasets(results: Results, figures: list[dict[str, Any]]) -> Iterable[dict[
 def _provenance(results: Results) -> dict[str, str]:
     """What the records say of where and with what they were made: each distinct value with its count."""
     runs = [
-        cell.record.run for cell in find_records(results.outline, results.paths) if cell.record is not None
+        cell.counted_record.run
+        for cell in cell_statuses(results.outline, results.paths)
+        if cell.counted_record is not None
     ]
     if not runs:
         return {}
@@ -205,13 +207,8 @@ def _counted(values: Iterable[Any]) -> str:
 
 
 def _problems(results: Results) -> Iterable[dict[str, str]]:
-    columns = ("dataset", "encoder", "loss", "variant", "seed", "state", "stale", "reason")
+    columns = ("dataset", "encoder", "loss", "variant", "seed", "state", "reason")
     for row in zip(*(results.cells[column].tolist() for column in columns), strict=True):
-        *names, seed, state, stale, reason = row
-        if state != "ok" or stale:
-            stale_words = "made with other settings, data or code than the study asks for now"
-            yield {
-                "cell": "/".join([*names, f"seed{seed}"]),
-                "state": "out of date" if state == "ok" else state,
-                "reason": stale_words if state == "ok" else reason,
-            }
+        *names, seed, state, reason = row
+        if state != "ok":
+            yield {"cell": "/".join([*names, f"seed{seed}"]), "state": state, "reason": reason}

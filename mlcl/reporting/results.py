@@ -13,8 +13,8 @@ from typing import Any, cast
 import pandas as pd
 
 from mlcl.errors import MlclError
-from mlcl.records.collect import CELLS_COLUMNS, COSTS_COLUMNS, METRICS_COLUMNS
-from mlcl.records.outline import NO_ENCODER, Outline, read_outline
+from mlcl.records.collect import CELLS_COLUMNS, COSTS_COLUMNS, METRICS_COLUMNS, require_collected
+from mlcl.records.outline import NO_ENCODER, Outline, open_study
 from mlcl.records.paths import StudyPaths
 
 ROW = ["dataset", "encoder", "loss", "variant"]
@@ -28,7 +28,6 @@ class RowState:
 
     expected: int
     ok: int
-    stale: int
     skipped: bool
     problems: tuple[str, ...]
     """One text for each seed without a result: 'seed 2: diverged (reason)'."""
@@ -36,7 +35,7 @@ class RowState:
     @property
     def complete(self) -> bool:
         """All seeds are there, made of what the study asks for."""
-        return self.ok == self.expected and self.stale == 0
+        return self.ok == self.expected
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,11 @@ class Results:
     """Everything that tables, figures and the report are made of."""
 
     outline: Outline
+    paths: StudyPaths
     metrics: pd.DataFrame
     costs: pd.DataFrame
     cells: pd.DataFrame
     cards: dict[str, dict[str, Any]]
-
-    @property
-    def paths(self) -> StudyPaths:
-        return StudyPaths(self.outline.study)
 
     @cached_property
     def rows(self) -> dict[RowKey, RowState]:
@@ -94,11 +90,17 @@ class Results:
         return None
 
 
-def load_results(study: str) -> Results:
-    """Raises MlclError if the study was not aggregated yet."""
-    outline, paths = read_outline(study), StudyPaths(study)
+def load_results(study: str | Path) -> Results:
+    """`study`: the name of a study in `results/` here, or a results folder, wherever that lies.
+
+    Raises MlclError if its records were not collected, or not since the study changed.
+    """
+    opened = open_study(study)
+    require_collected(opened)
+    outline, paths = opened
     return Results(
         outline,
+        paths,
         metrics=_read_csv(paths.metrics_csv, METRICS_COLUMNS),
         costs=_read_csv(paths.costs_csv, COSTS_COLUMNS),
         cells=_read_csv(paths.cells_csv, CELLS_COLUMNS),
@@ -108,7 +110,6 @@ def load_results(study: str) -> Results:
 
 def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     types: dict[str, str] = dict.fromkeys(columns, "str") | {"seed": "int64"}
-    types |= {column: "bool" for column in columns if column == "stale"}
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False)
     except FileNotFoundError:
@@ -144,7 +145,6 @@ def _row_state(cells: pd.DataFrame) -> RowState:
     return RowState(
         expected=len(cells),
         ok=len(cells) - len(lost),
-        stale=int(cells["stale"].sum()),
         skipped=skipped,
         problems=(cells["reason"].iloc[0],) if skipped else problems,
     )

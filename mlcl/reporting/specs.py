@@ -15,9 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from mlcl.errors import MlclError
-from mlcl.records.paths import PAPER_TABLES
 
-SPECS = PAPER_TABLES / "specs"
 CLAIMS = "claims.yaml"
 
 
@@ -111,13 +109,13 @@ class Claims(Spec):
         return self
 
 
-def read_claims(folder: Path = SPECS) -> list[Claim]:
+def read_claims(folder: Path) -> list[Claim]:
     """All claims; none where the file is not there. Raises SpecError."""
     file = folder / CLAIMS
     return _read_yaml(file, Claims).claims if file.exists() else []
 
 
-def read_papers(folder: Path = SPECS) -> dict[str, tuple[PaperSpec, list[ReportedNumber]]]:
+def read_papers(folder: Path) -> dict[str, tuple[PaperSpec, list[ReportedNumber]]]:
     """stem of the file -> a paper's table and its numbers. Raises SpecError."""
     found = {}
     for file in sorted(folder.glob("*.yaml")):

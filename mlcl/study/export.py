@@ -9,6 +9,7 @@ from pathlib import Path
 from mlcl.errors import MlclError
 from mlcl.evaluation.metrics import best_thresholds
 from mlcl.records.files import atomic_folder
+from mlcl.records.outline import OpenStudy, Outline
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import MODEL, SCORES, Record, read_record_if_present
 from mlcl.records.rescore import read_scores
@@ -21,8 +22,8 @@ def default_folder(study: str, cell: CellId) -> Path:
     return EXPORTS / study / str(cell).replace("/", "-")
 
 
-def export(study: str, cell: str, to: Path | None = None) -> Path:
-    """Packs the model that the cell of a planned study kept; returns the folder, which is replaced as a whole.
+def export(study: OpenStudy, cell: str, to: Path | None = None) -> Path:
+    """Packs the model that a cell of the study kept; returns the folder, which is replaced as a whole.
 
     Raises MlclError for a cell that is not there, failed, or kept no model, and for a folder that holds something
     else.
@@ -30,35 +31,35 @@ def export(study: str, cell: str, to: Path | None = None) -> Path:
     from mlcl.model.card import render
     from mlcl.model.config import CARD, read_config, write_config
 
-    paths, cell_id, again = StudyPaths(study), *_known(study, cell)
-    kept, record = _kept(paths, cell_id, again)
-    config = read_config(kept)
+    outline, paths = study
+    cell_id, again = _known_cell(outline, cell)
+    model, record = _stored_model(paths, cell_id, again)
+    config = read_config(model)
     scores = read_scores(paths.cell(cell_id) / SCORES)
     thresholds = best_thresholds(scores["val_labels"], scores["val_scores"])
     config = config.model_copy(
         update={"thresholds": [float(value) for value in thresholds], "metrics": record.metrics}
     )
     card = json.loads(paths.card(cell_id.dataset).read_text(encoding="utf-8"))
-    folder = to or default_folder(study, cell_id)
+    folder = to or default_folder(outline.study, cell_id)
     _refuse_foreign(folder)
-    with atomic_folder(folder) as aside:
-        shutil.copytree(kept, aside, dirs_exist_ok=True)
-        write_config(aside, config)
-        (aside / CARD).write_text(render(config, card, record.result["selection"]), encoding="utf-8")
+    with atomic_folder(folder) as temporary:
+        shutil.copytree(model, temporary, dirs_exist_ok=True)
+        write_config(temporary, config)
+        (temporary / CARD).write_text(render(config, card, record.result["selection"]), encoding="utf-8")
     return folder
 
 
-def _known(study: str, cell: str) -> tuple[CellId, str]:
+def _known_cell(outline: Outline, cell: str) -> tuple[CellId, str]:
     """The cell, and the command that makes it."""
-    outline = json.loads(StudyPaths(study).outline.read_text(encoding="utf-8"))
-    names = [entry["id"] for entry in outline["cells"]]
+    names = [str(planned.id) for planned in outline.cells]
     if cell not in names:
-        raise MlclError(f"study {study}: has no cell '{cell}'; {closest(cell, names)}")
-    return CellId.parse(cell), f"mlcl train {outline['file']} {cell}"
+        raise MlclError(f"study {outline.study}: has no cell '{cell}'; {closest(cell, names)}")
+    return CellId.parse(cell), f"mlcl train {outline.file} {cell}"
 
 
-def _kept(paths: StudyPaths, cell: CellId, again: str) -> tuple[Path, Record]:
-    """The folder that the cell kept, and its record."""
+def _stored_model(paths: StudyPaths, cell: CellId, again: str) -> tuple[Path, Record]:
+    """The folder of the model that the cell kept, and its record."""
     record = read_record_if_present(paths.record(cell))
     if record is None:
         raise MlclError(f"{cell}: has no record yet; set keep_models: true in the study, and run '{again}'")

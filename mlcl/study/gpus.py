@@ -19,7 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mlcl.training.settings import ComputeSettings
+from mlcl.training.settings import CellSettings
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -36,16 +36,20 @@ def visible() -> tuple[str, ...]:
     return tuple(str(i) for i, line in enumerate(found.stdout.splitlines()) if line.startswith("GPU"))
 
 
-def needed(compute: ComputeSettings) -> int:
-    """How many GPUs a cell asks for: none on the CPU, and none where `device: auto` finds none."""
+def gpus_needed(settings: CellSettings) -> int:
+    """How many GPUs a cell asks for: none without an encoder (`label_prior`, `random`), none on the CPU, and none
+    where `device: auto` finds none."""
+    if settings.encoder is None:
+        return 0
+    compute = settings.compute
     on_gpu = compute.device == "cuda" or (compute.device == "auto" and bool(visible()))
     return compute.processes if on_gpu else 0
 
 
 @contextmanager
-def taken(compute: ComputeSettings, folder: Path) -> Iterator[None]:
+def reserve_gpus(settings: CellSettings, folder: Path) -> Iterator[None]:
     """Makes the cell's GPUs the only ones that its process sees. To be entered before torch looks for them."""
-    count, gpus = needed(compute), visible()
+    count, gpus = gpus_needed(settings), visible()
     if count == 0 or len(gpus) <= count:  # where there are too few, training refuses
         yield
         return

@@ -1,11 +1,12 @@
 """Makes what a study asks for: a request in, a prepared dataset or a record out.
 
-What goes wrong inside a cell is a result too: the record says `diverged`, `oom` or `error`, and why. Everything
-is written aside and renamed, the record last, so that a kill at any moment leaves no half record.
+What goes wrong inside a cell is a result too: the record says `diverged`, `oom` or `error`, and why. A new record is
+made aside and takes the place of the old one when it is whole, so that a kill at any moment leaves a whole record.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -17,7 +18,7 @@ import subprocess
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -25,17 +26,19 @@ from typing import TYPE_CHECKING, Any, TextIO
 from filelock import FileLock
 
 import data_prep
-from mlcl.errors import MlclError
+from mlcl.errors import OutdatedPlanError
 from mlcl.records.code import write_definitions
-from mlcl.records.files import atomic_file, atomic_folder
-from mlcl.records.paths import BOOKKEEPING, CellId, StudyPaths
+from mlcl.records.files import atomic_file
+from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import (
     EMBEDDINGS,
     HISTORY,
     MODEL,
+    RECORD,
     SCORES,
     Metrics,
     Record,
+    RecordSlot,
     Status,
     read_record_if_present,
     write_record,
@@ -64,7 +67,7 @@ def prepare_dataset(request_file: Path) -> None:
     data_root, folder = Path(request["data_root"]), Path(request["prepared"])
     recipe = data_prep.plan(request["source"], request["settings"], data_root, request["accept_local"])
     if recipe.fingerprint != request["fingerprint"]:
-        raise MlclError(
+        raise OutdatedPlanError(
             f"dataset {request['name']}: raw files or code changed after planning; start the run again"
         )
     data_prep.prepare(recipe, data_root, folder)
@@ -78,163 +81,190 @@ def make_cell(request_file: Path, log: TextIO) -> Record:
     """
     request = read_request(request_file)
     paths, cell = StudyPaths(request["study"]), CellId.parse(request["cell"])
+    unfinished = paths.unfinished(cell)
     with FileLock(request_file.with_name("cell.lock")):
-        found = read_record_if_present(paths.record(cell))
-        if found and found.fingerprint == request["fingerprint"] and found.attempt >= request["attempt"]:
-            return found
-        compute = CellSettings.model_validate(request["settings"]).compute
-        with Running(request_file.parent), gpus.taken(compute, BOOKKEEPING / "gpus"):
-            return _Maker(request, paths.cell(cell), request_file.parent, log).make()
+        slot = RecordSlot(paths.cell(cell), unfinished)
+        slot.recover(request["fingerprint"], request["attempt"])
+        record = read_record_if_present(paths.record(cell))
+        if record and record.fingerprint == request["fingerprint"] and record.attempt >= request["attempt"]:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            return record
+        settings = CellSettings.model_validate(request["settings"])
+        gpu_locks = paths.bookkeeping / "gpus"
+        with Running(unfinished), gpus.reserve_gpus(settings, gpu_locks):
+            return _Maker(request, settings, slot, paths, cell, log).make()
 
 
 @dataclass(frozen=True)
 class _Maker:
     request: Mapping[str, Any]
-    folder: Path
-    bookkeeping: Path
+    settings: CellSettings
+    slot: RecordSlot
+    paths: StudyPaths
+    cell: CellId
     log: TextIO
 
     def make(self) -> Record:
-        settings = CellSettings.model_validate(self.request["settings"])
-        limit_threads(settings.compute.threads)
+        limit_threads(self.settings.compute.threads)
         checkpoints = self._checkpoints()
-        self._clear()
+        self.slot.clear()
         begun, begun_cpu = time.perf_counter(), _cpu_seconds()
-        dataset = self._open_dataset()
-        self._put_card(dataset)
-        status, reason, outcome = self._attempt(settings, dataset, checkpoints)
-        metrics: Metrics = {}
-        if outcome is not None:
-            metrics = self._write_outcome(dataset, outcome, settings)
+        attempt = self._attempt(checkpoints)
+        dataset, outcome, training = attempt.dataset, attempt.outcome, self.settings.training
         result = {
             "study": self.request["study"],
             "id": self.request["cell"],
             "fingerprint": self.request["fingerprint"],
             **self.request["made_of"],
             "dataset": {
-                "name": dataset.name,
-                "fingerprint": dataset.fingerprint,
-                "content_sha256": dataset.card["content_sha256"],
+                "name": self.cell.dataset,
+                "fingerprint": self.request["made_of"]["dataset_fingerprint"],
+                "content_sha256": dataset.card["content_sha256"] if dataset else None,
                 "examples": outcome.examples if outcome else None,
             },
-            "status": status,
-            "reason": reason,
-            "selection": protocols.selection(settings.training) if settings.training else None,
-            "metrics": metrics,
+            "status": attempt.status,
+            "reason": attempt.reason,
+            "selection": protocols.selection(training) if training else None,
+            "metrics": attempt.metrics,
             "metrics_source": metrics_source(),
         }
         seconds, cpu_seconds = time.perf_counter() - begun, _cpu_seconds() - begun_cpu
         if outcome is not None and outcome.fitted is not None:
             seconds += outcome.fitted.earlier_seconds
             cpu_seconds += outcome.fitted.earlier_cpu_seconds
-        run = _run_block(settings, outcome, seconds, cpu_seconds)
+        run = _run_block(self.settings, outcome, seconds, cpu_seconds)
         record = Record(result, {"attempt": self.request["attempt"], **run})
-        if status != "ok":  # first: a next attempt is to start over, not where this one ended
+        if attempt.status != "ok":  # first: a next attempt is to start over, not where this one ended
             shutil.rmtree(checkpoints, ignore_errors=True)
-        code = code_of(settings)
-        write_definitions(self.folder.parents[4], code.digest, code.definitions)
-        write_record(self.folder / "metrics.json", record)
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        code = code_of(self.settings)
+        write_definitions(self.paths.results, code.digest, code.definitions)
+        write_record(self.slot.new / RECORD, record)
+        if dataset is not None:
+            self._put_card(dataset)
+        self.slot.replace()
+        shutil.rmtree(self.paths.unfinished(self.cell), ignore_errors=True)
         return record
 
     def _checkpoints(self) -> Path:
-        """The folder for the state of unfinished training, one for each fingerprint; those of others go.
+        """The folder for the state of unfinished training, one for each fingerprint.
 
-        Not one for each attempt: of a second one that is killed, the next plan no longer knows.
+        Shared by all attempts, because after a killed retry the next plan starts again from attempt 1. Those of
+        other fingerprints stay until a record is made: a setting that is changed and changed back costs nothing.
         """
-        mine = self.bookkeeping / f"checkpoints-{self.request['fingerprint'][:12]}"
-        for folder in self.bookkeeping.glob("checkpoints-*"):
-            if folder != mine:
-                shutil.rmtree(folder)
-        for aside in mine.glob(".*"):  # left by a kill while it was written
-            aside.unlink()
-        return mine
+        folder = self.paths.unfinished(self.cell) / f"checkpoints-{self.request['fingerprint'][:12]}"
+        for temporary in folder.glob(".*"):  # left by a kill while it was written
+            temporary.unlink()
+        return folder
 
     def _put_card(self, dataset: PreparedDataset) -> None:
         """A copy of the dataset's card beside the records, so that these can be reported on without the data."""
-        card, copy = dataset.folder / "card.json", self.folder.parents[3] / "card.json"
+        card, copy = dataset.folder / "card.json", self.paths.card(self.cell.dataset)
         if not copy.exists() or copy.read_bytes() != card.read_bytes():
-            with atomic_file(copy) as aside:
-                shutil.copyfile(card, aside)
+            with atomic_file(copy) as temporary:
+                shutil.copyfile(card, temporary)
 
-    def _clear(self) -> None:
-        """Takes away what an earlier attempt left, the record first: without it the rest counts for nothing."""
-        for name in ("metrics.json", SCORES, HISTORY, EMBEDDINGS):
-            (self.folder / name).unlink(missing_ok=True)
-        for folder in (self.folder / MODEL, *self.folder.glob(f".{MODEL}.*")):
-            shutil.rmtree(folder, ignore_errors=True)
+    def _attempt(self, checkpoints: Path) -> _Attempt:
+        """Trains, evaluates and writes the files beside the record; whatever fails becomes a status and a reason.
+
+        Raises only what is no result: Interrupted, since the cell goes on when it is asked for again, and
+        OutdatedPlanError.
+        """
+        dataset = None
+        try:
+            dataset = self._open_dataset()
+            outcome = self._train(dataset, checkpoints)
+            return _Attempt("ok", None, dataset, outcome, self._write_outcome(dataset, outcome))
+        except OutdatedPlanError:
+            raise
+        except Exception as error:
+            status = _status_of(error)
+            self.slot.clear()
+            if status == "error":
+                with contextlib.suppress(OSError):  # a full disk, or a terminal that is gone
+                    traceback.print_exc(file=self.log)
+            reason = str(error) if status == "diverged" else _one_line(error)
+            return _Attempt(status, reason, dataset)
 
     def _open_dataset(self) -> PreparedDataset:
         from mlcl.data import open_dataset
 
         dataset = open_dataset(Path(self.request["prepared"]))
         if dataset.fingerprint != self.request["made_of"]["dataset_fingerprint"]:
-            raise MlclError(f"{dataset.folder}: is not the dataset that was planned; start the run again")
+            raise OutdatedPlanError(
+                f"{dataset.folder}: is not the dataset that was planned; start the run again"
+            )
         return dataset
 
-    def _attempt(
-        self, settings: CellSettings, dataset: PreparedDataset, checkpoints: Path
-    ) -> tuple[Status, str | None, Outcome | None]:
-        """Trains and evaluates; whatever fails becomes a status and a reason."""
+    def _train(self, dataset: PreparedDataset, checkpoints: Path) -> Outcome:
         import numpy as np
-        import torch
 
         from mlcl.training import launch
-        from mlcl.training.events import Diverged, Interrupted
+        from mlcl.training.events import Diverged
 
-        try:
-            with Live(self.log) as live:
-                outcome = launch.train(settings, dataset, live.tell, checkpoints)
-            if not all(np.isfinite(scores).all() for scores in outcome.scores.values()):
-                raise Diverged("the scores are not finite")
-        except Interrupted:
-            raise  # no result: the cell goes on when it is asked for again
-        except Diverged as error:
-            return "diverged", str(error), None
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            return "oom", _one_line(error), None
-        except Exception as error:
-            if "can't allocate memory" in str(
-                error
-            ):  # what torch's allocator on the CPU says, as a RuntimeError
-                return "oom", _one_line(error), None
-            traceback.print_exc(file=self.log)
-            return "error", _one_line(error), None
-        return "ok", None, outcome
+        with Live(self.log) as live:
+            outcome = launch.train(self.settings, dataset, live.tell, checkpoints)
+        if not all(np.isfinite(scores).all() for scores in outcome.scores.values()):
+            raise Diverged("the scores are not finite")
+        return outcome
 
-    def _write_outcome(self, dataset: PreparedDataset, outcome: Outcome, settings: CellSettings) -> Metrics:
+    def _write_outcome(self, dataset: PreparedDataset, outcome: Outcome) -> Metrics:
+        """The files beside the record, and the metrics that follow from them."""
         import numpy as np
 
-        labels = {split: dataset[split].dense_labels() for split in outcome.scores}
+        folder = self.slot.new
         stored: dict[str, Any] = {"scores_kind": np.array("probability")}
         for split, scores in outcome.scores.items():
             stored |= {
                 f"{split}_scores": scores.astype(np.float32),
-                f"{split}_labels": labels[split],
+                f"{split}_labels": dataset[split].dense_labels(),
                 f"{split}_ids": np.asarray(dataset[split].ids),
             }
-        with atomic_file(self.folder / SCORES) as aside, aside.open("wb") as file:
-            np.savez_compressed(file, **stored)
-        if settings.keep_embeddings and outcome.features:
+        np.savez_compressed(folder / SCORES, allow_pickle=False, **stored)
+        if self.settings.keep_embeddings and outcome.features:
             features = {split: values.astype(np.float16) for split, values in outcome.features.items()}
-            with atomic_file(self.folder / EMBEDDINGS) as aside, aside.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **features)
-        if settings.keep_model and outcome.fitted is not None:
-            self._keep_model(dataset, outcome, settings)
+            np.savez_compressed(folder / EMBEDDINGS, allow_pickle=False, **features)
+        if self.settings.keep_model and outcome.fitted is not None:
+            self._keep_model(dataset, outcome)
         curve = outcome.fitted.curve if outcome.fitted else []
         if curve:
-            with atomic_file(self.folder / HISTORY) as aside, aside.open("w", newline="") as file:
+            with (folder / HISTORY).open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 writer.writerow(field.name for field in fields(curve[0]))
                 writer.writerows(astuple(line) for line in curve)
-        return metrics_of(self.folder)
+        return metrics_of(folder, dataset.folder / "card.json")
 
-    def _keep_model(self, dataset: PreparedDataset, outcome: Outcome, settings: CellSettings) -> None:
+    def _keep_model(self, dataset: PreparedDataset, outcome: Outcome) -> None:
         from mlcl.model.folder import save
 
         made_by = {key: self.request[key] for key in ("study", "cell", "fingerprint")}
-        with atomic_folder(self.folder / MODEL) as aside:
-            save(settings, dataset, outcome, aside, made_by)
+        folder = self.slot.new / MODEL
+        folder.mkdir()
+        save(self.settings, dataset, outcome, folder, made_by)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """How training and evaluation ended; without outcome and metrics unless `status` is `ok`."""
+
+    status: Status
+    reason: str | None
+    dataset: PreparedDataset | None
+    outcome: Outcome | None = None
+    metrics: Metrics = field(default_factory=dict)
+
+
+def _status_of(error: Exception) -> Status:
+    """Raises `error` again if it is no result: an interrupted cell goes on when it is asked for again."""
+    from mlcl.training.events import Diverged, Interrupted
+
+    match error:
+        case Interrupted():
+            raise error
+        case Diverged():
+            return "diverged"
+    is_oom = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's, on a GPU
+    # On the CPU torch's allocator raises a RuntimeError that says so.
+    return "oom" if is_oom or "can't allocate memory" in str(error) else "error"
 
 
 def limit_threads(threads: int) -> None:
@@ -275,15 +305,19 @@ def _run_block(
 
 
 def _device(settings: CellSettings) -> dict[str, Any]:
-    import torch
+    """The device's name; None where it cannot be asked: a defective GPU must not cost the record that says so."""
+    try:
+        import torch
 
-    from mlcl.training.distributed import select_device
+        from mlcl.training.distributed import select_device
 
-    device = select_device(settings.compute)
-    if device.type != "cuda":
-        return {"device": "cpu"}
-    peak = torch.cuda.max_memory_allocated() / 2**20
-    return {"device": torch.cuda.get_device_name(), "peak_device_memory_mb": round(peak, 1)}
+        device = select_device(settings.compute)
+        if device.type != "cuda":
+            return {"device": "cpu"}
+        peak = torch.cuda.max_memory_allocated() / 2**20
+        return {"device": torch.cuda.get_device_name(), "peak_device_memory_mb": round(peak, 1)}
+    except Exception:
+        return {"device": None}
 
 
 def _commit() -> str | None:

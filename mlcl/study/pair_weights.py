@@ -15,7 +15,7 @@ from typing import Any
 
 from mlcl import losses
 from mlcl.records.files import canonical_json, write_json
-from mlcl.records.paths import StudyPaths
+from mlcl.records.outline import LossOutline, OpenStudy
 from mlcl.study.code import loss_digest
 from mlcl.study.fingerprint import digest
 from mlcl.training.settings import LossPart
@@ -26,25 +26,24 @@ LABELS = [[int(mark == "1") for mark in row] for row in LABEL_SETS]
 log = logging.getLogger(__name__)
 
 
-def write_pair_weights(study: str) -> None:
-    """Brings the file of a planned study up to date. What cannot be computed, as without torch, stays missing."""
-    paths = StudyPaths(study)
-    outline = json.loads(paths.outline.read_text(encoding="utf-8"))
-    wanted = {name: made_of for name, own in outline["losses"].items() if (made_of := _made_of(own))}
-    kept = _read(paths.pair_weights)
-    found = {name: own for name, own in kept.items() if wanted.get(name) == own["made_of"]}
-    missing = [name for name in wanted if name not in found]
-    for name in missing:
-        own = outline["losses"][name]
+def write_pair_weights(study: OpenStudy) -> None:
+    """Brings the study's file up to date. What cannot be computed, as without torch, is left out with a warning."""
+    outline, paths = study
+    wanted = {name: made_of for name, loss in outline.losses.items() if (made_of := _made_of(loss))}
+    stored = _read(paths.pair_weights)
+    entries = {name: entry for name, entry in stored.items() if wanted.get(name) == entry["made_of"]}
+    for name in [name for name in wanted if name not in entries]:
+        loss = outline.losses[name]
         try:
-            weights = example(own["loss"], own["file"], own["hyperparameters"])
-        except Exception as error:
-            # No torch, or a loss of one's own: a picture less, but results all the same.
-            log.warning("%s: no weights of %s: %s: %s", study, name, type(error).__name__, error)
+            weights = example(loss.loss, loss.file, loss.hyperparameters)
+        except (
+            Exception
+        ) as error:  # no torch, or a defect in a loss from a file: the results stand without it
+            log.warning("%s: no weights of %s: %s: %s", outline.study, name, type(error).__name__, error)
             continue
         if weights:
-            found[name] = {"made_of": wanted[name], **weights}
-    ordered = {name: found[name] for name in wanted if name in found}
+            entries[name] = {"made_of": wanted[name], **weights}
+    ordered = {name: entries[name] for name in wanted if name in entries}
     write_json(paths.pair_weights, {"labels": LABELS, "losses": ordered})
 
 
@@ -67,19 +66,21 @@ def example(
     }
 
 
-def _made_of(loss: Mapping[str, Any]) -> str | None:
+def _made_of(loss: LossOutline) -> str | None:
     """The digest of all that the weights follow from; None for a loss that weighs no pairs of embeddings."""
-    if loss["inputs"] != "embeddings":
+    if loss.inputs != "embeddings":
         return None
-    part = LossPart(name=loss["loss"], file=loss["file"], hyperparameters=loss["hyperparameters"])
-    made_of = {"labels": LABELS, "settings": loss["hyperparameters"], "code": loss_digest(part)}
+    part = LossPart.model_validate(
+        {"name": loss.loss, "file": loss.file, "hyperparameters": loss.hyperparameters}
+    )
+    made_of = {"labels": LABELS, "settings": loss.hyperparameters, "code": loss_digest(part)}
     return digest(canonical_json(made_of))[:16]
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """loss -> what was written of it; empty where there is no such file, or a broken one."""
+    """loss -> its entry; empty where there is no such file, or a broken one."""
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["losses"]
-        return {name: own for name, own in content.items() if "made_of" in own}
+        return {name: entry for name, entry in content.items() if "made_of" in entry}
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return {}

@@ -1,31 +1,43 @@
 """What a study has, what it still needs, and why.
 
-The plan compares the fingerprint that each cell should have with the one in its record. It then writes one
-request per cell: the train command reads it, and Snakemake sees from its time whether the cell has to be made.
-A request is newer than the record exactly if the record is stale. So file times that anything else touches, the
-grid's order and a missing Snakemake history play no part.
+The plan compares the fingerprint that each cell should have with the one in its record, and writes two files for each
+cell: its request, which the train command reads, and, exactly if the record is current, a mark that it is done, which
+is the output that Snakemake asks for. So file times that anything else touches, the grid's order and a missing
+Snakemake history play no part, and Snakemake never deletes a record: it does not know of them.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import data_prep
 from data_prep.planning import check as check_dataset
 from mlcl import losses
 from mlcl.encoders import EncoderError
-from mlcl.errors import ConfigError, MlclError
+from mlcl.errors import ConfigError, MlclError, OutdatedPlanError
 from mlcl.records.code import read_definitions
-from mlcl.records.files import write_json
+from mlcl.records.files import write_json_if_changed
+from mlcl.records.outline import (
+    DatasetOutline,
+    EncoderOutline,
+    LossOutline,
+    Outline,
+    OutlineCell,
+    SkippedRow,
+    write_outline,
+)
 from mlcl.records.paths import StudyPaths, prepared
 from mlcl.records.record import Record, read_record_if_present
+from mlcl.records.status import Counts, State, state_of
 from mlcl.study.cells import Cell, DatasetFacts, Skip, expand
 from mlcl.study.code import changed_definitions, code_of
 from mlcl.study.config import DatasetEntry, Study, load_study
@@ -35,10 +47,6 @@ from mlcl.training.settings import CellSettings
 
 DEFAULT_DATA_ROOT = Path("raw")
 DATA_ROOT_VARIABLE = "MLCL_DATA_ROOT"
-
-State = Literal["current", "stale", "missing", "unknown"]
-"""`current`: a record with the planned fingerprint (whatever its status); `stale`: with another; `missing`: none;
-`unknown`: the dataset's raw files, or the encoder's local weights, are not there, so no fingerprint can be made."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +78,12 @@ class PlannedCell:
 
     @cached_property
     def state(self) -> State:
-        if self.fingerprint is None:
-            return "unknown"
-        if self.record is None:
-            return "missing"
-        return "current" if self.record.fingerprint == self.fingerprint else "stale"
+        return state_of(self.fingerprint, self.record)
 
     @property
     def failed(self) -> bool:
-        return self.record is not None and self.record.status != "ok"
+        """Has it a record that counts, and says that the cell failed?"""
+        return self.state in ("current", "unknown") and self.record is not None and self.record.status != "ok"
 
     def why(self) -> list[str]:
         """What differs between the record and the plan, in words; empty for a current cell."""
@@ -121,10 +126,7 @@ class Plan:
     datasets: Mapping[str, PlannedDataset]
     cells: list[PlannedCell]
     skips: list[Skip]
-    paths: StudyPaths = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "paths", StudyPaths(self.study.name))
+    paths: StudyPaths
 
     @cached_property
     def by_id(self) -> Mapping[str, PlannedCell]:
@@ -141,21 +143,33 @@ class Plan:
         weights = {f"encoders: {p.cell.id.encoder}: {p.defect}": None for p in self.cells if p.defect}
         return [*data, *weights]
 
+    @property
+    def counts(self) -> Counts:
+        return Counts.of((planned.state for planned in self.cells), sum(p.failed for p in self.cells))
+
     def write_outline(self) -> None:
-        """Writes what reporting reads, if it changed."""
-        _write_if_changed(self.paths.outline, self.outline())
+        """Writes the study's outline, if it changed."""
+        write_outline(self.outline(), self.paths.outline)
 
     def write(self, retry_failed: bool = False) -> None:
-        """Writes the study's outline and the requests of its cells and datasets, each only if it changed.
+        """Writes the study's outline, and requests and marks of its cells and datasets, each only if it changed.
 
         With `retry_failed`, cells whose record says that they failed are requested once more."""
         self.write_outline()
         for dataset in self.datasets.values():
             if dataset.recipe is not None:
-                _write_if_changed(self.paths.dataset_request(dataset.name), self._dataset_request(dataset))
+                request = self._dataset_request(dataset)
+                write_json_if_changed(self.paths.dataset_request(dataset.name), request)
         for planned in self.cells:
             if planned.fingerprint is not None:
                 self._write_request(planned, retry_failed)
+
+    def rehearsal(self, folder: Path) -> Plan:
+        """The same plan, which writes into `folder`, an empty one: for a dry run, which is to change nothing."""
+        paths = StudyPaths(self.study.name, notes=folder)
+        if self.paths.outline.exists():
+            shutil.copy2(self.paths.outline, paths.outline)
+        return replace(self, paths=paths)
 
     def request(self, planned: PlannedCell, retry: bool = False) -> dict[str, Any]:
         """All that the train command needs to make the cell."""
@@ -174,18 +188,19 @@ class Plan:
         }
 
     def _write_request(self, planned: PlannedCell, retry_failed: bool) -> None:
-        request, record = self.paths.request(planned.cell.id), self.paths.record(planned.cell.id)
+        request, done = self.paths.request(planned.cell.id), self.paths.done(planned.cell.id)
         retry = retry_failed and planned.failed
-        _write_if_changed(request, self.request(planned, retry))
-        if planned.state == "missing":
+        write_json_if_changed(request, self.request(planned, retry))
+        if planned.state != "current" or retry:
+            done.unlink(missing_ok=True)
             return
-        made = record.stat().st_mtime_ns
-        is_newer = request.stat().st_mtime_ns > made
-        if planned.state == "current" and not retry:
-            if is_newer:
-                os.utime(request, ns=(made, made))
-        elif not is_newer:
-            os.utime(request)
+        # Snakemake takes an output for out of date if an input is newer, and distrusts times in the future.
+        made = min(self.paths.record(planned.cell.id).stat().st_mtime_ns, time.time_ns())
+        if request.stat().st_mtime_ns > made:
+            os.utime(request, ns=(made, made))
+        if not done.exists() or done.stat().st_mtime_ns != made:
+            done.touch()
+            os.utime(done, ns=(made, made))
 
     def _dataset_request(self, dataset: PlannedDataset) -> dict[str, Any]:
         entry = self.study.datasets[dataset.name]
@@ -199,50 +214,49 @@ class Plan:
             "prepared": str(dataset.folder),
         }
 
-    def outline(self) -> dict[str, Any]:
-        """What reporting has to know: names, titles, the rows of the grid, the settings that a reader asks for."""
+    def outline(self) -> Outline:
+        """What the study asks for, as far as its results need it."""
         study = self.study
-        return {
-            "study": study.name,
-            "file": str(study.file),
-            "title": study.title,
-            "description": study.description,
-            "seeds": study.seeds,
-            "table": study.table.model_dump(),
-            "training": self._training_by_protocol(),
-            "evaluation": study.evaluation,
-            "linear_evaluation": study.linear_evaluation.model_dump(),
-            "compute": study.compute.model_dump(),
-            "datasets": {
-                name: {
-                    "title": planned.facts.title,
-                    "modality": planned.facts.modality,
-                    "settings": planned.facts.settings,
-                    "fraction": study.datasets[name].fraction,
-                }
+        return Outline(
+            study=study.name,
+            file=str(study.file),
+            title=study.title,
+            description=study.description,
+            seeds=study.seeds,
+            metrics=study.table.metrics,
+            split=study.table.split,
+            datasets={
+                name: DatasetOutline(
+                    name,
+                    planned.facts.title,
+                    planned.facts.modality,
+                    study.datasets[name].fraction,
+                    planned.facts.settings,
+                )
                 for name, planned in self.datasets.items()
             },
-            "encoders": {name: entry.model_dump() for name, entry in study.encoders.items()},
-            "losses": {name: self._loss_outline(name) for name in study.losses},
-            "baselines": study.baselines,
-            "variants": {
+            encoders={
+                name: EncoderOutline(name, entry.modality, entry.settings, entry.training)
+                for name, entry in study.encoders.items()
+            },
+            losses={name: self._loss_outline(name) for name in study.losses},
+            baselines=list(study.baselines),
+            variants={
                 "base": {},
                 **{name: entry.model_dump(exclude_defaults=True) for name, entry in study.variants.items()},
             },
-            "cells": [
-                {
-                    "id": str(planned.cell.id),
-                    "fingerprint": planned.fingerprint,
-                    "selection": protocols.selection(planned.cell.settings.training)
-                    if planned.cell.settings.training
-                    else None,
-                }
+            training=self._training_by_protocol(),
+            evaluation=study.evaluation,
+            linear_evaluation=study.linear_evaluation.model_dump(),
+            compute=study.compute.model_dump(),
+            cells=[
+                OutlineCell(planned.cell.id, planned.fingerprint, _selection(planned.cell.settings))
                 for planned in self.cells
             ],
-            "skipped": [vars(skip) for skip in self.skips],
-            "metrics_source": metrics_source(),
-            "reporting_source": reporting_source(),
-        }
+            skipped=[SkippedRow(**vars(skip)) for skip in self.skips],
+            metrics_source=metrics_source(),
+            reporting_source=reporting_source(),
+        )
 
     def _training_by_protocol(self) -> dict[str, dict[str, Any]]:
         """protocol -> the training settings of the study as it applies them, but for those of an encoder or loss."""
@@ -265,66 +279,63 @@ class Plan:
     def _settings_of(self, loss: str) -> Iterator[CellSettings]:
         return (planned.cell.settings for planned in self.cells if planned.cell.id.loss == loss)
 
-    def _loss_outline(self, name: str) -> dict[str, Any]:
+    def _loss_outline(self, name: str) -> LossOutline:
         entry = self.study.losses[name]
         info = losses.describe(entry.name, file=entry.file)
-        own = losses.validate(entry.name, entry.hyperparameters, file=entry.file)
-        return {
-            "loss": entry.name,
-            "file": str(entry.file) if entry.file else None,
-            "title": info.title,
-            "paper": info.paper,
-            "equation": info.equation,
-            "summary": info.summary,
-            "inputs": info.inputs,
-            "protocol": next((s.protocol for s in self._settings_of(name)), None),
-            "hyperparameters": own,
-            "training": entry.training,
-        }
+        return LossOutline(
+            name=name,
+            title=info.title,
+            paper=info.paper,
+            equation=info.equation,
+            summary=info.summary,
+            inputs=info.inputs,
+            protocol=next((settings.protocol for settings in self._settings_of(name)), None),
+            hyperparameters=losses.validate(entry.name, entry.hyperparameters, file=entry.file),
+            training=entry.training,
+            loss=entry.name,
+            file=str(entry.file) if entry.file else None,
+        )
 
     def summary(self) -> str:
         """One line on what there is to do, and the reasons, most frequent first."""
-        states = Counter(planned.state for planned in self.cells)
-        failed = sum(planned.failed and planned.state == "current" for planned in self.cells)
-        to_make = [planned for planned in self.cells if planned.state in ("stale", "missing")]
-        parts = [f"{states['current']} of {len(self.cells)} cells have a current record"]
-        if failed:
-            parts.append(f"{failed} of these failed")
-        if to_make:
+        parts = [str(self.counts)]
+        if to_make := [planned for planned in self.cells if planned.state in ("stale", "missing")]:
             reasons = Counter("; ".join(planned.why()) for planned in to_make)
-            told = [f"{_shortened(reason)} ({count})" for reason, count in reasons.most_common(3)]
-            parts.append(f"{len(to_make)} to make: {', '.join(told)}{', ...' if len(reasons) > 3 else ''}")
+            listed = [f"{_shortened(reason)} ({count})" for reason, count in reasons.most_common(3)]
+            parts.append(f"{len(to_make)} to make: {', '.join(listed)}{', ...' if len(reasons) > 3 else ''}")
+        if waiting := sum(planned.fingerprint is None for planned in to_make):
+            parts.append(f"{waiting} of these wait for raw data or weights")
         if self.skips:
             parts.append(f"{len(self.skips)} rows skipped")
-        if states["unknown"]:
-            parts.append(f"{states['unknown']} wait for raw data or weights")
         return f"study {self.study.name}: {'; '.join(parts)}"
 
 
 def make_plan(file: Path, data_root: Path | None = None, as_before: bool = False) -> Plan:
     """Reads the study and looks at what exists. Writes nothing.
 
-    `data_root` wins over the environment's MLCL_DATA_ROOT, that over the study's `data_root`, that over `raw/`; or,
-    `as_before`, over the one that the study was run with last. Raises ConfigError; raw files that are absent are no
-    error yet (`Plan.require_data`).
+    `data_root` wins over the environment's MLCL_DATA_ROOT, that over the study's `data_root`, that over `raw/`. With
+    `as_before`, the folder that the study was run with last wins over these, if it is still there. Raises ConfigError;
+    raw files that are absent are no error yet (`Plan.require_data`).
     """
     study = load_study(file)
     from_environment = os.environ.get(DATA_ROOT_VARIABLE)
-    root = data_root or (Path(from_environment) if from_environment else study.data_root)
-    root = root or (_last_data_root(study) if as_before else None) or DEFAULT_DATA_ROOT
+    last = _last_data_root(study) if as_before else None
+    root = data_root or last or (Path(from_environment) if from_environment else study.data_root)
+    root = root or DEFAULT_DATA_ROOT
     datasets = {name: _plan_dataset(study, name, entry, root) for name, entry in study.datasets.items()}
     cells, skips = expand(study, {name: planned.facts for name, planned in datasets.items()})
     paths = StudyPaths(study.name)
     planned = [_plan_cell(cell, datasets[cell.id.dataset], paths) for cell in cells]
-    return Plan(study, root, datasets, planned, skips)
+    return Plan(study, root, datasets, planned, skips, paths)
 
 
 def _last_data_root(study: Study) -> Path | None:
-    """Where the raw files lay when the study was run last on this machine; None if it was not."""
+    """Where the raw files lay when the study was run last on this machine; None if it was not, or that is gone."""
     for name in study.datasets:
         try:
             request = json.loads(StudyPaths(study.name).dataset_request(name).read_text(encoding="utf-8"))
-            return Path(request["data_root"])
+            root = Path(request["data_root"])
+            return root if root.is_dir() else None
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
@@ -358,13 +369,8 @@ def _shortened(reason: str) -> str:
     return reason if len(reason) <= 120 else f"{reason[:117]}..."
 
 
-def _write_if_changed(path: Path, content: Mapping[str, Any]) -> None:
-    try:
-        if json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(content)):
-            return
-    except (FileNotFoundError, ValueError):
-        pass
-    write_json(path, content)
+def _selection(settings: CellSettings) -> str | None:
+    return protocols.selection(settings.training) if settings.training else None
 
 
 def _differences(made_of: Mapping[str, Any], planned: Mapping[str, Any]) -> list[str]:
@@ -405,5 +411,5 @@ def read_request(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         raise MlclError(f"{file}: is no request of a cell; plan the study again") from None
     if planned != code_of(settings).digest:
-        raise MlclError(f"{file}: the code changed after the study was planned; start the run again")
+        raise OutdatedPlanError(f"{file}: the code changed after the study was planned; start the run again")
     return request

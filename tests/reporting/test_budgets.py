@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from mlcl.records.outline import read_outline
 from mlcl.reporting.budgets import selection_rule, tuning_in_words
 from mlcl.reporting.figures.sensitivity import base_value
 
@@ -17,7 +16,7 @@ def planned(grid, **changes):
     for name, value in changes.items():
         setattr(grid, name, value)
     grid.plan()
-    return read_outline("tiny")
+    return grid.opened.outline
 
 
 def test_one_rule_for_all_is_said_once(grid):
@@ -66,11 +65,6 @@ def test_a_loss_or_protocol_with_settings_of_its_own_is_named(grid):
     text = tuning_in_words(planned(grid, training=training, training_of_losses={"reg": {"epochs": 9}}))
     assert "Budgets are not equal: epochs 9 for reg with cnn, 3 for the others" in text
     assert "batch size 16 for bce with cnn, 32 for the others" in text
-
-
-def test_settings_without_protocols_are_those_of_all(grid):
-    outline = planned(grid, training=SHARED)
-    assert outline.training == {"contrastive_linear": SHARED, "end_to_end": SHARED}
 
 
 def test_the_value_that_a_sweep_starts_from_is_the_losss_own(grid):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mlcl.records.collect import collect
+from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
 from mlcl.reporting.bootstrap import ClaimedDifferences
 from mlcl.reporting.claims import judge, render
@@ -26,7 +27,7 @@ def claim(better="bce", worse="jaccard", metric="macro_f1", **more):
 def results(grid):
     grid.variants = {"base": {}, "few": {"dataset": {"fraction": 0.1}}}
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     return load_results("tiny")
 
 
@@ -56,7 +57,7 @@ def test_the_estimate_is_the_mean_over_datasets_of_the_difference_of_means(resul
 def test_equal_losses_are_undecided(grid):
     grid.losses = ["bce", "ecb"]  # the same letters: the synthetic scores are the same but for skill
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     results = load_results("tiny")
     same = results.metrics.assign(
         value=np.tile([0.5, 0.6, 0.55], len(results.metrics))[: len(results.metrics)]
@@ -95,7 +96,7 @@ def test_what_is_not_in_the_study_is_no_data_and_says_why(results):
 def test_incomplete_datasets_take_no_part_and_are_counted(grid):
     grid.plan().make_all()
     grid.fail(next(c for c in grid.cells() if (c.dataset, c.loss) == ("docs", "bce")), "oom", "too large")
-    collect("tiny")
+    collect(open_study("tiny"))
     verdict = judge(claim(), load_results("tiny"))
     assert verdict.columns == ("scenes (cnn)",)
     assert verdict.remark == "1 of 2 datasets incomplete"
@@ -105,14 +106,14 @@ def test_encoders_of_one_dataset_are_counted_as_what_they_are(grid):
     grid.datasets, grid.encoders = {"scenes": "image"}, {"cnn": "image", "net": "image"}
     grid.plan().make_all()
     grid.fail(CellId("scenes", "net", "bce", "base", 0), "oom", "too large")
-    collect("tiny")
+    collect(open_study("tiny"))
     assert judge(claim(), load_results("tiny")).remark == "1 of 2 pairs of dataset and encoder incomplete"
 
 
 def test_one_seed_decides_nothing(grid):
     grid.seeds = [0]
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     verdict = judge(claim(), load_results("tiny"))
     assert (verdict.answer, verdict.remark) == ("undecided", "one seed only")
     assert verdict.estimate_text.endswith("[no interval]")
@@ -122,7 +123,7 @@ def test_with_one_seed_the_test_examples_decide_where_the_scores_are_here(grid, 
     monkeypatch.setattr(examples, "RESAMPLES", 400)
     grid.seeds = [0]
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     results = load_results("tiny")
     kept = ClaimedDifferences(results)
     verdict = judge(claim(), results, kept)

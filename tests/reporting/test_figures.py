@@ -10,6 +10,7 @@ import pytest
 from mlcl.errors import MlclError, RecordError
 from mlcl.records.collect import collect
 from mlcl.records.files import write_json
+from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
 from mlcl.records.rescore import rescore
 from mlcl.reporting import write_figures
@@ -60,7 +61,7 @@ def test_the_same_results_give_the_same_bytes(finished, tmp_path):
 
 def test_no_record_and_no_card_gives_no_figure_and_no_error(grid):
     grid.plan()
-    collect("tiny", partial=True)
+    collect(open_study("tiny"), partial=True)
     write_figures("tiny")
     assert names(grid.paths.figures) == set()
 
@@ -68,7 +69,7 @@ def test_no_record_and_no_card_gives_no_figure_and_no_error(grid):
 def test_figures_of_an_earlier_state_are_removed(grid):
     grid.datasets = {"scenes": "image"}
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     grid.paths.figures.mkdir()
     (grid.paths.figures / "comparison-gone.png").write_text("of old")
     write_figures("tiny")
@@ -134,7 +135,7 @@ def test_ranks_and_embeddings_and_frequencies_are_drawn_where_there_is_what_they
             kept = {split: rng.normal(size=(rows, 8)).astype(np.float16) for split, rows in splits.items()}
             np.savez(grid.paths.cell(cell) / "embeddings.npz", **kept)
             rescore(grid.paths.cell(cell), "new")
-    collect("tiny")
+    collect(open_study("tiny"))
     results = load_results("tiny")
     found = [figure.name for module in (ranks, embeddings, frequency) for figure in module.draw(results)]
     assert found == ["ranks-micro_f1", "ranks-macro_f1", "ranks-map", "embeddings-scenes-cnn", "frequency"]
@@ -148,7 +149,7 @@ def test_the_anchor_of_a_view_is_related_in_many_ways():
 
 def test_pair_weights_are_drawn_from_their_file_and_equal_ones_once(grid):
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     results = load_results("tiny")
     assert list(pair_weights.draw(results)) == []
     own = {
@@ -172,7 +173,7 @@ def test_costs_of_encoders_are_over_datasets_that_all_losses_share(grid):
     grid.plan().make_all()
     for seed in grid.seeds:
         grid.fail(CellId("more", "cnn", "reg", "base", seed), "oom", "too large")
-    collect("tiny")
+    collect(open_study("tiny"))
     results = load_results("tiny")
     costs = results.costs
     costs.loc[(costs["dataset"] == "more") & (costs["cost"] == "wall_seconds"), "value"] = 1e6
@@ -213,7 +214,7 @@ def test_a_map_of_embeddings_is_made_again_only_if_they_changed(grid, monkeypatc
         np.savez(file, **{split: rng.normal(shift, 1, size=(300, 4)) for split in ("val", "test")})
 
     keep(0)
-    collect("tiny")
+    collect(open_study("tiny"))
     results = load_results("tiny")
     (first,), (second,) = embeddings.draw(results), embeddings.draw(results)
     places = [figure.canvas.axes[0].lines[-1].get_xydata() for figure in (first, second)]

@@ -10,6 +10,7 @@ import pytest
 
 from mlcl.evaluation.metrics import evaluate
 from mlcl.records.collect import collect
+from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
 from mlcl.records.rescore import rescore
 from mlcl.reporting import bootstrap
@@ -28,7 +29,7 @@ COMPLETE = {"scenes": ["cnn", "net"], "docs": ["cnn"], "more": ["cnn", "net"]}
 
 def loaded(grid):
     grid.plan().make_all()
-    collect("tiny", partial=True)
+    collect(open_study("tiny"), partial=True)
     return load_results("tiny")
 
 
@@ -58,7 +59,7 @@ def test_with_several_datasets_ranks_and_tests_speak(three_datasets):
 
 def test_without_complete_rows_it_says_that_there_is_nothing_to_compare(grid):
     grid.plan()
-    collect("tiny", partial=True)
+    collect(open_study("tiny"), partial=True)
     assert "nothing to compare yet" in overview(load_results("tiny"))
 
 
@@ -79,7 +80,7 @@ def test_the_primary_metric_is_macro_f1_where_the_table_shows_it(grid):
 def test_incomplete_rows_have_no_mean(grid):
     grid.plan().make_all()
     grid.fail(CellId("scenes", "cnn", "reg", "base", 1), "oom", "too large")
-    collect("tiny")
+    collect(open_study("tiny"))
     means = complete_means(load_results("tiny"), "map")
     assert ("scenes", "cnn") not in means["reg"]
     assert ("docs", "transformer") in means["reg"]
@@ -123,7 +124,7 @@ def test_a_table_of_validation_has_intervals_of_validation(grid):
             rescore(folder, "new")
     grid.split = "val"
     grid.plan()
-    collect("tiny")
+    collect(open_study("tiny"))
     results = load_results("tiny")
     gap = bootstrap.against_best(results)[column].differences["jaccard"]
     assert of_test.high < 0
@@ -131,7 +132,7 @@ def test_a_table_of_validation_has_intervals_of_validation(grid):
     assert "over validation examples (" in differences_table(results).caption
     grid.split = "test"
     grid.plan()
-    collect("tiny")
+    collect(open_study("tiny"))
     assert bootstrap.against_best(load_results("tiny"))[column].differences["jaccard"] == of_test
 
 
@@ -189,7 +190,7 @@ def two_encoders(grid):
     grid.encoders = {"cnn": "image", "net": "image"}
     grid.plan().make_all()
     grid.fail(CellId("docs", "net", "reg", "base", 1), "oom", "too large")
-    collect("tiny")
+    collect(open_study("tiny"))
     results = load_results("tiny")
     values = results.metrics
     turned = (values["encoder"] == "net") & values["dataset"].isin(["scenes", "docs"])

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from mlcl.records.collect import collect
+from mlcl.records.outline import open_study
 from mlcl.reporting import write_tables
 from mlcl.reporting.metric_info import metric_info
 from mlcl.reporting.results import load_results
-from mlcl.reporting.specs import SPECS, SpecError, read_papers
+from mlcl.reporting.specs import SpecError, read_papers
 from mlcl.reporting.statistics.seeds import mean_interval
 
+SPECS = Path("paper_tables") / "specs"
 SHIPPED = Path(__file__).parents[2] / SPECS
 SPEC = """
 paper: A paper
@@ -42,7 +44,7 @@ def specs(grid):
     SPECS.mkdir(parents=True)
     (SPECS / "a.yaml").write_text(SPEC)
     (SPECS / "a.csv").write_text(NUMBERS)
-    collect("tiny")
+    collect(open_study("tiny"))
     return grid
 
 

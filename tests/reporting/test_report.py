@@ -6,6 +6,7 @@ import itertools
 from html.parser import HTMLParser
 
 from mlcl.records.collect import collect
+from mlcl.records.outline import open_study
 from mlcl.reporting import write_figures, write_report
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -94,7 +95,7 @@ def test_text_from_a_study_is_never_taken_for_markup(grid):
     grid.losses = ["bce"]
     grid.plan().make_all()
     grid.fail(grid.cells()[-1], "error", "<script>alert(1)</script>")
-    collect("tiny")
+    collect(open_study("tiny"))
     write_figures("tiny")
     write_report("tiny")
     assert "<script>alert" not in grid.paths.report.read_text()
@@ -102,7 +103,7 @@ def test_text_from_a_study_is_never_taken_for_markup(grid):
 
 def test_no_record_at_all_gives_a_page_that_says_so(grid):
     grid.plan()
-    collect("tiny", partial=True)
+    collect(open_study("tiny"), partial=True)
     write_figures("tiny")
     write_report("tiny")
     assert "0 of 30 cells have a result" in page_of(grid.paths).text

@@ -19,6 +19,7 @@ from sklearn import metrics as sk
 
 from mlcl.errors import MlclError
 from mlcl.records.collect import collect
+from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
 from mlcl.reporting import tables, write_tables
 from mlcl.reporting.results import load_results
@@ -117,14 +118,14 @@ def test_the_same_table_gives_the_same_pdf(finished, tmp_path):
 @needs_latex
 def test_a_pdf_is_made_again_only_if_its_source_changed(grid, monkeypatch):
     grid.plan().make_all()
-    collect("tiny")
+    collect(open_study("tiny"))
     write_tables("tiny")
     made = []
     monkeypatch.setattr(tables, "compile_pdf", made.append)
     write_tables("tiny")
     assert made == []
     grid.fail(CellId("scenes", "cnn", "bce", "base", 0), "oom", "too large")
-    collect("tiny")
+    collect(open_study("tiny"))
     write_tables("tiny")
     assert {source.name for source in made} == {"main.tex", "differences.tex", "costs.tex"}
 
@@ -148,7 +149,7 @@ def test_without_an_engine_there_is_no_pdf_and_no_old_one_stays(tmp_path, monkey
 
 def test_no_record_at_all_gives_tables_of_marks(grid):
     grid.plan()
-    collect("tiny", partial=True)
+    collect(open_study("tiny"), partial=True)
     write_tables("tiny")
     rows = read(grid.paths.tables / "main.csv")
     assert rows

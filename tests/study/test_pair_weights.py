@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from mlcl import losses
-from mlcl.records.files import write_json
+from mlcl.records.outline import LossOutline, open_study, write_outline
 from mlcl.records.paths import StudyPaths
 from mlcl.study import pair_weights
 from mlcl.study.pair_weights import LABELS, example, write_pair_weights
+from tests.records.outlines import outline
 
 
 @pytest.fixture
@@ -23,16 +24,23 @@ def paths(tmp_path, monkeypatch):
 
 def plan(paths, **losses_of_study):
     """name in the study -> (loss, its settings)"""
-    content = {
-        name: {
-            "loss": loss,
-            "file": None,
-            "inputs": losses.describe(loss).inputs,
-            "hyperparameters": losses.validate(loss, settings),
-        }
+    entries = {
+        name: LossOutline(
+            name=name,
+            title=name,
+            paper="",
+            equation="",
+            summary="",
+            inputs=losses.describe(loss).inputs,
+            protocol=None,
+            hyperparameters=losses.validate(loss, settings),
+            training={},
+            loss=loss,
+            file=None,
+        )
         for name, (loss, settings) in losses_of_study.items()
     }
-    write_json(paths.outline, {"losses": content})
+    write_outline(outline(losses=entries), paths.outline)
 
 
 def written(paths):
@@ -41,7 +49,7 @@ def written(paths):
 
 def test_only_losses_that_weigh_pairs_are_in_it_each_with_its_own_settings(paths):
     plan(paths, bce=("bce", {}), mild=("abalone", {"alpha": 0.2}), reg=("reg", {}))
-    write_pair_weights("tiny")
+    write_pair_weights(open_study("tiny"))
     found = written(paths)
     assert list(found) == ["mild", "reg"]
     assert (found["reg"]["anchors"], found["reg"]["references"]) == (["batch", "prototypes"],) * 2
@@ -59,21 +67,21 @@ def test_only_what_changed_is_computed_again(paths, monkeypatch):
 
     monkeypatch.setattr(pair_weights, "example", count)
     plan(paths, jaccard=("jaccard", {}), abalone=("abalone", {}))
-    write_pair_weights("tiny")
-    write_pair_weights("tiny")
+    write_pair_weights(open_study("tiny"))
+    write_pair_weights(open_study("tiny"))
     assert made == ["jaccard", "abalone"]
     plan(paths, jaccard=("jaccard", {}), abalone=("abalone", {"alpha": 2.0}))
-    write_pair_weights("tiny")
+    write_pair_weights(open_study("tiny"))
     assert made == ["jaccard", "abalone", "abalone"]
     plan(paths, abalone=("abalone", {"alpha": 2.0}))
-    write_pair_weights("tiny")
+    write_pair_weights(open_study("tiny"))
     assert (len(made), list(written(paths))) == (3, ["abalone"])
 
 
 def test_without_torch_what_is_missing_stays_missing(paths, monkeypatch, caplog):
     plan(paths, jaccard=("jaccard", {}))
     monkeypatch.setitem(sys.modules, "torch", None)  # the import fails
-    write_pair_weights("tiny")
+    write_pair_weights(open_study("tiny"))
     assert written(paths) == {}
     assert "no weights of jaccard: ModuleNotFoundError: import of torch" in caplog.text
 

@@ -94,6 +94,20 @@ class Sandbox:
             start_new_session=True,
         )
 
+    def mlcl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """The command line."""
+        result = subprocess.run(
+            [sys.executable, "-m", "mlcl", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        assert not check or result.returncode == 0, result.stdout
+        return result
+
     def jobs(self, *arguments: str) -> dict[str, int]:
         """Rule -> number of jobs that a dry run lists; empty if there is nothing to do."""
         output = self.snakemake("-n", *arguments).stdout

@@ -37,7 +37,7 @@ def training_processes(box: Sandbox) -> list[int]:
 
 
 def is_training(box: Sandbox) -> bool:
-    return any((box.folder / ".snakemake" / "mlcl").rglob("running.json"))
+    return any((box.folder / "results").rglob("running.json"))
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ class Cell:
 
     @property
     def checkpoints(self) -> list[Path]:
-        return list((self.box.folder / ".snakemake" / "mlcl").rglob("checkpoints-*/*.pt"))
+        return list((self.box.folder / "results").rglob("checkpoints-*/*.pt"))
 
     def start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(

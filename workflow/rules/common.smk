@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 # The workflow runs the package that lies beside it with the Python that runs the workflow, whatever else is
@@ -17,10 +18,10 @@ shell.prefix(
 )
 
 from mlcl.errors import MlclError
+from mlcl.records.paths import BOOKKEEPING, PREPARED
 from mlcl.study import gpus
 from mlcl.study.plan import make_plan
 from mlcl.study.runlock import RunLock
-from mlcl.records.paths import BOOKKEEPING, PREPARED
 
 from snakemake.exceptions import WorkflowError
 
@@ -37,13 +38,14 @@ wildcard_constraints:
 STUDY_FILE = Path(config.get("study", "config/default.yaml"))
 DATA_ROOT = Path(config["data_root"]) if config.get("data_root") else None
 RUN_LOCK = RunLock(BOOKKEEPING)
+DRY_RUN = workflow.output_settings.dryrun
 
 if unknown := set(config) - {"study", "data_root"}:
     raise WorkflowError(
         f"--config {min(unknown)}=...: unknown; what can be set there: study, data_root"
     )
 
-if workflow.is_main_process:
+if workflow.is_main_process and not DRY_RUN:
     if RUN_LOCK.try_take(stale_locks=Path(".snakemake/locks")):
         # What a killed run was updating; Snakemake would not start the update again.
         shutil.rmtree(".snakemake/backups", ignore_errors=True)
@@ -51,6 +53,9 @@ if workflow.is_main_process:
 try:
     PLAN = make_plan(STUDY_FILE, DATA_ROOT)
     if workflow.is_main_process:
+        if DRY_RUN:  # changes nothing, also if a run is at work
+            REHEARSAL = tempfile.TemporaryDirectory(prefix="mlcl-dry-run-")
+            PLAN = PLAN.rehearsal(Path(REHEARSAL.name))
         PLAN.write()
         print(PLAN.summary(), file=sys.stderr)
 except MlclError as error:
@@ -70,13 +75,13 @@ def planned_cell(wildcards):
 
 
 def request(wildcards):
-    """What is asked of the cell; newer than its record exactly if the cell has to be made."""
+    """What is asked of the cell."""
     require_data()
     return str(PATHS.request(planned_cell(wildcards).cell.id))
 
 
 def prepared_card(wildcards):
-    """The card of the prepared dataset; where the record is current and well, no data is needed."""
+    """The card of the prepared dataset; where the record is current and did not fail, no data is needed."""
     planned = planned_cell(wildcards)
     if planned.state == "current" and not planned.failed:
         return []
@@ -106,7 +111,7 @@ def cell_threads(wildcards):
 
 
 def cell_gpus(wildcards):
-    return gpus.needed(planned_cell(wildcards).cell.settings.compute)
+    return gpus.gpus_needed(planned_cell(wildcards).cell.settings)
 
 
 def dataset_request(wildcards):

@@ -11,8 +11,8 @@ rule paper_tables:
     conda:
         ENVIRONMENT
     params:
-        study=STUDY,
+        results=str(PATHS.results),
     shell:
-        "python -m mlcl tables {params.study} --partial --log {log} && "
-        "python -m mlcl figures {params.study} --log {log} && "
-        "python -m mlcl report {params.study} --log {log}"
+        "python -m mlcl tables {params.results} --as-planned --partial --log {log} && "
+        "python -m mlcl figures {params.results} --as-planned --log {log} && "
+        "python -m mlcl report {params.results} --as-planned --log {log}"

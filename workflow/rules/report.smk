@@ -12,20 +12,21 @@ localrules:
 rule aggregate:
     input:
         str(PATHS.outline),
-        [str(PATHS.record(planned.cell.id)) for planned in PLAN.cells],
+        [str(PATHS.done(planned.cell.id)) for planned in PLAN.cells],
     output:
         str(PATHS.metrics_csv),
         str(PATHS.costs_csv),
         str(PATHS.cells_csv),
+        str(PATHS.collected),
         update(str(PATHS.pair_weights)),
     log:
         str(PATHS.logs / "aggregate.log"),
     conda:
         ENVIRONMENT
     params:
-        study=STUDY,
+        results=str(PATHS.results),
     shell:
-        "python -m mlcl aggregate {params.study} --log {log}"
+        "python -m mlcl aggregate {params.results} --as-planned --log {log}"
 
 
 rule tables:
@@ -45,10 +46,10 @@ rule tables:
     conda:
         ENVIRONMENT
     params:
-        study=STUDY,
+        results=str(PATHS.results),
         captions=TableCaptions(PATHS.tables),
     shell:
-        "python -m mlcl tables {params.study} --log {log}"
+        "python -m mlcl tables {params.results} --as-planned --log {log}"
 
 
 rule figures:
@@ -67,10 +68,10 @@ rule figures:
     conda:
         ENVIRONMENT
     params:
-        study=STUDY,
+        results=str(PATHS.results),
         captions=FigureCaptions(PATHS.figures),
     shell:
-        "python -m mlcl figures {params.study} --log {log}"
+        "python -m mlcl figures {params.results} --as-planned --log {log}"
 
 
 rule report:
@@ -90,9 +91,9 @@ rule report:
     conda:
         ENVIRONMENT
     params:
-        study=STUDY,
+        results=str(PATHS.results),
     shell:
-        "python -m mlcl report {params.study} --log {log}"
+        "python -m mlcl report {params.results} --as-planned --log {log}"
 
 
 rule complete:
@@ -105,9 +106,9 @@ rule complete:
     conda:
         ENVIRONMENT
     params:
-        study=STUDY,
+        results=str(PATHS.results),
     shell:
-        "python -m mlcl status {params.study} --complete {output} --log {log}"
+        "python -m mlcl status {params.results} --as-planned --complete {output} --log {log}"
 
 
 rule retry_failed:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from mlcl.records.files import write_json
-from mlcl.records.paths import StudyPaths
 from mlcl.reporting.figures import (
     costs,
     dataset_labels,
@@ -38,10 +38,10 @@ KINDS: dict[str, Callable[[Results], Iterator[Figure]]] = {
 INDEX = "index.json"
 
 
-def write_figures(study: str) -> None:
+def write_figures(study: str | Path) -> None:
     """`results/<study>/figures/*.pdf|png` and an index with captions; figures of an earlier state are removed."""
     results = load_results(study)
-    folder = StudyPaths(study).figures
+    folder = results.paths.figures
     index = []
     for kind, draw in KINDS.items():
         for figure in draw(results):

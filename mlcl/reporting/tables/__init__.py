@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mlcl.records.files import write_text
 from mlcl.records.paths import StudyPaths
 from mlcl.reporting.claims import write_claims
@@ -16,7 +18,7 @@ from mlcl.reporting.tables.pdf import compile_pdf
 from mlcl.reporting.tables.table import Table
 
 
-def write_tables(study: str) -> None:
+def write_tables(study: str | Path) -> None:
     """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
 
     Tables: `main`; `variants` where the study has some; `differences` to the best loss where the scores are here;

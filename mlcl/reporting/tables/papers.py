@@ -18,7 +18,7 @@ Place = tuple[str, str, str, str]
 
 def paper_tables(results: Results) -> Iterator[Table]:
     """One table for each paper that shares a dataset with the study."""
-    for stem, (spec, numbers) in read_papers().items():
+    for stem, (spec, numbers) in read_papers(results.paths.specs).items():
         if any(
             name in results.outline.datasets for dataset in spec.datasets.values() for name in dataset.names
         ):

@@ -164,7 +164,7 @@ class Notes:
 
 
 def explain(row: RowState) -> list[str]:
-    """In words: why there are fewer seeds than the study asks for, and which are out of date."""
+    """In words: why there are fewer seeds than the study asks for."""
     if row.skipped:
         return [f"skipped: {row.problems[0]}"]
     told = []
@@ -174,11 +174,6 @@ def explain(row: RowState) -> list[str]:
             told.append("not run yet")
         else:
             told.append(f"{row.ok} of {row.expected} seeds; {_shorten('; '.join(row.problems))}")
-    if row.stale:
-        told.append(
-            f"{row.stale} of {row.expected} seeds out of date: made with other settings, data or code than the "
-            f"study asks for now"
-        )
     return told
 
 

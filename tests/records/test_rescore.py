@@ -10,10 +10,11 @@ import pytest
 from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import evaluate_splits
 from mlcl.evaluation.representation import evaluate_embeddings
-from mlcl.records.files import write_json
-from mlcl.records.paths import StudyPaths
+from mlcl.records.outline import OpenStudy, OutlineCell
+from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import Record, read_record, write_record
 from mlcl.records.rescore import rescore, rescore_study
+from tests.records.outlines import outline
 
 
 @pytest.fixture
@@ -98,14 +99,14 @@ def test_embeddings_that_were_kept_add_representation_metrics(folder):
 
 def test_a_study_is_rescored_as_a_whole(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cells = [{"id": f"scenes/cnn/bce/base/seed{seed}"} for seed in (0, 1)]
-    write_json(StudyPaths("tiny").outline, {"cells": cells, "metrics_source": "new"})
+    cells = [OutlineCell(CellId("scenes", "cnn", "bce", "base", seed), "f") for seed in (0, 1)]
+    study = OpenStudy(outline(cells=cells, metrics_source="new"), StudyPaths("tiny"))
     (tmp_path / "results").mkdir()
     (tmp_path / "scenes").rename(tmp_path / "moved")
     (tmp_path / "results" / "tiny").mkdir()
     (tmp_path / "moved").rename(tmp_path / "results" / "tiny" / "scenes")
-    assert rescore_study("tiny") == 1
-    assert rescore_study("tiny") == 0
+    assert rescore_study(study) == 1
+    assert rescore_study(study) == 0
 
 
 def spoil(folder, **changes):

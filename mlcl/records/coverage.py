@@ -1,0 +1,85 @@
+"""How much of a study is there, as a matrix of rows by columns; also while it runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from mlcl.records.outline import NO_ENCODER, OpenStudy, Outline
+from mlcl.records.status import Counts, cell_statuses
+
+SYMBOLS = {"diverged": "d", "oom": "m", "error": "e", "missing": ".", "stale": "o"}
+"""Printed after a count, one for each seed without a result; `o`: stale (out of date)."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """For each (loss, variant) and (dataset, encoder): what became of its seeds; skipped rows have the reason."""
+
+    study: str
+    counts: Counts
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str, str], ...]
+    outcomes: dict[tuple[str, str, str, str], Counter[str]]
+    skipped: dict[tuple[str, str, str, str], str]
+
+    def text(self, loss: str, variant: str, dataset: str, encoder: str) -> str:
+        """`3/3`, or with what is not well: `1/3 d.` (one diverged, one missing); `skip`; nothing if not asked for."""
+        key = (dataset, encoder, loss, variant)
+        if key in self.skipped:
+            return "skip"
+        if key not in self.outcomes:
+            return ""
+        seeds = self.outcomes[key]
+        marks = "".join(SYMBOLS[outcome] * n for outcome, n in sorted(seeds.items()) if outcome != "ok")
+        return f"{seeds['ok']}/{seeds.total()}" + (f" {marks}" if marks else "")
+
+    def render(self) -> str:
+        outcomes: Counter[str] = sum(self.outcomes.values(), Counter())
+        names = [loss if variant == "base" else f"{loss} ({variant})" for loss, variant in self.rows]
+        titles = [d if e == NO_ENCODER else f"{d}/{e}" for d, e in self.columns]
+        body = [[self.text(*row, *column) for column in self.columns] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(titles, *body, strict=True)]
+        first = max(map(len, names), default=0)
+        lines = [" " * first + "  " + "  ".join(t.ljust(w) for t, w in zip(titles, widths, strict=True))]
+        for name, cells in zip(names, body, strict=True):
+            lines.append(
+                name.ljust(first) + "  " + "  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True))
+            )
+        legend = ", ".join(f"{symbol} {outcome}" for outcome, symbol in SYMBOLS.items() if outcomes[outcome])
+        return "\n".join(
+            [
+                f"study {self.study}: {self.counts}",
+                "",
+                *(line.rstrip() for line in lines),
+                *(["", legend] if legend else []),
+            ]
+        )
+
+
+def coverage(study: OpenStudy) -> Coverage:
+    """Reads the study's records as they are now; nothing has to be collected before. Raises RecordError."""
+    outline, paths = study
+    cells = cell_statuses(outline, paths)
+    outcomes: dict[tuple[str, str, str, str], Counter[str]] = {}
+    for status in cells:
+        cell = status.cell.id
+        row = (cell.dataset, cell.encoder, cell.loss, cell.variant)
+        outcomes.setdefault(row, Counter())[status.outcome] += 1
+    skipped = {(row.dataset, row.encoder, row.loss, row.variant): row.reason for row in outline.skipped}
+    counts = Counts.of((status.state for status in cells), sum(status.failed for status in cells))
+    return Coverage(outline.study, counts, _columns(outcomes, outline), _rows(outline), outcomes, skipped)
+
+
+def _columns(
+    outcomes: dict[tuple[str, str, str, str], Counter[str]], outline: Outline
+) -> tuple[tuple[str, str], ...]:
+    """Datasets in the order of the study, each with the encoders that it has cells for, none last."""
+    pairs = {key[:2] for key in outcomes} | {(row.dataset, row.encoder) for row in outline.skipped}
+    ordered = [(d, e) for d in outline.datasets for e in outline.encoders_with_none]
+    return tuple(pair for pair in ordered if pair in pairs)
+
+
+def _rows(outline: Outline) -> tuple[tuple[str, str], ...]:
+    trained = [(loss, variant) for loss in outline.losses for variant in outline.variants]
+    return (*trained, *((baseline, "base") for baseline in outline.baselines))

@@ -1,0 +1,28 @@
+"""The format number of files that outlive a run: records, outlines, collected results, checkpoints, models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlcl.errors import RecordError
+
+FORMAT = 1
+"""Written as `format` into each of these files; to be raised when what older versions wrote can no longer be read."""
+
+
+def require_format(content: Mapping[str, Any], file: Path, make_again: str) -> None:
+    """Raises RecordError unless `content`, read from `file`, has the format of this version.
+
+    `make_again` says what to do with a file of an older version, such as 'plan the study again'.
+    """
+    found = content.get("format")
+    if found == FORMAT:
+        return
+    if isinstance(found, int) and found > FORMAT:
+        raise RecordError(
+            f"{file}: has format {found}, this version of mlcl reads format {FORMAT}; update mlcl"
+        )
+    described = "has no format number" if found is None else f"has format {found!r}"
+    raise RecordError(f"{file}: {described}, this version of mlcl reads format {FORMAT}; {make_again}")
