@@ -17,7 +17,7 @@ from mlcl.records.paths import CellId
 from mlcl.records.status import CellStatus, State, cell_statuses
 
 COORDINATES = ("dataset", "encoder", "loss", "variant", "seed")
-METRICS_COLUMNS = (*COORDINATES, "split", "metric", "value")
+METRICS_COLUMNS = (*COORDINATES, "readout", "split", "metric", "value")
 COSTS_COLUMNS = (*COORDINATES, "cost", "value")
 CELLS_COLUMNS = (*COORDINATES, "state", "reason")
 COSTS = (
@@ -93,9 +93,10 @@ def _require_all(outline: Outline, cells: list[CellStatus]) -> None:
 def _metric_rows(cell: CellStatus) -> Iterable[tuple[Any, ...]]:
     if cell.counted_record is None:
         return
-    for split, metrics in cell.counted_record.metrics.items():
-        for metric, value in metrics.items():
-            yield (*_coordinates(cell.cell.id), split, metric, value)
+    for readout, splits in cell.counted_record.metrics.items():
+        for split, metrics in splits.items():
+            for metric, value in metrics.items():
+                yield (*_coordinates(cell.cell.id), readout, split, metric, value)
 
 
 def _cost_rows(cell: CellStatus) -> Iterable[tuple[Any, ...]]:

@@ -28,8 +28,8 @@ MODEL = "model"
 
 FILES = (RECORD, SCORES, HISTORY, EMBEDDINGS, MODEL)
 
-Metrics = dict[str, dict[str, float]]
-"""split -> metric -> value"""
+Metrics = dict[str, dict[str, dict[str, float]]]
+"""readout -> split -> metric -> value; the readout is `none` for what no encoder, or no readout, has a part in"""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def against_best(results: Results) -> dict[Column, AgainstBest]:
     metric, split = primary_metric(results), results.outline.split
     if metric not in examples.METRICS:
         return {}
-    kept = JsonCache(results.paths.results / KEPT)
+    kept, readout = JsonCache(results.paths.results / KEPT), results.outline.readout
     means = complete_means(results, metric)
     found = {}
     for column in results.outline.columns():
@@ -59,7 +59,8 @@ def against_best(results: Results) -> dict[Column, AgainstBest]:
                 own, key=lambda loss: own[loss] if metric_info(metric).higher_is_better else -own[loss]
             )
             bounds = kept.get(
-                _digest(f"{metric} {split}", files), partial(_bootstrap, metric, split, own, files, best)
+                _digest(f"{metric} {split} {readout}", files),
+                partial(_bootstrap, metric, split, readout, own, files, best),
             )
             differences = {
                 loss: Estimate(own[loss] - own[best], *bounds[loss]) for loss in own if loss != best
@@ -75,9 +76,11 @@ class ClaimedDifferences:
     def __init__(self, results: Results) -> None:
         self._results = results
         self._kept = JsonCache(results.paths.results / KEPT_CLAIMS)
-        self._resampled: dict[tuple[RowKey, str], NDArray[np.float64]] = {}
+        self._resampled: dict[tuple[RowKey, str, str], NDArray[np.float64]] = {}
 
-    def interval(self, columns: Sequence[Sequence[Term]], metric: str, observed: float) -> Estimate | None:
+    def interval(
+        self, columns: Sequence[Sequence[Term]], metric: str, readout: str, observed: float
+    ) -> Estimate | None:
         """Of the mean over columns of each column's sum; None where scores are not here or the metric has none."""
         files = {"/".join(row): _score_files(self._results, row) for terms in columns for _, row in terms}
         if metric not in examples.METRICS or not all(
@@ -88,22 +91,23 @@ class ClaimedDifferences:
 
         def bounds() -> dict[str, list[float]]:
             sums = [
-                np.sum([weight * self._values(row, metric) for weight, row in terms], axis=0)
+                np.sum([weight * self._values(row, metric, readout) for weight, row in terms], axis=0)
                 for terms in columns
             ]
             found = examples.interval(np.mean(sums, axis=0), observed)
             return {"interval": [found.low, found.high]}
 
-        kept = self._kept.get(_digest(f"{metric} {weights}", files), bounds)
+        kept = self._kept.get(_digest(f"{metric} {readout} {weights}", files), bounds)
         return Estimate(observed, *kept["interval"])
 
-    def _values(self, row: RowKey, metric: str) -> NDArray[np.float64]:
+    def _values(self, row: RowKey, metric: str, readout: str) -> NDArray[np.float64]:
         """A row's metric on each resample. Every row of a dataset gets the same resamples; datasets differ."""
-        if (row, metric) not in self._resampled:
+        key = (row, metric, readout)
+        if key not in self._resampled:
             seed = int.from_bytes(hashlib.sha256(row[0].encode()).digest()[:4], "big")
-            scored = _scored(_score_files(self._results, row), "test")
-            self._resampled[row, metric] = examples.resampled([scored], metric, seed=seed)[0]
-        return self._resampled[row, metric]
+            scored = _scored(_score_files(self._results, row), "test", readout)
+            self._resampled[key] = examples.resampled([scored], metric, seed=seed)[0]
+        return self._resampled[key]
 
     def write(self) -> None:
         """Keeps what was asked for this time."""
@@ -114,8 +118,8 @@ def _score_files(results: Results, row: RowKey) -> list[Path]:
     return [results.paths.cell(CellId(*row, seed)) / SCORES for seed in results.outline.seeds]
 
 
-def _scored(files: Sequence[Path], split: str) -> examples.Scored:
-    stored = [read_scores(file) for file in files]
+def _scored(files: Sequence[Path], split: str, readout: str) -> examples.Scored:
+    stored = [read_scores(file, readout) for file in files]
     labels = stored[0][f"{split}_labels"].astype(np.bool_)
     return examples.Scored(labels, [one[f"{split}_scores"].astype(np.float32) for one in stored])
 
@@ -132,10 +136,15 @@ def _digest(what: str, files: Mapping[str, list[Path]]) -> str:
 
 
 def _bootstrap(
-    metric: str, split: str, means: Mapping[str, float], files: Mapping[str, list[Path]], best: str
+    metric: str,
+    split: str,
+    readout: str,
+    means: Mapping[str, float],
+    files: Mapping[str, list[Path]],
+    best: str,
 ) -> dict[str, list[float]]:
     """loss -> low and high of its difference to the best."""
-    scored = [_scored(seeds, split) for seeds in files.values()]
+    scored = [_scored(seeds, split, readout) for seeds in files.values()]
     values = dict(zip(files, examples.resampled(scored, metric), strict=True))
     bounds = {}
     for loss in means:

@@ -61,6 +61,9 @@ def judge(claim: Claim, results: Results, over_examples: ClaimedDifferences | No
     these datasets, not of all that could be. With a single seed it covers the test examples instead, if
     `over_examples` can tell. Only columns where both losses have all their seeds count.
     """
+    if claim.readout is not None and claim.readout not in results.outline.readouts:
+        return _no_data(claim, f"the study has no readout {claim.readout}")
+    results = results.with_readout(claim.readout)
     outline = results.outline
     if absent := [loss for loss in (claim.better, claim.worse) if loss not in outline.losses]:
         return _no_data(claim, f"{' and '.join(absent)} not in this study")
@@ -101,7 +104,9 @@ def _verdict(
     if not estimate.is_known:
         remarks.append("one seed only")
         if over_examples and (
-            found := over_examples.interval(list(terms.values()), claim.metric, estimate.value)
+            found := over_examples.interval(
+                list(terms.values()), claim.metric, results.outline.readout, estimate.value
+            )
         ):
             estimate = found
             remarks[-1] = "one seed: the interval is over test examples"
@@ -192,15 +197,15 @@ def render(verdicts: Sequence[Verdict], outline: Outline) -> str:
         "",
         tuning_in_words(outline),
         "",
-        "| Claim | Source | Metric | Verdict | Difference | In favour | Datasets |",
+        "| Claim | Source | Metric (readout) | Verdict | Difference | In favour | Datasets |",
         "| --- | --- | --- | --- | ---: | ---: | --- |",
     ]
     for v in verdicts:
         in_favour = f"{v.favourable} of {len(v.columns)}" if v.columns else "–"
         answer = f"**{v.answer}**" + (f" ({v.remark})" if v.remark else "")
         cells = [
-            v.claim.statement, v.claim.source, v.metric.title, answer, v.estimate_text, in_favour,
-            ", ".join(v.columns) or "–",
+            v.claim.statement, v.claim.source, f"{v.metric.title} ({v.claim.readout or outline.readout})", answer,
+            v.estimate_text, in_favour, ", ".join(v.columns) or "–",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join([*lines, ""])

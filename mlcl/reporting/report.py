@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 
 from mlcl.errors import MlclError
+from mlcl.evaluation.readouts import in_words
 from mlcl.records.files import write_text
 from mlcl.records.outline import Outline
 from mlcl.records.status import cell_statuses
@@ -102,6 +103,7 @@ def _settings(outline: Outline) -> dict[str, dict[str, Any]]:
     return {
         **{f"Training: {', '.join(names)}": json.loads(own) for own, names in by_settings.items()},
         "Training of single encoders and losses": {name: _flat(own) for name, own in own_training.items()},
+        "Readouts": {name: in_words(name) for name in outline.readouts},
         "Linear evaluation": outline.linear_evaluation,
         "Compute": outline.compute,
         "Variants": {name: _flat(changes) for name, changes in outline.variants.items() if changes},

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from mlcl import encoders, losses
 from mlcl.errors import ConfigError
+from mlcl.evaluation.readouts import READOUTS
 from mlcl.records.paths import CellId
 from mlcl.study.config import Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry
 from mlcl.suggest import closest
@@ -31,6 +32,7 @@ from mlcl.training.settings import (
 )
 
 SomeSettings = TypeVar("SomeSettings", bound=BaseModel)
+NO_HEAD = "{} trains no head, and head is the study's only readout"
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class _Grid:
         modality = self.datasets[dataset].modality
         return [name for name, entry in self.study.encoders.items() if entry.modality == modality]
 
-    def _baseline(self, dataset: str, encoder: str | None, baseline: Baseline) -> _Row:
+    def _baseline(self, dataset: str, encoder: str | None, baseline: Baseline) -> _Row | Skip:
         settings: dict[str, Any] = {
             "protocol": baseline,
             "dataset": self._dataset_part(dataset, {}),
@@ -120,10 +122,12 @@ class _Grid:
         if encoder is not None:
             settings |= {
                 "encoder": _encoder_part(self.study, encoder, {}),
-                **self._evaluation({}, f"{self.study.file}: linear_evaluation"),
+                **self._readouts(has_head=False, changes={}, where=f"{self.study.file}: linear_evaluation"),
                 "keep_embeddings": self.study.keep_embeddings,
                 "keep_model": self.study.keep_models,
             }
+            if not settings["readouts"]:
+                return Skip(dataset, encoder, baseline, "base", NO_HEAD.format(baseline))
         return _Row(dataset, encoder or "none", baseline, "base", settings)
 
     def _trained(
@@ -164,20 +168,25 @@ class _Grid:
             "keep_embeddings": study.keep_embeddings,
             "keep_model": study.keep_models,
         }
-        if protocols.probes_features(protocol, training):
-            settings |= self._evaluation(changes.linear_evaluation, f"{where}.linear_evaluation")
-        elif changes.linear_evaluation:
-            return Skip(**coordinates, reason=f"{name} has no linear evaluation here")
+        has_head = protocols.has_head(protocol, training)
+        settings |= self._readouts(has_head, changes.linear_evaluation, f"{where}.linear_evaluation")
+        if not settings["readouts"]:
+            return Skip(**coordinates, reason=NO_HEAD.format(loss))
         return _Row(**coordinates, settings=settings)
 
-    def _evaluation(self, changes: dict[str, Any], where: str) -> dict[str, Any]:
-        """How frozen features are evaluated."""
-        if self.study.evaluation == "knn":
-            if changes:
-                raise ConfigError(f"{where}: the study's evaluation is knn; a variant cannot set this")
-            return {"knn_evaluation": self.study.knn_evaluation}
-        evaluation = self.study.linear_evaluation.model_dump() | changes
-        return {"linear_evaluation": _checked(LinearEvaluationSettings, evaluation, where)}
+    def _readouts(self, has_head: bool, changes: dict[str, Any], where: str) -> dict[str, Any]:
+        """The readouts that a cell has, in one order whatever the study's, and the settings of these alone."""
+        study = self.study
+        readouts = [r for r in READOUTS if r in study.readouts and (has_head or r != "head")]
+        settings: dict[str, Any] = {"readouts": readouts}
+        if "linear" in readouts:
+            evaluation = study.linear_evaluation.model_dump() | changes
+            settings["linear_evaluation"] = _checked(LinearEvaluationSettings, evaluation, where)
+        elif changes:
+            raise ConfigError(f"{where}: linear is not among the study's readouts; a variant cannot set this")
+        if "knn" in readouts:
+            settings["knn_evaluation"] = study.knn_evaluation
+        return settings
 
     def _dataset_part(self, dataset: str, changes: dict[str, Any]) -> DatasetPart:
         entry = self.study.datasets[dataset]

@@ -98,6 +98,9 @@ CONDITIONS: Mapping[str, Callable[[Facts], bool]] = {
     "mlcl.training.inputs.transforms.mask_features": lambda cell: cell.any_stage("feature_masking", 0),
     "mlcl.training.launch._Workers": lambda cell: cell.settings.compute.processes > 1,
     "mlcl.training.launch._import_loss": lambda cell: cell.settings.compute.processes > 1,
+    "mlcl.training.outcome._fit_knn": lambda cell: "knn" in cell.settings.readouts,
+    "mlcl.training.outcome._fit_linear": lambda cell: "linear" in cell.settings.readouts,
+    "mlcl.training.outcome._own_head": lambda cell: "head" in cell.settings.readouts,
     "mlcl.training.optim.MovingAverage": lambda cell: cell.any_stage("ema_decay", None),
 }
 """Module or definition -> whether a cell ever enters it. Tests train cells of all kinds and compare."""

@@ -24,6 +24,7 @@ from data_prep.planning import check as check_dataset
 from mlcl import losses
 from mlcl.encoders import EncoderError
 from mlcl.errors import ConfigError, MlclError, OutdatedPlanError
+from mlcl.evaluation.readouts import common
 from mlcl.records.code import read_definitions
 from mlcl.records.files import write_json_if_changed
 from mlcl.records.outline import (
@@ -246,7 +247,8 @@ class Plan:
                 **{name: entry.model_dump(exclude_defaults=True) for name, entry in study.variants.items()},
             },
             training=self._training_by_protocol(),
-            evaluation=study.evaluation,
+            readouts=list(study.readouts),
+            readout=study.table.readout or self._common_readout(),
             linear_evaluation=study.linear_evaluation.model_dump(),
             compute=study.compute.model_dump(),
             cells=[
@@ -257,6 +259,11 @@ class Plan:
             metrics_source=metrics_source(),
             reporting_source=reporting_source(),
         )
+
+    def _common_readout(self) -> str:
+        """The readout by which all losses of the study can be compared."""
+        trained = [p.cell.settings.readouts for p in self.cells if p.cell.settings.loss is not None]
+        return common(trained, fallback=self.study.readouts)
 
     def _training_by_protocol(self) -> dict[str, dict[str, Any]]:
         """protocol -> the training settings of the study as it applies them, but for those of an encoder or loss."""

@@ -101,7 +101,7 @@ def test_the_best_epoch_s_weights_are_evaluated(
         for key, value in method_of(outcome).state_dict().items():
             if isinstance(value, Tensor):
                 assert torch.equal(value, expected[key]), (rule, key)
-        assert np.array_equal(outcome.scores["test"], each[number].scores["test"])
+        assert np.array_equal(only_scores(outcome)["test"], only_scores(each[number])["test"])
         assert np.array_equal(outcome.features["val"], each[number].features["val"])
         curve = outcome.fitted.curve  # type: ignore[union-attr]
         assert [line.epoch for line in curve] == list(range(1, EPOCHS + 1)), "the curve is that of all epochs"
@@ -192,7 +192,7 @@ def test_the_second_stage_selects_by_its_own_rule(noise: PreparedDataset) -> Non
     best = int(np.argmin(values))
     assert best < 3, "the last epoch is the best: nothing is chosen"
     chosen = tuned(4, "best_val_loss")
-    assert np.array_equal(chosen.scores["test"], each[best].scores["test"])
+    assert np.array_equal(only_scores(chosen)["test"], only_scores(each[best])["test"])
 
 
 def test_the_last_stage_s_rule_is_reported() -> None:

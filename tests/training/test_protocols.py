@@ -406,7 +406,7 @@ def with_half(
 def finite(outcome: Outcome) -> bool:
     assert outcome.fitted is not None
     return all(np.isfinite(line.loss) for line in outcome.fitted.curve) and all(
-        np.isfinite(values).all() for part in (outcome.scores, outcome.features) for values in part.values()
+        np.isfinite(values).all() for part in (only_scores(outcome), outcome.features) for values in part.values()
     )
 
 
@@ -466,7 +466,7 @@ def test_every_loss_trains_in_its_protocols(vectors: PreparedDataset, protocol: 
 def better_than_prior(dataset: PreparedDataset, outcome: Outcome) -> bool:
     truth = labels(dataset, "test")
     prior = np.tile(labels(dataset, "train").mean(0), (len(truth), 1)).astype(np.float32)
-    return evaluate(truth, outcome.scores["test"])["map"] > evaluate(truth, prior)["map"] + 0.15
+    return evaluate(truth, only_scores(outcome)["test"])["map"] > evaluate(truth, prior)["map"] + 0.15
 
 
 LONG = {"epochs": 25, "learning_rate": 0.02, "ema_decay": None, "augmentation": "basic"}
@@ -530,13 +530,13 @@ def test_the_moving_average_of_the_steps_is_evaluated(vectors: PreparedDataset, 
     assert ours.keys() == expected.keys()
     for key, value in expected.items():
         assert torch.allclose(ours[key], value, atol=1e-5), key
-    assert not np.allclose(averaged.scores["test"], raw[-1].scores["test"], atol=1e-3)
+    assert not np.allclose(only_scores(averaged)["test"], only_scores(raw[-1])["test"], atol=1e-3)
     method = averaged.fitted.method  # type: ignore[union-attr]
     head = method.criterion.pi if loss == "kmcl" else method.classifier[-1]
     test = torch.from_numpy(np.array(vectors["test"].vectors))
     with torch.no_grad():
         scores = torch.sigmoid(head(method.eval().encoder(test)))
-    assert np.allclose(averaged.scores["test"], scores.numpy(), atol=1e-6)
+    assert np.allclose(only_scores(averaged)["test"], scores.numpy(), atol=1e-6)
 
 
 def test_all_heads_of_the_loss_are_trained(vectors: PreparedDataset) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mlcl.evaluation.readouts import in_words
 from mlcl.records.files import write_json
 from mlcl.reporting.figures import (
     costs,
@@ -35,6 +36,10 @@ KINDS: dict[str, Callable[[Results], Iterator[Figure]]] = {
     "Learning curves": learning_curves.draw,
     "Frequencies of labels": dataset_labels.draw,
 }
+OF_SCORES = frozenset({
+    "Losses by datasets", "Ranks of losses", "Comparison of losses", "Label frequency", "Sensitivity", "Costs",
+})  # fmt: skip
+"""Kinds that show scores, so that their captions name the readout."""
 INDEX = "index.json"
 
 
@@ -47,6 +52,8 @@ def write_figures(study: str | Path) -> None:
         for figure in draw(results):
             style.save(figure.canvas, folder / figure.name)
             texts = {key: getattr(figure, key) for key in ("name", "title", "caption", "alt", "dataset")}
+            if kind in OF_SCORES:
+                texts["caption"] += f" Readout: {in_words(results.outline.readout)}."
             index.append({"kind": kind, **texts})
     write_json(folder / INDEX, index)
     kept = {f"{entry['name']}.{ending}" for entry in index for ending in ("pdf", "png")} | {INDEX}

@@ -12,7 +12,7 @@ from mlcl.reporting.tables import latex, numbers, text
 from mlcl.reporting.tables.best_against_each import best_against_each_table
 from mlcl.reporting.tables.costs import costs_table
 from mlcl.reporting.tables.differences import differences_table
-from mlcl.reporting.tables.grid import main_table, variants_table
+from mlcl.reporting.tables.grid import main_table, readout_tables, variants_table
 from mlcl.reporting.tables.papers import paper_tables
 from mlcl.reporting.tables.pdf import compile_pdf
 from mlcl.reporting.tables.table import Table
@@ -21,9 +21,9 @@ from mlcl.reporting.tables.table import Table
 def write_tables(study: str | Path) -> None:
     """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
 
-    Tables: `main`; `variants` where the study has some; `differences` to the best loss where the scores are here;
-    `best-against-each` where there are three datasets or more; `paper-*` for each paper that shares a dataset with
-    the study; `costs`.
+    Tables: `main`; `main-<readout>` for each other readout; `variants` where the study has some; `differences` to the
+    best loss where the scores are here; `best-against-each` where there are three datasets or more; `paper-*` for each
+    paper that shares a dataset with the study; `costs`.
     """
     results = load_results(study)
     for table in study_tables(results):
@@ -34,8 +34,10 @@ def write_tables(study: str | Path) -> None:
 
 def study_tables(results: Results) -> list[Table]:
     """All tables of a study, in the order in which they are shown."""
-    own = (main_table, variants_table, differences_table, best_against_each_table)
-    tables = [*(table(results) for table in own), *paper_tables(results), costs_table(results)]
+    others = list(readout_tables(results))
+    own = (variants_table, differences_table, best_against_each_table)
+    tables: list[Table | None] = [main_table(results), *others, *(table(results) for table in own)]
+    tables += [*paper_tables(results), costs_table(results)]
     return [table for table in tables if table is not None]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mlcl.records.outline import NO_ENCODER, Outline
 from mlcl.reporting.budgets import selection_rule
@@ -14,11 +14,18 @@ RowPlan = tuple[tuple[str, ...], str, str]
 """Headers, loss, variant."""
 
 
-def main_table(results: Results) -> Table:
+def main_table(results: Results, name: str = "main") -> Table:
     outline = results.outline
     losses: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.losses]
     baselines: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.baselines]
-    return _table(results, "main", ("Loss",), [losses], baselines)
+    return _table(results, name, ("Loss",), [losses], baselines)
+
+
+def readout_tables(results: Results) -> Iterator[Table]:
+    """The main table by each other readout of the study: `main-head`, `main-knn`."""
+    for readout in results.outline.readouts:
+        if readout != results.outline.readout:
+            yield main_table(results.with_readout(readout), f"main-{readout}")
 
 
 def variants_table(results: Results) -> Table | None:
@@ -122,8 +129,10 @@ def _cell(results: Results, notes: Notes, metric: MetricInfo, row: RowKey | None
     found = results.mean_sd_n(row, results.outline.split, metric.name)
     own_notes = notes.on(state)
     if found is None:
-        if state.ok:
+        if state.ok and results.has_readout(row):
             own_notes = (*own_notes, notes.refer(f"the records have no {metric.title}; score them anew"))
+        elif state.ok:
+            own_notes = (*own_notes, notes.refer(f"has no such readout: {results.outline.readout}"))
         return Text(notes=own_notes)
     mean, sd, n = found
     spread = sd if n > 1 else None
