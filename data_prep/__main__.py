@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from data_prep import DataError, names, plan, prepare
+from data_prep import DataError, names, plan, prepare, sanity
 from data_prep.planning import describe
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -45,6 +45,8 @@ def _prepare(name: str, data_root: Path, out: Path | None, accept_local: bool, s
     recipe = plan(name, _parsed(settings), data_root, accept_local)
     prepare(recipe, data_root, out)
     print(f"{name} is prepared in {out}")
+    for sentence in sanity.report(out):
+        print(f"  {sentence}")
 
 
 def _parsed(settings: str) -> dict[str, Any]:

@@ -29,8 +29,8 @@ def is_gzip(path: Path) -> bool:
 def content_digest(path: Path, algorithm: str = "sha256", unpack: bool = False) -> Digest:
     """The hash of a file's content (`unpack`: of what the gzip holds), or of a folder's names and contents.
 
-    Answers are remembered under path, size and modification time. Raises DataError for a file that cannot be
-    read or a gzip that is damaged.
+    Answers are remembered under path, size, and times of modification and change. Raises DataError for a file that
+    cannot be read or a gzip that is damaged.
     """
     memory = _Memory()
     try:
@@ -61,7 +61,10 @@ def _folder_digest(folder: Path, memory: "_Memory") -> Digest:
 def _file_digest(path: Path, algorithm: str, unpack: bool, memory: "_Memory") -> Digest:
     try:
         stat = path.stat()
-        key = f"{algorithm}{'+gzip' if unpack else ''}|{stat.st_size}|{stat.st_mtime_ns}|{path.resolve()}"
+        times = (
+            f"{stat.st_mtime_ns}|{stat.st_ctime_ns}"  # copying tools set the first, nothing sets the second
+        )
+        key = f"{algorithm}{'+gzip' if unpack else ''}|{stat.st_size}|{times}|{path.resolve()}"
         if key not in memory.known:
             memory.add(key, _read_digest(path, algorithm, unpack))
         return memory.known[key]

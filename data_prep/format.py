@@ -1,6 +1,7 @@
 """The prepared form of a dataset: names of its files, shared by the writer here and the reader in `mlcl.data`.
 
 DIR/card.json                    written last: without it there is no dataset
+DIR/.card.json                   a copy: by it a folder is known as prepared where the card was deleted
 DIR/<split>/ids.npy              (N,) unicode
 DIR/<split>/label_offsets.npy    (N + 1,) int64   labels of row i: label_ids[offsets[i]:offsets[i + 1]]
 DIR/<split>/label_ids.npy        (nnz,) int32     sorted within a row
@@ -12,6 +13,7 @@ DIR/tokens/<key>/                tokenised texts, added by `mlcl.data` on first 
 
 VERSION = 1
 CARD = "card.json"
+CARD_COPY = ".card.json"
 SPLITS = ("train", "val", "test")
 IDS = "ids.npy"
 LABEL_OFFSETS = "label_offsets.npy"

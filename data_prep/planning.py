@@ -86,7 +86,10 @@ def make_plan(name: str, given: Mapping[str, Any], data_root: Path, accept_local
         modality=_modality(entry, settings),
         settings=_chosen(entry, settings),
         fingerprint=fingerprint(
-            entry.module, settings.model_dump(), versions, {item.file.path: item.identity for item in raw}
+            entry.module,
+            settings.model_dump(exclude={"title"}),  # what a dataset is called does not change it
+            versions,
+            {item.file.path: item.identity for item in raw},
         ),
         title=about.title,
         accept_local=accept_local,

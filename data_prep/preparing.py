@@ -1,7 +1,12 @@
-"""Carries out a recipe: raw files -> prepared dataset, aside first, then renamed into place."""
+"""Carries out a recipe: raw files -> prepared dataset, in a folder of its own name first, then renamed into place.
+
+A workflow that is stopped deletes outputs that it did not see finish: Snakemake takes `card.json` away. A prepared
+folder therefore holds its card a second time (`format.CARD_COPY`), knows itself by it, and gets its card back.
+"""
 
 import errno
 import json
+import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -20,9 +25,9 @@ from data_prep.rawfiles import missing_message
 def prepare(recipe: Recipe, data_root: Path, out: Path) -> None:
     """Write the prepared dataset of `recipe` to the folder `out`.
 
-    Works in `<out>.tmp` and renames at the end, under a lock: a killed run leaves nothing that is taken for a
-    dataset, and two processes may prepare the same `out` at once (the second finds it done). A dataset with
-    another fingerprint in its place is replaced.
+    Works beside it, in a hidden folder, and renames at the end, under a lock: a killed run leaves nothing that is
+    taken for a dataset, and two processes may prepare the same `out` at once (the second finds it done). A dataset
+    with another fingerprint in its place is replaced.
 
     Raises:
         DataError: raw files that are missing, wrong or cannot be downloaded, or that changed since the recipe
@@ -33,6 +38,7 @@ def prepare(recipe: Recipe, data_root: Path, out: Path) -> None:
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(out.with_name(f".{out.name}.lock")):
+        _restore_card(out)
         if stored_fingerprint(out) == recipe.fingerprint:
             return
         _refuse_foreign(out)
@@ -42,7 +48,7 @@ def prepare(recipe: Recipe, data_root: Path, out: Path) -> None:
                 f"dataset {recipe.source}: raw files or code changed since it was planned; start again"
             )
         plan = _with_all_files(plan, Path(data_root))
-        work = out.with_name(f"{out.name}.tmp")
+        work = out.with_name(f".{out.name}.mlcl-preparing")
         shutil.rmtree(work, ignore_errors=True)
         with _disk_errors(out), _missing_packages(recipe.source), _removed_on_failure(work):
             _write(plan, work)
@@ -81,6 +87,7 @@ def _write(plan: Plan, work: Path) -> None:
     with DatasetWriter(work, plan.recipe.modality) as writer:
         plan.source.prepare(plan.settings, paths, writer)
         writer.finish(_about(plan))
+    _sync(work)
 
 
 def _about(plan: Plan) -> dict[str, Any]:
@@ -102,9 +109,27 @@ def _about(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _restore_card(out: Path) -> None:
+    """Put the card back where it was deleted and its copy fits the files that are there."""
+    card, copy = out / form.CARD, out / form.CARD_COPY
+    if card.exists() or not copy.is_file():
+        return
+    try:
+        content = copy.read_text(encoding="utf-8")
+        listed = json.loads(content)["files"]
+        complete = all((out / name).stat().st_size == entry["bytes"] for name, entry in listed.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if complete:
+        aside = out / f"{form.CARD}.mlcl-restored"
+        aside.write_text(content, encoding="utf-8")
+        aside.replace(card)
+
+
 def _refuse_foreign(out: Path) -> None:
     """A folder that holds something else is never replaced."""
-    if out.exists() and not (out / form.CARD).is_file() and (not out.is_dir() or any(out.iterdir())):
+    known = any((out / name).is_file() for name in (form.CARD, form.CARD_COPY))
+    if out.exists() and not known and (not out.is_dir() or any(out.iterdir())):
         raise DataError(
             f"{out}: holds something that is no prepared dataset; choose another place or empty it"
         )
@@ -112,12 +137,31 @@ def _refuse_foreign(out: Path) -> None:
 
 def _put_in_place(work: Path, out: Path) -> None:
     """Swap folders by renaming: at every moment there is the old dataset, the new one, or none."""
-    old = out.with_name(f"{out.name}.old")
+    old = out.with_name(f".{out.name}.mlcl-replaced")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         out.rename(old)
     work.rename(out)
+    _sync_entry(out.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Have the operating system write all files to the disk, so that a name never stands for less than its content."""
+    for path in sorted(folder.rglob("*")):
+        _sync_entry(path)
+    _sync_entry(folder)
+
+
+def _sync_entry(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot do so for folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

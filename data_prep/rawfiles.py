@@ -88,8 +88,10 @@ def _published_identity(file: RawFile) -> str:
 
 def _present(file: RawFile, folder: Path) -> Path | None:
     for path in (folder / file.path, folder / f"{file.path}.gz"):
-        if path.exists():
+        if path.is_file() or path.is_dir():
             return path
+        if path.exists():
+            raise DataError(f"{path}: is neither a file nor a folder")
     return None
 
 

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from data_prep import format as form
+from data_prep.readers.labels import visible
+
 MOST_LABELS = 8  # that are listed with their counts
+
+
+def report(folder: Path) -> list[str]:
+    """The sentences on the prepared dataset in a folder; none where there is no such dataset."""
+    try:
+        card = json.loads((folder / form.CARD).read_text(encoding="utf-8"))
+        return sentences(card) if card["format"] == form.VERSION else []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def sentences(card: Mapping[str, Any]) -> list[str]:
     """What a user should read before trusting a dataset: rows, labels, splits, duplicates, warnings."""
     found = card.get("found", {})
-    return [
+    listed = [
         *(_file(entry) for entry in found.get("files", ())),
         _labels(card),
         _splits(card, found.get("labelled_rows", {})),
@@ -20,6 +34,7 @@ def sentences(card: Mapping[str, Any]) -> list[str]:
         *(f"warning: {_warning(entry)}" for entry in card["warnings"]),
         *card["notes"],
     ]
+    return [visible(sentence) for sentence in listed]
 
 
 def _file(entry: Mapping[str, Any]) -> str:

@@ -119,7 +119,22 @@ def validate(
         return model(**given, **preset)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
         message = str(first["msg"]).removeprefix("Value error, ")
-        got = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        if not first["loc"]:
+            raise DataError(f"dataset {name}: {message}") from None
+        where = ".".join(str(part) for part in first["loc"])
+        got = "" if first["type"] == "missing" else f", got {first['input']!r}{_quoting_hint(first)}"
         raise DataError(f"dataset {name}: setting {where!r}: {message}{got}") from None
+
+
+def _quoting_hint(error: Mapping[str, Any]) -> str:
+    """YAML reads some words as other things than texts, and some numbers as texts."""
+    value = error["input"]
+    if error["type"] == "string_type" and isinstance(value, bool):
+        words = "yes, on and true" if value else "no, off and false"
+        return f"; YAML reads {words} as {value}: put the word in quotation marks"
+    if error["type"] == "string_type" and isinstance(value, int | float):
+        return f"; put it in quotation marks: '{value}'"
+    if error["type"] in ("float_type", "int_type") and isinstance(value, str):
+        return "; write a number without quotation marks (and 1.0e-1, not 1e-1: YAML reads that as a text)"
+    return ""

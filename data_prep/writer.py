@@ -288,7 +288,8 @@ class DatasetWriter:
         }
         text = json.dumps(card, indent=1, ensure_ascii=False, sort_keys=False)
         # Names of files need not be Unicode; JSON has an escape for what UTF-8 cannot say.
-        (self.folder / form.CARD).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        for name in (form.CARD_COPY, form.CARD):
+            (self.folder / name).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
         return card
 
     def _found(self, splits: dict[str, Any]) -> dict[str, Any]:

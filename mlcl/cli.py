@@ -55,6 +55,7 @@ def plan(
     ] = None,
 ) -> None:
     """Say what a study has, what it still needs, and what that takes; write nothing."""
+    from data_prep import sanity
     from mlcl.study.estimate import DEVICE_TFLOPS, Device, estimate
     from mlcl.study.plan import make_plan
 
@@ -62,6 +63,9 @@ def plan(
     print(planned.summary())
     print()
     print(estimate(planned, Device(device_tflops or DEVICE_TFLOPS)).render())
+    for name, dataset in planned.datasets.items():
+        for number, sentence in enumerate(sanity.report(dataset.folder) if dataset.folder else ()):
+            print(f"\ndataset {name}: {sentence}" if number == 0 else f"  {sentence}")
     for cell in planned.cells if cells else ():
         if reasons := cell.why():
             print(f"  {cell.cell.id}: {'; '.join(reasons)}")
@@ -97,14 +101,14 @@ def prepare(
     with _logged(log):
         if target.suffix == ".json":
             _say(f"preparing {target.parent.name}")
-            prepare_dataset(target)
+            _say_found(prepare_dataset(target))
             return
         planned = make_plan(target, data_root)
         planned.require_data()
         planned.write()
         for name in planned.datasets:
             _say(f"preparing {name}")
-            prepare_dataset(planned.paths.dataset_request(name))
+            _say_found(prepare_dataset(planned.paths.dataset_request(name)))
 
 
 @app.command()
@@ -304,22 +308,31 @@ def predict(
         str | None, typer.Option(help="head, linear or knn, where the model has it. Default: as exported.")
     ] = None,
     column: Annotated[str, typer.Option(help="The column of a table that holds the text.")] = "text",
+    id_column: Annotated[
+        str, typer.Option(help="The column of row ids; by default 'id' where there is one.")
+    ] = "",
+    delimiter: Annotated[
+        str, typer.Option(help="Between a table's cells; by default ',' in .csv, a tab in .tsv.")
+    ] = "",
+    quoting: Annotated[str, typer.Option(help="minimal or none; by default none where a tab delimits.")] = "",
 ) -> None:
     """Score new texts, images or vectors with an exported model."""
     from mlcl.errors import MlclError
     from mlcl.model import load_model
-    from mlcl.model.predict import open_rows, parse_threshold, write_predictions
+    from mlcl.model.predict import TableForm, open_rows, parse_quoting, parse_threshold, write_predictions
     from mlcl.records.files import atomic_file
 
     limit = parse_threshold(threshold)
     loaded = load_model(model, device, readout)
-    source = open_rows(file, loaded.modality, column)
+    source = open_rows(file, loaded.modality, TableForm(column, id_column, delimiter, parse_quoting(quoting)))
     if out.exists() and out.samefile(file):
         raise MlclError(f"{out}: is the file that is read; name another with --out")
     if source.left_out:
         _say(f"{file}: {source.left_out} files are no images and are left out")
     with atomic_file(out) as aside:
         count = write_predictions(loaded, source, aside, limit, batch_size)
+    for remark in source.remarks:
+        _say(remark)
     _say(f"{out}: {count} rows scored")
 
 
@@ -423,6 +436,14 @@ def _logged(log: Path | None) -> Iterator[TextIO]:
         except Exception:
             traceback.print_exc(file=file)
             raise
+
+
+def _say_found(folder: Path) -> None:
+    """The sanity report of a prepared dataset."""
+    from data_prep import sanity
+
+    for sentence in sanity.report(folder):
+        _say(f"  {sentence}")
 
 
 def _say(line: str) -> None:

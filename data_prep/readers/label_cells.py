@@ -186,8 +186,8 @@ class LabelColumn:
         if len(seen.lengths) > 1:
             lengths = ", ".join(map(str, sorted(seen.lengths)[:5]))
             raise DataError(
-                f"{where}: column {self.column!r} holds lists of zeros and ones of different lengths ({lengths}): vectors "
-                "must have one value for each label, label numbers must differ within a row"
+                f"{where}: column {self.column!r} holds lists of zeros and ones of different lengths ({lengths}): "
+                "vectors must have one value for each label, label numbers must differ within a row"
             )
         (length,) = seen.lengths
         if length == len(self.names):

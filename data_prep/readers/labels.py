@@ -48,6 +48,16 @@ def shown(name: str) -> str:
     return quoted if len(quoted) <= 80 else f"{quoted[:77]}..."
 
 
+def visible(text: str) -> str:
+    """A text for a terminal: control characters, direction marks and half characters as escapes."""
+    return "".join(
+        character
+        if unicodedata.category(character) not in ("Cc", "Cs") and not DIRECTION.match(character)
+        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in text
+    )
+
+
 def near_equal(names: Iterable[str]) -> list[list[str]]:
     """Groups of names that differ by case, space, hyphens or width of characters only."""
     groups: dict[str, list[str]] = {}

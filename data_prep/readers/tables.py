@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -235,6 +236,20 @@ def cell(row: Row, column: str, where: str) -> Any:
     if column not in row:
         raise DataError(f"{where}: there is no column {column!r}: {closest(column, row)}")
     return row[column]
+
+
+def as_text(value: Any, where: str = "", column: str = "") -> str:
+    """The text of a cell; empty where it is null or NaN. Raises DataError for a list, an object, or other bytes."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise DataError(f"{where}: column {column!r} holds bytes that are not UTF-8 text") from None
+    if isinstance(value, list | dict | tuple):
+        raise DataError(f"{where}: column {column!r} holds a {type(value).__name__}, not a text")
+    return str(value)
 
 
 def _kind(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from data_prep.readers.label_cells import LabelColumn
 from data_prep.readers.labels import normal_form
 from data_prep.readers.lines import lines
 from data_prep.readers.splits import assign, assign_stratified
-from data_prep.readers.tables import LongCell, Quoting, Row, Table, cell
+from data_prep.readers.tables import LongCell, Quoting, Row, Table, as_text, cell
 from data_prep.source import About, RawFile, Settings
 
 if TYPE_CHECKING:
@@ -93,20 +92,6 @@ def own_about(settings: OwnSettings, path: str) -> About:
 def own_files(*paths: str) -> tuple[RawFile, ...]:
     """The files that settings name, each once; empty names are left out."""
     return tuple(RawFile(path) for path in dict.fromkeys(paths) if path)
-
-
-def as_text(value: Any, where: str = "", column: str = "") -> str:
-    """The text of a cell; none where it is null or NaN. Raises DataError for a list or an object."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bytes):
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError:
-            raise DataError(f"{where}: column {column!r} holds bytes that are not UTF-8 text") from None
-    if isinstance(value, list | dict | tuple):
-        raise DataError(f"{where}: column {column!r} holds a {type(value).__name__}, not a text")
-    return str(value)
 
 
 def refuse_unused(settings: Settings, names: Iterable[str], reason: str) -> None:

@@ -12,13 +12,13 @@ from data_prep.errors import DataError, closest
 from data_prep.readers.images import OnDamaged, Picture, add_pictures
 from data_prep.readers.label_cells import LabelColumn
 from data_prep.readers.labels import normal_form
+from data_prep.readers.tables import as_text
 from data_prep.readers.text import Cleaning, clean
 from data_prep.source import About, Modality, RawPaths, Source
 from data_prep.sources._own import (
     ALL,
     SPLIT_NAMES,
     OwnSettings,
-    as_text,
     final_splits,
     is_set,
     own_about,

@@ -17,14 +17,13 @@ from data_prep.readers.image_names import ImageNames
 from data_prep.readers.images import OnDamaged, add_pictures
 from data_prep.readers.labels import by_frequency, normal_form
 from data_prep.readers.lines import lines, opened
-from data_prep.readers.tables import cell
+from data_prep.readers.tables import as_text, cell
 from data_prep.readers.voc import object_classes
 from data_prep.source import Modality, RawPaths, Source
 from data_prep.sources._own import (
     ALL,
     UNUSED,
     LabelColumns,
-    as_text,
     check_label_settings,
     final_splits,
     labelled_rows,

@@ -12,12 +12,11 @@ from pydantic import Field
 from data_prep.errors import DataError
 from data_prep.readers.archives import open_archive
 from data_prep.readers.images import OnDamaged, add_pictures
-from data_prep.readers.tables import cell
+from data_prep.readers.tables import as_text, cell
 from data_prep.readers.text import Cleaning, clean
 from data_prep.source import Modality, RawPaths, Source
 from data_prep.sources._own import (
     LabelColumns,
-    as_text,
     labelled_rows,
     own_about,
     own_files,

@@ -8,16 +8,18 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
+from data_prep.readers.labels import LONE_SURROGATE
 from data_prep.readers.lines import lines
-from data_prep.readers.tables import KINDS, rows
+from data_prep.readers.numbers import finite
+from data_prep.readers.tables import KINDS, Quoting, Table, as_text
 from mlcl.encoders.catalog import Modality
 from mlcl.model.config import ModelError
 from mlcl.model.model import BATCH_SIZE, Model
@@ -52,15 +54,38 @@ class Source:
     total: int | None = None
     left_out: int = 0
     """Files of a folder that are no images."""
+    remarks: list[str] = field(default_factory=list)
+    """What the user should know of the file, once all rows were read."""
 
 
-def open_rows(path: Path, modality: Modality, column: str = "text") -> Source:
+@dataclass(frozen=True)
+class TableForm:
+    """How a table is read.
+
+    Attributes:
+        column: the one that holds the text.
+        id_column: the one that holds row ids; empty: `id` where there is such a column, else rows are numbered from 1.
+        delimiter, quoting: as for `data_prep.readers.tables.Table`.
+    """
+
+    column: str = "text"
+    id_column: str = ""
+    delimiter: str = ""
+    quoting: Quoting = ""
+
+    @property
+    def id_name(self) -> str:
+        """The name of the id column, whether or not the table has it."""
+        return self.id_column or ID
+
+
+def open_rows(path: Path, modality: Modality, form: TableForm | None = None) -> Source:
     """Rows of a file (of a folder, for images) in the form that a model of this modality takes.
 
-    `column`: which column of a table holds the text. Tables may have a column `id`; other rows have their number,
-    from 1, for an id, and images their name. Raises ModelError for a file of another kind, and, as does
-    `data_prep.DataError`, with file and row for one that cannot be read.
+    Rows without an id column have their number, from 1, for an id, and images their name. Raises ModelError for a
+    file of another kind, and, as does `data_prep.DataError`, with file and row for one that cannot be read.
     """
+    form = form or TableForm()
     if not path.exists():
         raise ModelError(f"{path}: there is no such file")
     kind = Path(path.name.removesuffix(".gz")).suffix.lower()
@@ -70,11 +95,11 @@ def open_rows(path: Path, modality: Modality, column: str = "text") -> Source:
         if modality == "text" and kind == ".txt":
             return Source(Row(str(n), place, text) for n, (place, text) in enumerate(lines(path), start=1))
         if modality == "text" and kind in KINDS:
-            return Source(_texts(path, column))
+            return _of_table(path, form, _texts)
         if modality == "vector" and path.suffix.lower() == ".npy":
             return _array(path)
         if modality == "vector" and kind in KINDS:
-            return Source(_vectors(path))
+            return _of_table(path, form, _vectors)
     raise ModelError(f"{path}: the model takes {modality}s: {TAKES[modality]}")
 
 
@@ -89,40 +114,62 @@ def _images(path: Path) -> Source:
     return Source(image_rows, len(images), len(files) - len(images))
 
 
-def _texts(path: Path, column: str) -> Iterator[Row]:
-    for number, (place, row) in enumerate(rows(path), start=1):
-        if column not in row:
-            raise ModelError(
-                f"{place}: there is no column '{column}': {closest(column, row)} (--column names it)"
+def _of_table(path: Path, form: TableForm, reader: Callable[[Table, TableForm], Iterator[Row]]) -> Source:
+    """The rows of a table; remarks tell how many lines and rows there were, where these numbers do not match."""
+    table = Table(path, form.delimiter, form.quoting)
+    remarks: list[str] = []
+
+    def rows() -> Iterator[Row]:
+        yield from reader(table, form)
+        counts = table.counts
+        if counts.lines_in_cells:
+            first = counts.long_cells[0].where
+            remarks.append(
+                f"{path}: {counts.lines} lines are {counts.rows} rows: {len(counts.long_cells)} quoted cells span "
+                f"several lines, the first in {first}; where that is not meant, use --quoting none"
             )
-        text = row[column]
-        if isinstance(text, dict | list):
-            raise ModelError(f"{place}: column '{column}' holds no text")
-        yield Row(_id(row, number), place, "" if text is None else str(text))
+        if counts.blank_lines:
+            remarks.append(f"{path}: {counts.blank_lines} blank lines are no rows")
+
+    return Source(rows(), remarks=remarks)
 
 
-def _vectors(path: Path) -> Iterator[Row]:
-    """All columns but `id`, in the order of the first row; or one column `vector` with a list of numbers."""
+def _texts(table: Table, form: TableForm) -> Iterator[Row]:
+    for number, (place, row) in enumerate(table.rows(), start=1):
+        if form.column not in row:
+            raise ModelError(
+                f"{place}: there is no column '{form.column}': {closest(form.column, row)} (--column names it)"
+            )
+        if isinstance(row[form.column], dict | list):
+            raise ModelError(f"{place}: column '{form.column}' holds no text")
+        text = as_text(row[form.column], place, form.column)
+        # Half a character, as JSON has it where a text was cut within an emoji, is U+FFFD as in prepared datasets.
+        yield Row(_id(row, number, form, place), place, LONE_SURROGATE.sub("\ufffd", text))
+
+
+def _vectors(table: Table, form: TableForm) -> Iterator[Row]:
+    """All columns but the id, in the order of the first row; or one column `vector` with a list of numbers."""
     columns: list[str] | None = None
-    for number, (place, row) in enumerate(rows(path), start=1):
+    for number, (place, row) in enumerate(table.rows(), start=1):
         if columns is None:
-            columns = [name for name in row if name != "id"]
-            if columns and all(map(_is_number, columns)):
-                raise ModelError(f"{path}: the first line must name the columns, and holds numbers")
-        if different := {name for name in row if name != "id"} ^ set(columns):
+            columns = [name for name in row if name != form.id_name]
+            if columns and all(finite(name) is not None for name in columns):
+                raise ModelError(f"{table.path}: the first line must name the columns, and holds numbers")
+        if different := {name for name in row if name != form.id_name} ^ set(columns):
             raise ModelError(f"{place}: column '{min(different)}' is not in every row")
+        row_id = _id(row, number, form, place)
         if columns == ["vector"]:
-            yield Row(_id(row, number), place, _listed(row["vector"], place))
+            yield Row(row_id, place, _listed(row["vector"], place))
         else:
             values = [_number(row[name], name, place) for name in columns]
-            yield Row(_id(row, number), place, np.array(values, dtype=np.float32))
+            yield Row(row_id, place, np.array(values, dtype=np.float32))
 
 
 def _listed(value: Any, place: str) -> Any:
     """A list, as JSON Lines have it, or its JSON in a cell."""
     try:
         entries = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         entries = None
     if not isinstance(entries, list):
         raise ModelError(f"{place}: column 'vector' must be a list of numbers, such as [0.5, 1]")
@@ -130,36 +177,45 @@ def _listed(value: Any, place: str) -> Any:
 
 
 def _number(value: Any, column: str, place: str) -> float:
-    if isinstance(value, str | int | float) and not isinstance(value, bool) and _is_number(value):
-        return float(value)
-    raise ModelError(f"{place}: column '{column}' is {value!r}, expected a number")
-
-
-def _is_number(value: str | float) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
+    number = None
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        number = finite(str(value))
+    if number is None:
+        raise ModelError(f"{place}: column '{column}' is {str(value)[:40]!r}, expected a finite number")
+    return number
 
 
 def _array(path: Path) -> Source:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ModelError(f"{path}: is no readable .npy file ({error})") from None
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError) as error:
+        raise ModelError(f"{path}: is no readable .npy file ({str(error)[:200]})") from None
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "fiub":
         raise ModelError(f"{path}: expected numbers of the form (rows, columns), got {_form(array)}")
-    numbered = (Row(str(n), f"{path}: row {n}", row) for n, row in enumerate(array, start=1))
-    return Source(numbered, len(array))
+    return Source(_array_rows(array, path), len(array))
+
+
+def _array_rows(array: np.ndarray, path: Path) -> Iterator[Row]:
+    for number, row in enumerate(array, start=1):
+        if not np.isfinite(row).all():
+            column = int(np.flatnonzero(~np.isfinite(row))[0])
+            raise ModelError(
+                f"{path}: row {number}, column {column} (from 0) is {row[column]}, expected a finite number"
+            )
+        yield Row(str(number), f"{path}: row {number}", row)
 
 
 def _form(array: Any) -> str:
     return f"{array.dtype} of the form {array.shape}" if isinstance(array, np.ndarray) else "something else"
 
 
-def _id(row: dict[str, Any], number: int) -> str:
-    return str(row["id"]) if row.get("id") is not None else str(number)
+def _id(row: dict[str, Any], number: int, form: TableForm, place: str) -> str:
+    if form.id_column and form.id_column not in row:
+        raise ModelError(f"{place}: there is no column '{form.id_column}': {closest(form.id_column, row)}")
+    row_id = as_text(row.get(form.id_name), place, form.id_name).strip()
+    if form.id_column and not row_id:
+        raise ModelError(f"{place}: the id (column '{form.id_column}') is missing")
+    return row_id or str(number)
 
 
 # --- Scoring and writing -------------------------------------------------------------------------------------
@@ -176,6 +232,14 @@ def parse_threshold(text: str) -> float | Literal["tuned"]:
     if not 0 <= value <= 1:
         raise ModelError(f"threshold '{text}': valid are tuned, or a number from 0 to 1")
     return value
+
+
+def parse_quoting(text: str) -> Quoting:
+    """`minimal`, `none`, or nothing. Raises ModelError for anything else."""
+    for known in get_args(Quoting):
+        if text == known:
+            return cast("Quoting", known)
+    raise ModelError(f"quoting '{text}': valid are minimal, none")
 
 
 def write_predictions(

@@ -61,8 +61,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 VERSIONS_OF = ("torch", "numpy", "scikit-learn", "transformers", "mlcl")
 
 
-def prepare_dataset(request_file: Path) -> None:
-    """Prepares the dataset of a request, unless it is there."""
+def prepare_dataset(request_file: Path) -> Path:
+    """Prepares the dataset of a request, unless it is there; returns its folder."""
     request = json.loads(request_file.read_text(encoding="utf-8"))
     data_root, folder = Path(request["data_root"]), Path(request["prepared"])
     recipe = data_prep.plan(request["source"], request["settings"], data_root, request["accept_local"])
@@ -71,6 +71,7 @@ def prepare_dataset(request_file: Path) -> None:
             f"dataset {request['name']}: raw files or code changed after planning; start the run again"
         )
     data_prep.prepare(recipe, data_root, folder)
+    return folder
 
 
 def make_cell(request_file: Path, log: TextIO) -> Record:

@@ -264,7 +264,7 @@ def test_a_killed_preparation_leaves_no_dataset_and_the_next_one_finishes(tmp_pa
     out = tmp_path / "scenes"
     process = subprocess.Popen(prepare_command(out, {"train": 100000}), cwd=REPOSITORY)
     deadline = time.monotonic() + 60
-    while not (tmp_path / "scenes.tmp" / "train").exists():
+    while not (tmp_path / ".scenes.mlcl-preparing" / "train").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()
@@ -272,7 +272,7 @@ def test_a_killed_preparation_leaves_no_dataset_and_the_next_one_finishes(tmp_pa
     assert not out.exists()
     subprocess.run(prepare_command(out, SMALL), cwd=REPOSITORY, check=True)
     assert len(open_dataset(out)["train"]) == SMALL["train"]
-    assert not (tmp_path / "scenes.tmp").exists()
+    assert not (tmp_path / ".scenes.mlcl-preparing").exists()
 
 
 @pytest.mark.slow
@@ -336,3 +336,30 @@ def test_a_dataset_of_another_format_is_refused_and_prepared_again(tmp_path: Pat
         open_dataset(out)
     data_prep.prepare(recipe, tmp_path, out)
     assert open_dataset(out).card["format"] == 1
+
+
+def test_a_dataset_whose_card_was_deleted_gets_it_back(tmp_path: Path) -> None:
+    """Snakemake deletes the output of a job that it did not see finish."""
+    recipe, out = data_prep.plan("digit_scenes", SMALL, tmp_path, False), tmp_path / "out"
+    data_prep.prepare(recipe, tmp_path, out)
+    card, written = (out / "card.json").read_bytes(), (out / "train" / "images.npy").stat().st_ino
+    (out / "card.json").unlink()
+    data_prep.prepare(recipe, tmp_path, out)
+    assert (out / "card.json").read_bytes() == card
+    assert (out / "train" / "images.npy").stat().st_ino == written  # not made again
+    (out / "card.json").unlink()
+    (out / "train" / "images.npy").write_bytes(b"cut")
+    data_prep.prepare(recipe, tmp_path, out)
+    assert len(open_dataset(out)["train"]) == SMALL["train"]
+
+
+def test_folders_of_the_user_beside_the_dataset_are_left_alone(tmp_path: Path) -> None:
+    for name in ("out.old", "out.tmp", "out.part", "out~"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("mine", encoding="utf-8")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for train in (60, 61):
+        recipe = data_prep.plan("digit_scenes", {**SMALL, "train": train}, tmp_path, False)
+        data_prep.prepare(recipe, tmp_path, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "out", ".out.lock"])
+    assert all((tmp_path / name / "notes.txt").read_text(encoding="utf-8") == "mine" for name in before)

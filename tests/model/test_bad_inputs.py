@@ -16,7 +16,7 @@ import torch
 from data_prep import DataError
 from mlcl.errors import MlclError
 from mlcl.model import ModelError, load_model
-from mlcl.model.predict import open_rows
+from mlcl.model.predict import TableForm, open_rows
 from tests.model.conftest import Workshop
 from tests.model.test_prediction import NOTES, PHOTOS, POINTS, raw_test_file
 
@@ -36,10 +36,10 @@ VECTORS = "a,b,c,d,e\n"
         ("text", "t.npy", b"", r"t\.npy: the model takes texts: \.txt"),
         ("vector", "v.csv", b"a,b\n1,2\n", r"v\.csv:2: has 2 numbers, the model takes 5"),
         ("vector", "v.csv", (VECTORS + "1,2,3,4,5\n1,x,3,4,5\n").encode(), r"v\.csv:3: column 'b' is 'x'"),
-        ("vector", "v.csv", (VECTORS + "1,2,nan,4,5\n").encode(), r"v\.csv:2: number 3 is nan"),
+        ("vector", "v.csv", (VECTORS + "1,2,nan,4,5\n").encode(), r"v\.csv:2: column 'c' is 'nan'"),
         ("vector", "v.csv", b"1,2,3,4,5\n1,2,3,4,6\n", r"v\.csv: the first line must name the columns"),
         ("vector", "v.jsonl", b'{"vector": [1, 2]}\n', r"v\.jsonl:1: has 2 numbers"),
-        ("vector", "v.jsonl", b'{"vector": [1, true]}\n', r"v\.jsonl:1: column 'vector' is True"),
+        ("vector", "v.jsonl", b'{"vector": [1, true]}\n', r"v\.jsonl:1: column 'vector' is 'True'"),
         ("vector", "v.jsonl", b'{"a": 1}\n{"b": 1}\n', r"v\.jsonl:2: column 'a' is not in every row"),
         ("vector", "v.npy", b"nothing", r"v\.npy: is no readable \.npy file"),
         ("image", "i.png", b"nothing", r"i\.png: not an image"),
@@ -97,7 +97,7 @@ def test_forms_of_a_table_are_the_same_rows(tmp_path: Path) -> None:
         ("1", "one"), ("2", ""), ("3", "three"),
     ]  # fmt: skip
     (tmp_path / "f.jsonl").write_text('{"id": "x", "body": "one"}\n{"body": null}\n')
-    found = list(open_rows(tmp_path / "f.jsonl", "text", "body").rows)
+    found = list(open_rows(tmp_path / "f.jsonl", "text", TableForm("body")).rows)
     assert [(row.row_id, row.content) for row in found] == [("x", "one"), ("2", "")]
 
 
@@ -171,3 +171,40 @@ def test_broken_models_are_refused_with_the_file_at_fault(workshop: Workshop, tm
     ):  # fmt: skip
         with pytest.raises(ModelError, match=told):
             load_model(broken(name, change))
+
+
+def test_rows_keep_their_ids_and_lost_lines_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('key\ttext\nx\t"one\ny\ttwo" three\n')
+    rows = list(open_rows(tmp_path / "a.tsv", "text", TableForm(id_column="key")).rows)
+    assert [(row.row_id, row.content) for row in rows] == [("x", '"one'), ("y", 'two" three')]
+    (tmp_path / "b.csv").write_text('text\n"one\ntwo"\n\nthree\n')
+    source = open_rows(tmp_path / "b.csv", "text")
+    assert [row.content for row in source.rows] == ["one\ntwo", "three"]
+    assert [remark.split(": ", 1)[1][:32] for remark in source.remarks] == [
+        "5 lines are 2 rows: 1 quoted cel", "1 blank lines are no rows",
+    ]  # fmt: skip
+    (tmp_path / "c.csv").write_text('text\n"one\ntwo\n')
+    with pytest.raises(DataError, match=r"c\.csv:2: a quotation mark is not closed"):
+        list(open_rows(tmp_path / "c.csv", "text").rows)
+    with pytest.raises(ModelError, match="there is no column 'name'"):
+        list(open_rows(tmp_path / "b.csv", "text", TableForm(id_column="name")).rows)
+    (tmp_path / "d.csv").write_text("text;id\none;7\n")
+    form = TableForm(delimiter=";")
+    assert [(row.row_id, row.content) for row in open_rows(tmp_path / "d.csv", "text", form).rows] == [
+        ("7", "one")
+    ]
+
+
+def test_half_an_emoji_is_replaced_as_in_prepared_datasets(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "cut \\ud83d"}\n')
+    assert [row.content for row in open_rows(tmp_path / "a.jsonl", "text").rows] == ["cut \ufffd"]
+
+
+@pytest.mark.parametrize("value", ["nan", "1e999", "1_000", "", "x"])
+def test_vectors_must_be_finite_numbers(tmp_path: Path, value: str) -> None:
+    (tmp_path / "a.csv").write_text(f"x,y\n1,{value}\n")
+    with pytest.raises(ModelError, match=r"a\.csv:2: column 'y' is .*expected a finite number"):
+        list(open_rows(tmp_path / "a.csv", "vector").rows)
+    np.save(tmp_path / "b.npy", np.array([[1, np.nan]]))
+    with pytest.raises(ModelError, match=r"row 1, column 1 \(from 0\) is nan"):
+        list(open_rows(tmp_path / "b.npy", "vector").rows)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import cell, run
+from tiny import cell, only_scores, run
 from torch import Tensor, nn
 
 from mlcl import encoders
@@ -230,7 +230,7 @@ from mlcl.training.settings import CellSettings
 
 settings = CellSettings.model_validate_json(sys.stdin.read())
 outcome = train(settings, open_dataset(sys.argv[1]), lambda line: None)
-print(only_scores(outcome)["test"].tobytes().hex())
+print(outcome.scores["linear"]["test"].tobytes().hex())
 """
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import cell
+from tiny import cell, only_scores
 
 from mlcl.data import PreparedDataset
 from mlcl.training import launch

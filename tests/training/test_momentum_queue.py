@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import cell, run
+from tiny import cell, only_scores, run
 from torch import Tensor, nn
 
 from mlcl import losses
@@ -349,7 +349,6 @@ def test_finetuning_starts_from_the_contrastive_weights(
         "mulsupcon",
         "momentum_queue",
         training=SMALL | {"finetuning": tuning},
-        linear_evaluation=None,
     )
     outcome = run(settings, vectors)
     assert [stage for stage, _ in stages] == ["contrast", "after contrast", "finetuning", "after finetuning"]
@@ -378,7 +377,6 @@ def test_bce_is_what_finetuning_minimises(vectors: PreparedDataset) -> None:
         "mulsupcon",
         "momentum_queue",
         training=SMALL | {"finetuning": tuning},
-        linear_evaluation=None,
     )
     outcome = run(settings, vectors)
     curve = outcome.fitted.curve  # type: ignore[union-attr]

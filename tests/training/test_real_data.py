@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from interrupt import Killed, at_step, kill, terminate
-from tiny import cell, run
+from tiny import cell, only_scores, run
 
 import data_prep
 from data_prep.writer import DatasetWriter

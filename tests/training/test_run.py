@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import only_scores
 
 import data_prep
 from mlcl.data import PreparedDataset, open_dataset
@@ -45,7 +46,8 @@ def settings(name: str | None = "jaccard", seed: int = 0, **changes: Any) -> Cel
         "loss": {"name": name, "file": None, "hyperparameters": {}} if name else None,
         "training": ({"projection_dim": 8} if contrastive else {})
         | {"epochs": 2, "batch_size": 32, "learning_rate": 0.01},
-        "linear_evaluation": TINY_GRID if contrastive or name is None else None,
+        "readouts": ["linear"] if contrastive or name is None else ["head"],
+        "linear_evaluation": TINY_GRID,
         "compute": {"threads": 1, "device": "cpu"},
     }
     return CellSettings.model_validate(values | changes)
@@ -114,7 +116,7 @@ def test_training_learns_something(digits: PreparedDataset) -> None:
 def test_label_prior_is_the_frequency_in_the_subset(digits: PreparedDataset) -> None:
     subset = {"source": "digit_scenes", "settings": {}, "subset": {"fraction": 0.25}}
     cell = settings(
-        None, protocol="label_prior", encoder=None, training=None, linear_evaluation=None, dataset=subset
+        None, protocol="label_prior", encoder=None, training=None, readouts=[], dataset=subset
     )
     context = Context(cell, digits, torch.device("cpu"), lambda line: None)
     expected = digits["train"].dense_labels()[context.train_rows].mean(axis=0)
