@@ -97,7 +97,9 @@ def test_differences_to_the_best_are_of_means_with_intervals_from_the_same_resam
             grid.paths.cell(CellId("scenes", "cnn", loss, "base", seed)) / "scores.npz" for seed in range(3)
         ]
         stored = [np.load(file) for file in cells]
-        return np.mean([evaluate(one["test_labels"], one["test_scores"])["macro_f1"] for one in stored])
+        return np.mean(
+            [evaluate(one["test_labels"], one["linear_test_scores"])["macro_f1"] for one in stored]
+        )
 
     gap = found.differences["jaccard"]
     assert gap.value == pytest.approx(f1("jaccard") - f1("bce"))
@@ -118,9 +120,9 @@ def test_a_table_of_validation_has_intervals_of_validation(grid):
     for cell in grid.cells():  # test stays as it is, and on validation jaccard is on a par
         if cell.loss == "jaccard":
             folder = grid.paths.cell(cell)
-            of_bce = np.load(grid.paths.cell(replace(cell, loss="bce")) / "scores.npz")["val_scores"]
+            of_bce = np.load(grid.paths.cell(replace(cell, loss="bce")) / "scores.npz")["linear_val_scores"]
             stored = dict(np.load(folder / "scores.npz"))
-            np.savez(folder / "scores.npz", **(stored | {"val_scores": of_bce}))
+            np.savez(folder / "scores.npz", **(stored | {"linear_val_scores": of_bce}))
             rescore(folder, "new")
     grid.split = "val"
     grid.plan()
@@ -140,7 +142,7 @@ def test_a_bootstrap_is_computed_again_only_if_scores_changed(grid, monkeypatch)
     results = loaded(grid)
     made = []
 
-    def count(metric, split, means, files, best):
+    def count(metric, split, readout, means, files, best):
         made.append(next(iter(files.values()))[0].parts[2])
         return {loss: [0.0, 1.0] for loss in means if loss != best}
 
@@ -152,7 +154,7 @@ def test_a_bootstrap_is_computed_again_only_if_scores_changed(grid, monkeypatch)
     cell = CellId("docs", "transformer", "reg", "base", 0)
     file = grid.paths.cell(cell) / "scores.npz"
     stored = dict(np.load(file))
-    np.savez(file, **(stored | {"test_scores": stored["test_scores"] * np.float32(0.99)}))
+    np.savez(file, **(stored | {"linear_test_scores": stored["linear_test_scores"] * np.float32(0.99)}))
     bootstrap.against_best(results)
     assert made == ["scenes", "docs", "docs"]
     assert len(json.loads((grid.paths.results / bootstrap.KEPT).read_text())) == 2

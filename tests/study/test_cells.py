@@ -95,7 +95,10 @@ def test_settings_come_from_the_nearest_place(tmp_path: Path) -> None:
     ("change", "stale"),
     [
         ({"training": {"epochs": 7}}, {"bce", "jaccard"}),
-        ({"linear_evaluation": {"heads": 1}}, {"jaccard", "random_encoder"}),
+        ({"linear_evaluation": {"heads": 1}}, {"bce", "jaccard", "random_encoder"}),
+        ({"readouts": ["linear"]}, {"bce"}),
+        ({"readouts": ["linear", "head"]}, set()),
+        ({"table": {"readout": "linear"}}, set()),
         ({"losses": {"bce": None, "jaccard": {"temperature": 0.3}}}, {"jaccard"}),
         ({"compute": {"threads": 2}}, {"bce", "jaccard", "label_prior", "random_encoder"}),
         ({"seeds": [1, 3, 5]}, set()),

@@ -62,10 +62,14 @@ def test_a_record_is_whole(plan: Plan) -> None:
     assert content["result"]["settings"]["seed"] == 0
     with np.load(folder(plan) / "scores.npz") as scores:
         for split in ("val", "test"):
-            ours = content["result"]["metrics"][split]
-            for metric, value in evaluate(scores[f"{split}_labels"], scores[f"{split}_scores"]).items():
-                assert ours[metric] == value
-            assert len(scores[f"{split}_ids"]) == len(scores[f"{split}_scores"]) == 48
+            for readout in ("head", "linear"):
+                ours, stored = (
+                    content["result"]["metrics"][readout][split],
+                    scores[f"{readout}_{split}_scores"],
+                )
+                for metric, value in evaluate(scores[f"{split}_labels"], stored).items():
+                    assert ours[metric] == value
+                assert len(scores[f"{split}_ids"]) == len(stored) == 48
         assert str(scores["scores_kind"]) == "probability"
     with np.load(folder(plan) / "embeddings.npz") as embeddings:
         assert embeddings["test"].dtype == np.float16
@@ -178,6 +182,6 @@ def test_code_that_changed_after_planning_is_refused(plan: Plan) -> None:
 
 def test_a_broken_record_is_named(plan: Plan) -> None:
     folder(plan).mkdir(parents=True)
-    (folder(plan) / "metrics.json").write_text('{"format": 1}')
+    (folder(plan) / "metrics.json").write_text('{"format": 2}')
     with pytest.raises(MlclError, match=r"metrics\.json: is no record"):
         make_plan(Path("tiny.yaml"))

@@ -429,7 +429,9 @@ def with_half(
 def finite(outcome: Outcome) -> bool:
     assert outcome.fitted is not None
     return all(np.isfinite(line.loss) for line in outcome.fitted.curve) and all(
-        np.isfinite(values).all() for part in (only_scores(outcome), outcome.features) for values in part.values()
+        np.isfinite(values).all()
+        for part in (only_scores(outcome), outcome.features)
+        for values in part.values()
     )
 
 

@@ -115,9 +115,7 @@ def test_training_learns_something(digits: PreparedDataset) -> None:
 
 def test_label_prior_is_the_frequency_in_the_subset(digits: PreparedDataset) -> None:
     subset = {"source": "digit_scenes", "settings": {}, "subset": {"fraction": 0.25}}
-    cell = settings(
-        None, protocol="label_prior", encoder=None, training=None, readouts=[], dataset=subset
-    )
+    cell = settings(None, protocol="label_prior", encoder=None, training=None, readouts=[], dataset=subset)
     context = Context(cell, digits, torch.device("cpu"), lambda line: None)
     expected = digits["train"].dense_labels()[context.train_rows].mean(axis=0)
     assert len(context.train_rows) == 50
