@@ -76,7 +76,7 @@ def prepared(name: str, data_root: Path, out: Path, **settings: Any) -> Prepared
 
 def image_cases(data_root: Path, out: Path, workers: int, rounds: int, images: int) -> list[dict[str, Any]]:
     """Images per second into normalised batches, without and with RandAugment (2, 9)."""
-    dataset = prepared("voc2007", data_root, out, size=SIZE, split="r1")
+    dataset = prepared("voc2007", data_root, out, size=SIZE, split="comprehensive")
     archive = data_root / "voc2007" / "VOCtrainval_06-Nov-2007.tar"
     encoded = [content for _, content in members(archive, ".jpg")][:images]
     results: list[dict[str, Any]] = []

@@ -21,7 +21,7 @@ def log_probabilities(anchors: Tensor, references: Tensor, temperature: float, e
     scores = anchors @ references.T / temperature
     if not exclude_self:
         return scores.log_softmax(1)
-    others = 1 - torch.eye(len(scores), dtype=scores.dtype)
+    others = off_diagonal(len(scores), scores)
     shifted = scores - (scores * others).max(1, keepdim=True).values.detach()
     return shifted - (shifted.exp() * others).sum(1, keepdim=True).log()
 
@@ -32,7 +32,7 @@ def both(labels: Tensor, others: Tensor) -> Tensor:
 
 
 def off_diagonal(n: int, like: Tensor) -> Tensor:
-    return 1 - torch.eye(n, dtype=like.dtype)
+    return 1 - torch.eye(n, dtype=like.dtype, device=like.device)
 
 
 def supcon_any(embeddings: Tensor, labels: Tensor, prototypes: Tensor | None, temperature: float) -> Tensor:
@@ -127,7 +127,7 @@ def _reg(
 ) -> Tensor:
     assert prototypes is not None
     items = torch.cat([normalize(embeddings), normalize(prototypes)])
-    carried = torch.cat([labels, torch.eye(labels.shape[1], dtype=labels.dtype)])
+    carried = torch.cat([labels, torch.eye(labels.shape[1], dtype=labels.dtype, device=labels.device)])
     others = off_diagonal(len(items), items)
     shared_labels = both(carried, carried)
     x = shared_labels.sum(2) / carried.sum(1)

@@ -1,11 +1,11 @@
 """Time and memory of reporting, from synthetic records: what a large study costs after its last cell.
 
-    python benchmarks/reporting.py            3,000 cells x 20 metrics; 10,000 resamples (a few minutes)
-    python benchmarks/reporting.py --quick    300 cells, 2,000 resamples (under a minute)
+    python benchmarks/reporting.py            3,000 cells x 20 metrics (a few minutes)
+    python benchmarks/reporting.py --quick    300 cells (under a minute)
 
 Cases: `aggregate` (records -> CSV files), `report` (CSV files -> statistics, tables, figures, page; LaTeX included
-where it is installed), `rescore` (stored scores of 5,000 x 28, validation and test, -> all metrics), `bootstrap-*`
-(a paired bootstrap over 5,000 x 28). Seconds are wall time; `cpu_seconds` tell a busy machine from a slow program.
+where it is installed), `rescore` (stored scores of 5,000 x 28, validation and test, -> all metrics), `jackknife-*`
+(the jackknife of one cell, 5,000 x 28). Seconds are wall time; `cpu_seconds` tell a busy machine from a slow program.
 """
 
 from __future__ import annotations
@@ -27,19 +27,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
+from benchmarks.synthetic_study import SyntheticStudy, write_card
 from mlcl import reporting
 from mlcl.records.collect import collect
-from mlcl.records.files import write_json
-from mlcl.records.outline import (
-    DatasetOutline,
-    EncoderOutline,
-    LossOutline,
-    Outline,
-    OutlineCell,
-    open_study,
-    write_outline,
-)
-from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.outline import open_study
+from mlcl.records.paths import CellId
 from mlcl.records.record import SCORES, Record, write_record
 from mlcl.records.rescore import metrics_of, write_scores
 from mlcl.reporting.statistics import examples
@@ -59,12 +51,11 @@ class Size:
     losses: int
     variants: int
     seeds: int
-    resamples: int
     rescored: int
 
 
-FULL = Size(datasets=20, losses=10, variants=5, seeds=3, resamples=10_000, rescored=20)
-QUICK = Size(datasets=4, losses=5, variants=5, seeds=3, resamples=2_000, rescored=5)
+FULL = Size(datasets=20, losses=10, variants=5, seeds=3, rescored=20)
+QUICK = Size(datasets=4, losses=5, variants=5, seeds=3, rescored=5)
 
 
 def main() -> None:
@@ -91,7 +82,7 @@ def measure(size: Size) -> Iterator[dict[str, Any]]:
         yield from _timed(f"report-{case}", _report)
         yield _line(f"report-{case}", "megabytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         yield from _rescoring(size.rescored)
-    yield from _bootstraps(size.resamples)
+    yield from _jackknife()
 
 
 def _report() -> None:
@@ -114,15 +105,12 @@ def _rescoring(cells: int) -> Iterator[dict[str, Any]]:
     yield _line(f"rescore-{ROWS}x{LABELS}", "cells_per_second", cells / (time.perf_counter() - begun))
 
 
-def _bootstraps(resamples: int) -> Iterator[dict[str, Any]]:
-    scored = []
-    for seed in (0, 1):
-        labels, scores = make_scores(seed)
-        scored.append(examples.Scored(labels.astype(np.bool_), [scores]))
-    pair = [scored[0], examples.Scored(scored[0].labels, scored[1].scores)]
+def _jackknife() -> Iterator[dict[str, Any]]:
+    labels, scores = make_scores(0)
+    scored = examples.Scored(labels.astype(np.bool_), scores)
     for metric in ("macro_f1", "map"):
-        case = f"bootstrap-{metric}-{resamples}"
-        yield from _timed(case, lambda metric=metric: examples.resampled(pair, metric, resamples))  # type: ignore[misc]
+        case = f"jackknife-{metric}-{ROWS}x{LABELS}"
+        yield from _timed(case, lambda metric=metric: examples.without_groups(scored, metric))  # type: ignore[misc]
 
 
 def make_scores(seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -133,27 +121,25 @@ def make_scores(seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 def make_study(size: Size) -> list[CellId]:
     """An outline, a card for each dataset, and a record for each cell; no scores, as after a merge of CSV files."""
-    datasets = [f"dataset{i}" for i in range(size.datasets)]
-    losses = [f"loss{i}" for i in range(size.losses)]
     variants: dict[str, Any] = {"base": {}}
     variants |= {
         f"fraction_{f}": {"dataset": {"fraction": f}} for f in (0.1, 0.2, 0.4, 0.7)[: size.variants - 1]
     }
-    cells = [
-        CellId(dataset, "mlp", loss, variant, seed)
-        for dataset in datasets
-        for loss in losses
-        for variant in variants
-        for seed in range(size.seeds)
-    ]
-    paths = StudyPaths(STUDY)
-    write_outline(_outline(size, datasets, losses, variants, cells), paths.outline)
-    for i, dataset in enumerate(datasets):
-        write_json(paths.card(dataset), _card(dataset, 10 + 20 * i))
+    study = SyntheticStudy(
+        STUDY,
+        [f"dataset{i}" for i in range(size.datasets)],
+        [f"loss{i}" for i in range(size.losses)],
+        size.seeds,
+        METRICS[:3],
+        variants,
+    )
+    study.write()
+    for i, dataset in enumerate(study.datasets):
+        write_card(study, dataset, 10 + 20 * i)
     rng = np.random.default_rng(0)
-    for cell in cells:
-        write_record(paths.record(cell), _record(cell, rng))
-    return cells
+    for cell in study.cells():
+        write_record(study.paths.record(cell), _record(cell, rng))
+    return study.cells()
 
 
 def _record(cell: CellId, rng: np.random.Generator) -> Record:
@@ -166,49 +152,6 @@ def _record(cell: CellId, rng: np.random.Generator) -> Record:
     result = {"status": "ok", "reason": None, "fingerprint": str(cell), "metrics": values}
     run = {"attempt": 1, "wall_seconds": 60 + 5 * rng.random(), "cpu_seconds": 55.0, "peak_memory_mb": 700.0}
     return Record(result, run)
-
-
-def _card(dataset: str, labels: int) -> dict[str, Any]:
-    names = [f"label {i}" for i in range(labels)]
-    counts = {name: 1 + 1000 // (1 + i) for i, name in enumerate(names)}
-    split = {"examples": 2000, "cardinality": 3.0, "density": 0.1, "empty_rows": 0, "label_counts": counts}
-    return {
-        "name": dataset,
-        "title": dataset,
-        "labels": names,
-        "splits": dict.fromkeys(("train", "val", "test"), split),
-    }
-
-
-def _outline(
-    size: Size, datasets: list[str], losses: list[str], variants: dict[str, Any], cells: list[CellId]
-) -> Outline:
-    return Outline(
-        study=STUDY,
-        file=f"config/{STUDY}.yaml",
-        title="Synthetic",
-        description="",
-        seeds=list(range(size.seeds)),
-        metrics=list(METRICS[:3]),
-        split="test",
-        datasets={d: DatasetOutline(d, d, "vector", 1.0, {}) for d in datasets},
-        encoders={"mlp": EncoderOutline("mlp", "vector", {}, {})},
-        losses={
-            name: LossOutline(name, name, "", "", "", "embeddings", "contrastive_linear", {}, {}, name, None)
-            for name in losses
-        },
-        baselines=[],
-        variants=variants,
-        training={"contrastive_linear": {"selection": "last"}},
-        readouts=["linear"],
-        readout="linear",
-        linear_evaluation={},
-        compute={},
-        cells=[OutlineCell(cell, str(cell)) for cell in cells],
-        skipped=[],
-        metrics_source="",
-        reporting_source="",
-    )
 
 
 def _timed(case: str, work: Callable[[], Any]) -> Iterator[dict[str, Any]]:

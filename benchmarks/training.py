@@ -10,6 +10,7 @@ ResNet-18 and up, the input pipeline under 5 %.
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -34,6 +35,9 @@ from mlcl.training.methods import Contrastive
 from mlcl.training.seeding import Randomness
 from mlcl.training.settings import ComputeSettings, TrainingSettings
 from mlcl.training.throughput import BACKWARD, FORWARD, matrix_product_rate
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.gpu import results as campaign
 
 LABELS, PROJECTION, VOCABULARY = 80, 256, 8000
 
@@ -73,6 +77,12 @@ CASES = (
     Case("resnet50, 224 px", "resnet50", size=224, batch=16, large=True),
     Case("MiniLM-shaped BERT, 64 tokens", "huggingface", MINILM, size=64, large=True),
 )
+GPU_CASES = (
+    Case("resnet50, 224 px, batch 256", "resnet50", size=224, batch=256, large=True),
+    Case("vit_b_16, 224 px, batch 128", "vit_b_16", size=224, batch=128, large=True),
+    Case("MiniLM-shaped BERT, 64 tokens, batch 512", "huggingface", MINILM, size=64, batch=512, large=True),
+)
+"""Batches that fill a GPU."""
 
 
 def main(
@@ -82,6 +92,7 @@ def main(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     loss: Annotated[str, typer.Option(help="A loss on embeddings.")] = "reg",
+    append: Annotated[Path | None, typer.Option(help="Append a JSON line for each case.")] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there.")] = None,
 ) -> None:
     """Run all cases and print them."""
@@ -93,11 +104,12 @@ def main(
     print(f"loss {loss}, {LABELS} labels; matrix product on {device}: {rate / 1e9:.0f} GFLOP/s")
     print(f"{'encoder':<32}{'batch':>6}{'step':>10}{'examples/s':>12}{'loss':>8}{'data':>8}{'FLOP rate':>11}")
     results = []
-    for case in CASES:
+    for case in CASES if device == "cpu" else (*CASES, *GPU_CASES):
         if quick and case.large:
             continue
         measured = measure(case, loss, compute, steps=5 if quick else 10)
         measured["flop_rate_share"] = measured.pop("flops_per_second") / rate
+        campaign.add(append, "training", case=case.name, batch=case.batch, loss=loss, **measured)
         results += [{"case": case.name, "metric": key, "value": value} for key, value in measured.items()]
         print(
             f"{case.name:<32}{case.batch:>6}{measured['step_seconds'] * 1000:>8.1f}ms"

@@ -1,17 +1,23 @@
-"""Gets published files over HTTP: resumed after a cut, retried, checked, and only then put in place."""
+"""Gets published files over HTTP: resumed after a cut, retried, checked, and only then put in place.
+
+Whatever a server sends, a transfer is bounded: in bytes (the published size, what the answer states, or
+`Patience.most_bytes`), in time (`Patience.total_seconds`), and in how slow it may be.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_prep.checksums import content_digest
 from data_prep.errors import DataError
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
 
 RECORD = ".downloads.json"
 BLOCK = 1 << 16
+CHECKPOINT = 1 << 23  # bytes after which the hash of what has arrived is written down
 AT_ONCE = 3  # files fetched in parallel
 
 Progress = Callable[[str, int, int | None], None]
@@ -30,9 +37,16 @@ Progress = Callable[[str, int, int | None], None]
 
 @dataclass(frozen=True)
 class Patience:
-    """How hard to try: rounds over all mirrors, seconds before the second round (doubled each time), timeouts.
+    """How hard to try.
 
-    `unreachable_rounds`: after so many rounds in which no mirror even answered there is no network: give up.
+    Attributes:
+        rounds: over all mirrors; `backoff` seconds before the second one, doubled each time up to `longest_wait`.
+        connect_seconds, silence_seconds: timeouts of a connection, and of a server that sends nothing.
+        answer_seconds: until the headers of an answer are complete.
+        total_seconds: for one file, all rounds together.
+        slow_seconds, slow_bytes: a transfer with less than this many bytes in this time is cut.
+        most_bytes: of a file whose size neither we nor the server know.
+        unreachable_rounds: after so many rounds in which no mirror even answered there is no network: give up.
     """
 
     rounds: int = 6
@@ -40,6 +54,11 @@ class Patience:
     longest_wait: float = 30.0
     connect_seconds: float = 5.0
     silence_seconds: float = 30.0
+    answer_seconds: float = 120.0
+    total_seconds: float = 12 * 3600.0
+    slow_seconds: float = 60.0
+    slow_bytes: int = 30_000
+    most_bytes: int = 1 << 37
     unreachable_rounds: int = 2
 
 
@@ -107,11 +126,12 @@ def _try_mirrors(transfer: _Transfer, patience: Patience) -> None:
     problems: dict[str, str] = {}
     wrong: set[str] = set()
     unreachable = 0
+    deadline = time.monotonic() + patience.total_seconds
     for round_number in range(patience.rounds):
         wait, answered = 0.0, False
         for url in [url for url in transfer.file.urls if url not in wrong]:
             try:
-                return transfer.run(url, patience)
+                return transfer.run(url, patience, deadline)
             except _WrongError as problem:
                 problems[url], answered = str(problem), True
                 wrong.add(url)
@@ -121,6 +141,9 @@ def _try_mirrors(transfer: _Transfer, patience: Patience) -> None:
         unreachable = 0 if answered else unreachable + 1
         if len(wrong) == len(transfer.file.urls) or unreachable == patience.unreachable_rounds:
             break
+        if time.monotonic() > deadline:
+            problems["all mirrors"] = f"not finished within {patience.total_seconds:.0f} seconds"
+            break
         if round_number + 1 < patience.rounds:
             time.sleep(min(max(wait, patience.backoff * 2**round_number), patience.longest_wait))
     listed = "; ".join(f"{url}: {problem}" for url, problem in problems.items())
@@ -128,45 +151,67 @@ def _try_mirrors(transfer: _Transfer, patience: Patience) -> None:
 
 
 class _Transfer:
-    """One file on its way: what is there so far lies in `<name>.part`, its origin in `<name>.part.json`."""
+    """One file on its way: what is there so far lies in `<name>.part`.
+
+    `<name>.part.json` says where it comes from, and how many of its bytes have which hash: a part that was damaged
+    since is not completed.
+    """
 
     def __init__(self, file: RawFile, target: Path, progress: Progress) -> None:
         self.file, self.target, self.progress = file, target, progress
         self.part = target.with_name(f"{target.name}.part")
         self.origin = target.with_name(f"{target.name}.part.json")
+        self._source: dict[str, str | None] = {}
+        self._hash = hashlib.sha256()
 
-    def run(self, url: str, patience: Patience) -> None:
+    def run(self, url: str, patience: Patience, deadline: float) -> None:
         """Get what is missing from one mirror, check, put in place. Raises _WrongError or _CutError."""
         import requests
+        import urllib3
 
-        timeout = (patience.connect_seconds, patience.silence_seconds)
         try:
-            with requests.get(url, headers=self._headers(url), stream=True, timeout=timeout) as answer:
+            with _answer(url, self._headers(url), patience) as answer:
                 total = self._prepare(answer, url)
-                self._receive(answer, total)
+                self._receive(answer, total, patience, deadline)
         except (requests.ConnectionError, requests.Timeout) as error:
             reached = self.part.exists() and self.part.stat().st_size > 0
             raise _CutError(_short(error), answered=reached) from None
-        except requests.RequestException as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             raise _CutError(_short(error)) from None
         self._check()
         self.part.replace(self.target)
         self.origin.unlink(missing_ok=True)
 
     def _headers(self, url: str) -> dict[str, str]:
-        """Ask for the rest where a part is there and can only be continued by the same content."""
+        """Ask for the rest where a part is there, is undamaged, and can only be continued by the same content."""
         plain = {"Accept-Encoding": "identity"}
         if not self.part.exists() or self.part.stat().st_size == 0:
             return plain
-        stored = {}
+        stored: dict[str, Any] = {}
         with suppress(OSError, ValueError):
             stored = json.loads(self.origin.read_text(encoding="utf-8"))
         validator = stored.get("validator") if stored.get("url") == url else None
-        if validator is None and not self.file.pinned:
+        if (validator is None and not self.file.pinned) or not self._is_undamaged(stored):
             self._restart()  # nothing could tell whether both halves belong together
             return plain
+        self._source = {"url": stored.get("url"), "validator": stored.get("validator")}
         headers = {**plain, "Range": f"bytes={self.part.stat().st_size}-"}
         return {**headers, "If-Range": validator} if validator else headers
+
+    def _is_undamaged(self, stored: Mapping[str, Any]) -> bool:
+        """Whether the part has the hash that was written down; bytes that came after that are cut off.
+
+        Without such a note the checksum of the whole decides in the end, where one is published.
+        """
+        size = stored.get("bytes", self.part.stat().st_size if self.file.pinned else None)
+        if not isinstance(size, int) or not 0 < size <= self.part.stat().st_size:
+            return False
+        with self.part.open("rb+") as file:
+            file.truncate(size)
+            self._hash = hashlib.sha256()
+            while block := file.read(BLOCK):
+                self._hash.update(block)
+        return "bytes" not in stored or self._hash.hexdigest() == stored.get("sha256")
 
     def _prepare(self, answer: requests.Response, url: str) -> int | None:
         """Judge the answer, set the part to where it begins; returns the size of the whole where it is known."""
@@ -186,22 +231,57 @@ class _Transfer:
             have = 0
             validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
             strong = validator if validator and not validator.startswith("W/") else None
-            self.origin.write_text(json.dumps({"url": url, "validator": strong}), encoding="utf-8")
+            self._source = {"url": url, "validator": strong}
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise _WrongError(f"sends {answer.headers['Content-Encoding']}, plain content was asked for")
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length and length.isdigit() else None
         if total is not None and self.file.size is not None and total != self.file.size:
             self._restart()
             raise _WrongError(f"offers {total} bytes, the published file has {self.file.size}")
+        if total is not None and total - have > shutil.disk_usage(self.part.parent).free:
+            raise _WrongError(f"offers {total} bytes, more than the free space of {self.part.parent}")
         return total
 
-    def _receive(self, answer: requests.Response, total: int | None) -> None:
+    def _receive(
+        self, answer: requests.Response, total: int | None, patience: Patience, deadline: float
+    ) -> None:
+        known = self.file.size if self.file.size is not None else total
+        most = known if known is not None else patience.most_bytes
+        pace = _Pace(patience)
         with self.part.open("ab") as file:
-            for block in answer.iter_content(BLOCK):
-                file.write(block)
-                self.progress(self.file.path, file.tell(), total)
-        have = self.part.stat().st_size
+            written = have = file.tell()
+            try:
+                while block := answer.raw.read1(BLOCK, decode_content=False):
+                    have += len(block)
+                    if have > most:
+                        break
+                    file.write(block)
+                    self._hash.update(block)
+                    if have - written >= CHECKPOINT:
+                        file.flush()
+                        written = self._note(have)
+                    self.progress(self.file.path, have, total)
+                    pace.check(len(block))
+                    if time.monotonic() > deadline:
+                        raise _CutError(f"not finished within {patience.total_seconds:.0f} seconds")
+            finally:
+                file.flush()
+                if have <= most:
+                    self._note(file.tell())
+        if have > most:
+            self._restart()
+            raise _WrongError(f"sends more than {most} bytes")
         if total is not None and have < total:
             raise _CutError(f"cut off after {have} of {total} bytes")
+
+    def _note(self, size: int) -> int:
+        """Write down that the first `size` bytes of the part have this hash."""
+        noted = {**self._source, "bytes": size, "sha256": self._hash.hexdigest()}
+        aside = self.origin.with_name(f"{self.origin.name}.new")
+        aside.write_text(json.dumps(noted), encoding="utf-8")
+        aside.replace(self.origin)
+        return size
 
     def _check(self) -> None:
         size = self.part.stat().st_size
@@ -219,6 +299,48 @@ class _Transfer:
     def _restart(self) -> None:
         self.part.unlink(missing_ok=True)
         self.origin.unlink(missing_ok=True)
+        self._hash = hashlib.sha256()
+
+
+class _Pace:
+    """Cuts a transfer that is alive and does not come forward."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._since, self._bytes = time.monotonic(), 0
+
+    def check(self, received: int) -> None:
+        """Count bytes. Raises _CutError where too few arrived in the last stretch of time."""
+        self._bytes += received
+        seconds = time.monotonic() - self._since
+        if seconds < self._patience.slow_seconds:
+            return
+        if self._bytes < self._patience.slow_bytes:
+            raise _CutError(f"only {self._bytes} bytes in {seconds:.0f} seconds")
+        self._since, self._bytes = time.monotonic(), 0
+
+
+def _answer(url: str, headers: Mapping[str, str], patience: Patience) -> requests.Response:
+    """The answer once its headers are there. Timeouts of a socket start anew with each byte: a thread does not."""
+    import requests
+
+    found: list[requests.Response | Exception] = []
+    timeout = (patience.connect_seconds, patience.silence_seconds)
+
+    def ask() -> None:
+        try:
+            found.append(requests.get(url, headers=dict(headers), stream=True, timeout=timeout))
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(patience.answer_seconds)
+    if not found:
+        raise _CutError(f"no complete answer within {patience.answer_seconds:.0f} seconds")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
 
 
 class Printed:

@@ -78,12 +78,15 @@ def plan(source: str, settings: Mapping[str, Any], data_root: Path, accept_local
 def make_plan(name: str, given: Mapping[str, Any], data_root: Path, accept_local: bool) -> Plan:
     """`plan`, with the objects behind the recipe."""
     entry, settings, about = _configured(name, given)
+    modality = _modality(
+        entry, settings
+    )  # settings that contradict each other, before files that are missing
     folder = _folder(entry, settings, data_root)
     raw = locate(name, entry.source.files(settings), folder, about, accept_local)
     versions = {package: _version(package, name) for package in entry.source.packages}
     recipe = Recipe(
         source=name,
-        modality=_modality(entry, settings),
+        modality=modality,
         settings=_chosen(entry, settings),
         fingerprint=fingerprint(
             entry.module,

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shutil
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -20,6 +21,8 @@ from data_prep.download import download
 from data_prep.errors import DataError
 from data_prep.planning import Plan, Recipe, make_plan
 from data_prep.rawfiles import missing_message
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def prepare(recipe: Recipe, data_root: Path, out: Path) -> None:
@@ -85,7 +88,8 @@ def _write(plan: Plan, work: Path) -> None:
 
     paths = {item.file.path: item.path for item in plan.raw if item.state != "absent"}
     with DatasetWriter(work, plan.recipe.modality) as writer:
-        plan.source.prepare(plan.settings, paths, writer)
+        with _reader_errors(plan.recipe.source):
+            plan.source.prepare(plan.settings, paths, writer)
         writer.finish(_about(plan))
     _sync(work)
 
@@ -165,6 +169,25 @@ def _sync_entry(path: Path) -> None:
 
 
 @contextmanager
+def _reader_errors(source: str) -> Iterator[None]:
+    """What a reader did not foresee is an error of the dataset, too, in one line that names the place in the code."""
+    try:
+        yield
+    except (DataError, ModuleNotFoundError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}:{last.lineno}"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DataError(
+            f"dataset {source}: its raw files cannot be read ({reason}, in {place}); if they "
+            "are as their publisher distributes them, report this as a fault of the reader"
+        ) from error
+
+
+@contextmanager
 def _removed_on_failure(work: Path) -> Iterator[None]:
     try:
         yield
@@ -187,6 +210,6 @@ def _disk_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise DataError(f"no space left while writing {out}; free some and start again") from None
         raise

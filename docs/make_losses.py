@@ -133,7 +133,7 @@ def cost(info: losses.LossInfo) -> str:
     if info.inputs == "logits":
         return "B L"
     if info.inputs == "features":
-        return "B² L (anisotropic: × 128)"
+        return "n B + B² L, n labels in all rows (anisotropic: n B × 128)"
     if info.inputs == "both":
         return "that of its parts"
     size = {("batch",): "B", ("prototypes",): "L", ("batch", "prototypes"): "(B + L)"}

@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TextIO
 
 import typer
 
@@ -237,13 +237,14 @@ def coverage(study: StudyArgument) -> None:
 
 @app.command()
 def diff(
-    old: Annotated[Path, typer.Argument(help="A metrics.csv.")],
+    old: Annotated[Path, typer.Argument(help="A metrics.csv, or the results folder that holds it.")],
     new: Annotated[Path, typer.Argument(help="Another one.")],
 ) -> None:
     """List what changed between two metrics files beyond noise."""
     from mlcl import reporting
 
-    print(reporting.diff_metrics(old, new).render())
+    files = [path / "metrics.csv" if path.is_dir() else path for path in (old, new)]
+    print(reporting.diff_metrics(*files).render())
 
 
 @app.command()
@@ -251,10 +252,44 @@ def merge(
     study: Annotated[str, typer.Argument(help="The study's name; its records are completed.")],
     sources: Annotated[list[Path], typer.Argument(help="Folders results/<study> of other machines.")],
 ) -> None:
-    """Bring together the records of several machines; conflicting settings are refused with a list."""
+    """Bring together the records of several machines or studies; conflicts are refused with a list."""
     from mlcl.records import merge as merging
 
     print(merging.merge(sources, study).render())
+
+
+@app.command()
+def adopt(
+    study: StudyFile,
+    data_root: DataRoot = None,
+    sample: Annotated[
+        Literal["some", "all"],
+        typer.Option(help="Make one cell of each kind again and what else changed code asks for, or all."),
+    ] = "some",
+    within: Annotated[
+        float | None,
+        typer.Option(
+            help="How far results may lie apart, such as 1e-4 on a GPU. Default: not at all.", min=0
+        ),
+    ] = None,
+    log: Log = None,
+) -> None:
+    """Keep records that are stale for changed code alone, if a sample of them gives the same results again."""
+    from mlcl.records.paths import BOOKKEEPING
+    from mlcl.study import adopt as adopting
+    from mlcl.study.plan import make_plan
+    from mlcl.study.runlock import RunLock
+
+    with _logged(log):
+        planned = make_plan(study, data_root)
+        planned.require_data()
+        RunLock(BOOKKEEPING).take()
+        planned.write()
+        training_log = log.with_suffix(".training.log") if log else planned.paths.logs / "adopt.log"
+        training_log.parent.mkdir(parents=True, exist_ok=True)
+        adopted = adopting.adopt(planned, _say, training_log, sample == "all", within)
+        make_plan(study, data_root).write()
+        _say(f"{planned.study.name}: {adopted.render()}")
 
 
 @app.command()
@@ -329,8 +364,8 @@ def predict(
         raise MlclError(f"{out}: is the file that is read; name another with --out")
     if source.left_out:
         _say(f"{file}: {source.left_out} files are no images and are left out")
-    with atomic_file(out) as aside:
-        count = write_predictions(loaded, source, aside, limit, batch_size)
+    with atomic_file(out) as temporary:
+        count = write_predictions(loaded, source, temporary, limit, batch_size)
     for remark in source.remarks:
         _say(remark)
     _say(f"{out}: {count} rows scored")

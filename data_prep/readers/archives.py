@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from data_prep.errors import DataError
+from data_prep.readers.lines import decoded_lines
 
 MAX_MEMBER = 1 << 28  # bytes of a member that is read whole
 DAMAGED = (
@@ -65,7 +66,7 @@ def read_member(archive: Archive, name: str, limit: int = MAX_MEMBER) -> bytes:
     try:
         with archive.open(name) as file:
             content = file.read(limit + 1)
-    except DAMAGED as error:
+    except (*DAMAGED, ValueError, OverflowError, RuntimeError) as error:
         raise DataError(f"{archive.path}: member {name} is damaged ({error}); fetch it again") from None
     if len(content) > limit:
         raise DataError(
@@ -162,7 +163,5 @@ def _no_member(path: Path, name: str) -> DataError:
 
 def text_lines(archive: Archive, name: str) -> list[str]:
     """The lines of a small UTF-8 member, without line ends."""
-    try:
-        return io.StringIO(read_member(archive, name).decode("utf-8")).read().splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{archive.path}: member {name} is not UTF-8") from None
+    content = io.BytesIO(read_member(archive, name))
+    return [line for _, line in decoded_lines(content, f"{archive.path}:{name}")]

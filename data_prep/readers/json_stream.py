@@ -10,7 +10,7 @@ from data_prep.errors import DataError
 from data_prep.readers.lines import without_bom
 
 BLOCK = 1 << 20
-MAX_VALUE = 1 << 26
+MAX_VALUE = 1 << 24
 """Characters of one item: the annotation of one image, say."""
 SPACE = " \t\r\n"
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Hashable, Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from data_prep.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+NO_LABELS: frozenset[Hashable] = frozenset([None])
 
 
 def assign(rows: int, shares: Mapping[str, float], seed: int) -> list[str]:
@@ -36,8 +38,8 @@ def assign_stratified(
 
     Iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the Stratification of Multi-Label Data, ECML PKDD
     2011): of the labels that are left the rarest one first, each of its rows to the split that lacks most of this
-    label. Here the splits have exactly the sizes that `assign` gives them, and none is without a row with labels
-    where another one has two of them.
+    label; rows without labels as if that were a label. Here the splits have exactly the sizes that `assign` gives
+    them, and none is without a row with labels where another one has two of them.
 
     Args:
         labels: the labels of each row; each counts once.
@@ -49,13 +51,14 @@ def assign_stratified(
     rows = len(labels)
     sizes = _sizes(rows, shares)
     order = np.random.default_rng([seed, rows]).permutation(rows).tolist()
-    sets = [frozenset(row) for row in labels]
+    sets = [frozenset(row) or NO_LABELS for row in labels]
     rows_of: dict[Hashable, list[int]] = {}
     for row in order:
         for label in sets[row]:
             rows_of.setdefault(label, []).append(row)
     # Labels as numbers in the order of their first rows: sets have no order that all machines share.
     numbers = {label: number for number, label in enumerate(_in_order_of_rows(labels, order))}
+    numbers[None] = len(numbers)
     left = {label: len(found) for label, found in rows_of.items()}
     lacking = {label: {name: left[label] * size / rows for name, size in sizes.items()} for label in rows_of}
     room = dict(sizes)
@@ -79,9 +82,6 @@ def assign_stratified(
                 lacking[other][name] -= 1
                 if other != label and left[other]:
                     heapq.heappush(rarest, (left[other], numbers[other], other))
-    unlabelled = iter([row for row in order if row not in split_of])
-    for name in room:
-        split_of.update((row, name) for row in islice(unlabelled, room[name]))
     _give_each_split_labels(split_of, sets, order)
     return [split_of[row] for row in range(rows)]
 
@@ -96,7 +96,7 @@ def _give_each_split_labels(
     """A split without labels gets a row with some, for one without, from the split that has most of them."""
     labelled: dict[str, list[int]] = {name: [] for name in dict.fromkeys(split_of.values())}
     for row in order:
-        if sets[row]:
+        if sets[row] != NO_LABELS:
             labelled[split_of[row]].append(row)
     for name, found in labelled.items():
         giver = max(labelled, key=lambda other: len(labelled[other]))

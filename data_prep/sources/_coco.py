@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 class CocoSettings(ImageSettings):
     """Size of the images, and which split."""
 
-    split: Literal["official", "r1"] = Field(
+    split: Literal["official", "comprehensive"] = Field(
         default="official",
         description="official: val is the test split, validation is a part of train; "
-        "r1: train as it is, a quarter of val each for validation and test, half of val unused (the study's code)",
+        "comprehensive: train as it is, a quarter of val each for validation and test, half of val unused, as in the "
+        "code of the comprehensive study",
     )
     val: float = Field(
         default=0.1, gt=0, lt=1, description="share of train that becomes validation (official)"
@@ -79,7 +80,7 @@ def _splits(
             "test": ("val", images["val"]),
         }
     writer.note(
-        "r1: a random quarter of the official val each is validation and test; half of it stays unused."
+        "comprehensive: a random quarter of the official val each is validation and test; half of it stays unused."
     )
     names = assign(len(images["val"]), {"val": 0.25, "test": 0.25, "unused": 0.5}, settings.seed)
     quarter = {

@@ -42,7 +42,7 @@ FILES = {
 class AapdSettings(Settings):
     """How the abstracts are read."""
 
-    cleaning: Cleaning = Field(default="plain", description="plain, or r1 (ASCII, lower case)")
+    cleaning: Cleaning = Field(default="plain", description="plain, or comprehensive (ASCII, lower case)")
 
 
 def prepare(settings: AapdSettings, raw: RawPaths, writer: DatasetWriter) -> None:

@@ -7,7 +7,6 @@ Layout of the official archive: BlurbGenreCollection_EN_{train,dev,test}.txt, bo
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,8 @@ from pydantic import Field
 
 from data_prep.errors import DataError
 from data_prep.readers.archives import open_archive
+from data_prep.readers.lines import decoded_lines
+from data_prep.readers.markup import elements, first
 from data_prep.readers.text import Cleaning, clean
 from data_prep.source import About, RawFile, RawPaths, Settings, Source
 from data_prep.sources._json_texts import TextRow, write_texts
@@ -39,14 +40,12 @@ FILES = {
     split: f"BlurbGenreCollection_EN_{name}.txt"
     for split, name in (("train", "train"), ("val", "dev"), ("test", "test"))
 }
-TOPICS = re.compile(r"<topics>(.*?)</topics>", re.DOTALL)
-GENRE = re.compile(r"<d\d>(.*?)</d\d>", re.DOTALL)
 
 
 class BgcSettings(Settings):
     """How the blurbs are read."""
 
-    cleaning: Cleaning = Field(default="plain", description="plain, or r1 (ASCII, lower case)")
+    cleaning: Cleaning = Field(default="plain", description="plain, or comprehensive (ASCII, lower case)")
 
 
 def prepare(settings: BgcSettings, raw: RawPaths, writer: DatasetWriter) -> None:
@@ -58,26 +57,18 @@ def _rows(path: Path, cleaning: Cleaning) -> Iterator[TextRow]:
     with open_archive(path) as archive:
         for split, file in FILES.items():
             name = next((name for name in archive.names() if Path(name).name == file), file)
-            for number, book in enumerate(_books(archive.open(name).read().decode("utf-8"))):
+            lines = decoded_lines(archive.open(name), f"{path}:{name}")
+            text = "\n".join(line for _, line in lines)
+            for number, (_, book) in enumerate(elements(text, "book")):
                 where = f"{path}:{name}:book {number + 1}"
-                topics = TOPICS.search(book)
-                if topics is None:
+                if "<topics>" not in book:
                     raise DataError(f"{where}: has no <topics>")
-                labels = [html.unescape(genre).strip() for genre in GENRE.findall(topics[1])]
+                labels = [
+                    html.unescape(genre).strip() for _, genre in elements(first(book, "topics"), r"d\d")
+                ]
                 # The same book may be listed more than once: its number is part of the id.
-                yield TextRow(
-                    where, split, f"{split}-{number}", labels, clean(_inside("body", book), cleaning)
-                )
-
-
-def _books(text: str) -> Iterator[str]:
-    for match in re.finditer(r"<book\b[^>]*>(.*?)</book>", text, re.DOTALL):
-        yield match[1]
-
-
-def _inside(tag: str, book: str) -> str:
-    match = re.search(rf"<{tag}>(.*?)</{tag}>", book, re.DOTALL)
-    return html.unescape(match[1]) if match else ""
+                body = html.unescape(first(book, "body"))
+                yield TextRow(where, split, f"{split}-{number}", labels, clean(body, cleaning))
 
 
 SOURCE = Source(

@@ -38,7 +38,7 @@ FILES = {"train": "train.jsonl", "val": "dev.jsonl", "test": "test.jsonl"}
 class EurlexSettings(Settings):
     """How the laws are read."""
 
-    cleaning: Cleaning = Field(default="plain", description="plain, or r1 (ASCII, lower case)")
+    cleaning: Cleaning = Field(default="plain", description="plain, or comprehensive (ASCII, lower case)")
 
 
 def prepare(settings: EurlexSettings, raw: RawPaths, writer: DatasetWriter) -> None:

@@ -62,7 +62,7 @@ class GoEmotionsSettings(Settings):
     """How the comments are read."""
 
     cleaning: Cleaning = Field(
-        default="plain", description="plain, or r1 (ASCII, lower case) as the study's code"
+        default="plain", description="plain, or comprehensive (ASCII, lower case) as the study's code"
     )
 
 

@@ -51,7 +51,9 @@ class HuggingFaceSettings(OwnSettings):
     separator: str = Field(default=",", min_length=1, description="between the labels of a text")
     na_values: list[str] = Field(default=[], description="values that stand for no label, -1 say")
     id: str = Field(default="", description="column of row ids; without it rows are numbered")
-    cleaning: Cleaning = Field(default="plain", description="of the text: plain, or r1 (ASCII, lower case)")
+    cleaning: Cleaning = Field(
+        default="plain", description="of the text: plain, or comprehensive (ASCII, lower case)"
+    )
     size: int = Field(default=224, ge=8, le=1024, description="height and width of the stored images")
     on_damaged: OnDamaged = Field(
         default="error", description="images that are missing or damaged: an error, or left out and counted"

@@ -46,7 +46,10 @@ class MimlSettings(ImageSettings):
 def prepare(settings: MimlSettings, raw: RawPaths, writer: DatasetWriter) -> None:
     """Write a random split."""
     with open_archive(raw[ARCHIVE.path]) as archive:
-        header, *rows = csv.reader(text_lines(archive, TABLE))
+        table = list(csv.reader(text_lines(archive, TABLE)))
+        if not table or not all(table):
+            raise DataError(f"{archive.path}:{TABLE}: has no header, or a blank line")
+        header, *rows = table
         writer.labels(header[1:])
         writer.note("No split is given: images are split at random.")
         shares = {"train": 1 - settings.val - settings.test, "val": settings.val, "test": settings.test}

@@ -20,6 +20,7 @@ from pydantic import Field
 from data_prep.errors import DataError
 from data_prep.readers.archives import members
 from data_prep.readers.labels import by_frequency
+from data_prep.readers.markup import elements, first, without_tags
 from data_prep.readers.splits import validation_rows
 from data_prep.readers.text import Cleaning, clean
 from data_prep.source import About, RawFile, RawPaths, Settings, Source
@@ -43,14 +44,7 @@ ARCHIVE = RawFile(
         "https://archive.ics.uci.edu/ml/machine-learning-databases/reuters21578-mld/reuters21578.tar.gz",
     ),
 )
-DOCUMENT = re.compile(r"<REUTERS\b([^>]*)>(.*?)</REUTERS>", re.DOTALL)
 ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
-TOPICS = re.compile(r"<TOPICS>(.*?)</TOPICS>", re.DOTALL)
-ITEM = re.compile(r"<D>(.*?)</D>", re.DOTALL)
-TITLE = re.compile(r"<TITLE>(.*?)</TITLE>", re.DOTALL)
-BODY = re.compile(r"<BODY>(.*?)</BODY>", re.DOTALL)
-TEXT = re.compile(r"<TEXT\b[^>]*>(.*?)</TEXT>", re.DOTALL)
-TAG = re.compile(r"<[^>]*>")
 SPLITS = {"TRAIN": "train", "TEST": "test"}
 
 
@@ -59,7 +53,7 @@ class ReutersSettings(Settings):
 
     val: float = Field(default=0.1, gt=0, lt=1, description="share of the training documents for validation")
     seed: int = Field(default=0, ge=0, description="which documents")
-    cleaning: Cleaning = Field(default="plain", description="plain, or r1 (ASCII, lower case)")
+    cleaning: Cleaning = Field(default="plain", description="plain, or comprehensive (ASCII, lower case)")
 
 
 @dataclass(frozen=True)
@@ -96,28 +90,23 @@ def prepare(settings: ReutersSettings, raw: RawPaths, writer: DatasetWriter) -> 
 def _documents(path: Path) -> Iterator[_Document]:
     """The documents of the ModApte split, in the archive's order."""
     for name, content in members(path, ".sgm"):
-        for match in DOCUMENT.finditer(content.decode("latin-1")):
-            attributes = dict(ATTRIBUTE.findall(match[1]))
+        for marks, document in elements(content.decode("latin-1"), "REUTERS"):
+            attributes = dict(ATTRIBUTE.findall(marks))
             if "NEWID" not in attributes or "LEWISSPLIT" not in attributes:
                 raise DataError(f"{path}:{name}: a document lacks NEWID or LEWISSPLIT")
             if attributes["LEWISSPLIT"] in SPLITS and attributes.get("TOPICS") == "YES":
-                topics = ITEM.findall(_first(TOPICS, match[2]))
+                topics = [topic for _, topic in elements(first(document, "TOPICS"), "D")]
                 yield _Document(
-                    attributes["NEWID"], SPLITS[attributes["LEWISSPLIT"]], topics, _text(match[2])
+                    attributes["NEWID"], SPLITS[attributes["LEWISSPLIT"]], topics, _text(document)
                 )
 
 
 def _text(document: str) -> str:
     """Title and body; where a document is marked as unprocessed, all of its text."""
-    text = f"{_first(TITLE, document)} {_first(BODY, document)}"
+    text = f"{first(document, 'TITLE')} {first(document, 'BODY')}"
     if not text.strip():
-        text = TAG.sub(" ", _first(TEXT, document))
+        text = without_tags(first(document, "TEXT"))
     return html.unescape(text)
-
-
-def _first(pattern: re.Pattern[str], text: str) -> str:
-    match = pattern.search(text)
-    return match[1] if match else ""
 
 
 SOURCE = Source(

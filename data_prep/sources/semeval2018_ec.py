@@ -42,7 +42,7 @@ class SemEvalSettings(Settings):
     """How the tweets are read."""
 
     cleaning: Cleaning = Field(
-        default="plain", description="plain, or r1 (ASCII, lower case) as the study's code"
+        default="plain", description="plain, or comprehensive (ASCII, lower case) as the study's code"
     )
 
 

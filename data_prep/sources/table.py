@@ -38,7 +38,9 @@ class TableSettings(LabelColumns):
     text: str = Field(default="", description="the column with the text")
     file: str = Field(default="", description="or: the column with the name of an image file in the folder")
     folder: str = Field(default="", description="folder, zip or tar where those files lie")
-    cleaning: Cleaning = Field(default="plain", description="of the text: plain, or r1 (ASCII, lower case)")
+    cleaning: Cleaning = Field(
+        default="plain", description="of the text: plain, or comprehensive (ASCII, lower case)"
+    )
     size: int = Field(default=224, ge=8, le=1024, description="height and width of the stored images")
     on_damaged: OnDamaged = Field(
         default="error", description="images that are missing or damaged: an error, or left out and counted"

@@ -1,21 +1,23 @@
 """UC Merced land use with several labels: 2100 aerial images, 17 labels.
 
-Images: UCMerced_LandUse.zip, UCMerced_LandUse/Images/<class>/<class>NN.tif. Labels of Chaudhuri et al.:
+Images: UCMerced_LandUse.zip, UCMerced_LandUse/Images/<class>/<class>NN.tif (or another format of the same stem:
+the set is also published as JPEG). Labels of Chaudhuri et al.:
 LandUse_Multilabeled.txt, tab-separated, header `IMAGE\\LABEL` and the labels, then image name and 0 or 1 for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from data_prep.errors import DataError
 from data_prep.readers.archives import Archive, open_archive, read_member
+from data_prep.readers.image_names import ImageNames
 from data_prep.readers.images import ImageSettings, Picture, add_pictures
-from data_prep.readers.lines import lines
+from data_prep.readers.lines import decoded_lines, lines
 from data_prep.readers.splits import assign
 from data_prep.source import About, RawFile, RawPaths, Source
 
@@ -28,7 +30,7 @@ ABOUT = About(
     "labels: Chaudhuri et al.: Multilabel Remote Sensing Image Retrieval. IEEE TGRS 56, 2018.",
     homepage="https://bigearth.eu/datasets.html",
     licence="USGS National Map images, public domain; labels for research, cite the paper.",
-    by_hand="take LandUse_Multilabeled.txt out of the multilabels.zip that the homepage links to; images: "
+    by_hand="put the multilabels.zip that the homepage links to here (or its LandUse_Multilabeled.txt); images: "
     "UCMerced_LandUse.zip of weegee.vision.ucmerced.edu/datasets/landuse.html",
     published={"labels": 17, "rows": 2100},
     published_from="the papers",
@@ -41,7 +43,8 @@ IMAGES = RawFile(
     332468434,
     "06c539ef28703a58fb07bd2837991ac7c48b813b00bb12ac197efd813a18daeb",
 )
-LABELS = RawFile("LandUse_Multilabeled.txt")
+LABELS = RawFile("LandUse_Multilabeled.txt", optional=True)
+ZIPPED_LABELS = RawFile("multilabels.zip", optional=True)
 
 
 class UcmSettings(ImageSettings):
@@ -54,7 +57,7 @@ class UcmSettings(ImageSettings):
 
 def prepare(settings: UcmSettings, raw: RawPaths, writer: DatasetWriter) -> None:
     """Write a random split."""
-    names, rows = _labels(raw[LABELS.path])
+    names, rows = _labels(raw)
     writer.labels(names)
     writer.note("No split is given: images are split at random.")
     shares = {"train": 1 - settings.val - settings.test, "val": settings.val, "test": settings.test}
@@ -63,12 +66,12 @@ def prepare(settings: UcmSettings, raw: RawPaths, writer: DatasetWriter) -> None
         add_pictures(writer, _pictures(archive, rows, splits), settings.size)
 
 
-def _labels(path: Path) -> tuple[list[str], dict[str, list[str]]]:
+def _labels(raw: RawPaths) -> tuple[list[str], dict[str, list[str]]]:
     """The label names, and image name -> its labels."""
-    table = ((where, line.split("\t")) for where, line in lines(path) if line.strip())
-    where, header = next(table, ("", [""]))
+    table = ((where, line.split("\t")) for where, line in _lines(raw) if line.strip())
+    where, header = next(table, (LABELS.path, [""]))
     if not header[0].upper().startswith("IMAGE") or len(header) < 2:
-        raise DataError(f"{path}:1: expected the header IMAGE\\LABEL and the label names, tab-separated")
+        raise DataError(f"{where}: expected the header IMAGE\\LABEL and the label names, tab-separated")
     names = [name.strip() for name in header[1:]]
     found: dict[str, list[str]] = {}
     for where, (image, *cells) in table:
@@ -80,20 +83,33 @@ def _labels(path: Path) -> tuple[list[str], dict[str, list[str]]]:
     return names, found
 
 
-def _pictures(archive: Archive, rows: dict[str, list[str]], splits: list[str]) -> Iterator[Picture]:
-    files = {Path(name).stem: name for name in archive.names() if name.endswith(".tif")}
-    for (image, labels), split in zip(rows.items(), splits, strict=True):
-        if image not in files:
-            raise DataError(f"{archive.path}: has no image {image}.tif")
-        yield Picture(
-            split, image, labels, read_member(archive, files[image]), f"{archive.path}:{files[image]}"
+def _lines(raw: RawPaths) -> Iterator[tuple[str, str]]:
+    """The lines of the list of labels, as it is or in its zip."""
+    if LABELS.path in raw:
+        yield from lines(raw[LABELS.path])
+        return
+    if ZIPPED_LABELS.path not in raw:
+        raise DataError(
+            f"ucm_multilabel: neither {LABELS.path} nor {ZIPPED_LABELS.path} is there; {ABOUT.by_hand}"
         )
+    with open_archive(raw[ZIPPED_LABELS.path]) as archive:
+        name = next(
+            (name for name in archive.names() if PurePosixPath(name).name == LABELS.path), LABELS.path
+        )
+        yield from decoded_lines(archive.open(name), f"{archive.path}:{name}")
+
+
+def _pictures(archive: Archive, rows: dict[str, list[str]], splits: list[str]) -> Iterator[Picture]:
+    names = ImageNames(archive.names(), str(archive.path))
+    for (image, labels), split in zip(rows.items(), splits, strict=True):
+        file = names.find(image)
+        yield Picture(split, image, labels, read_member(archive, file), f"{archive.path}:{file}")
 
 
 SOURCE = Source(
     about=ABOUT,
     modality="image",
     settings=UcmSettings,
-    files=lambda settings: (IMAGES, LABELS),
+    files=lambda settings: (IMAGES, LABELS, ZIPPED_LABELS),
     prepare=prepare,
 )

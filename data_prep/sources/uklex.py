@@ -28,7 +28,7 @@ class UkLexSettings(Settings):
     """Which set of labels."""
 
     labels: Literal[18, 69] = Field(default=18, description="number of topics: 18 or 69")
-    cleaning: Cleaning = Field(default="plain", description="plain, or r1 (ASCII, lower case)")
+    cleaning: Cleaning = Field(default="plain", description="plain, or comprehensive (ASCII, lower case)")
 
 
 def about(settings: UkLexSettings) -> About:

@@ -82,10 +82,11 @@ TEST = _archive(
 class VocSettings(ImageSettings):
     """Size of the images, which split, and what an object that is hard to see counts as."""
 
-    split: Literal["official", "trainval", "r1"] = Field(
+    split: Literal["official", "trainval", "comprehensive"] = Field(
         default="official",
         description="official: train, val, test; trainval: train on trainval, of which a part is validation; "
-        "r1: train on all of trainval, halves of the official test as validation and test (the study's code)",
+        "comprehensive: train on all of trainval, halves of the official test as validation and test, as in the "
+        "code of the comprehensive study",
     )
     val: float = Field(
         default=0.1, gt=0, lt=1, description="share of trainval that becomes validation (trainval)"
@@ -116,7 +117,7 @@ def _splits(
         writer.note(f"Validation: {settings.val:.0%} of trainval, at random.")
         parts = _drawn(both, {"train": 1 - settings.val, "val": settings.val}, settings.seed)
         return {"train": (trainval, parts["train"]), "val": (trainval, parts["val"]), "test": (test, tested)}
-    writer.note("r1: validation and test are random halves of the official test images.")
+    writer.note("comprehensive: validation and test are random halves of the official test images.")
     halves = _drawn(tested, {"val": 0.5, "test": 0.5}, settings.seed)
     return {"train": (trainval, both), "val": (test, halves["val"]), "test": (test, halves["test"])}
 

@@ -11,13 +11,13 @@ from torch import nn
 class TokenBatch(NamedTuple):
     """Texts as rows of tokens; a long text may be several rows (chunks).
 
-    ids: token ids (N, T) int64; present: which of them are there (N, T) bool, at least one in every row;
+    ids: token ids (N, T) int64; attention_mask: (N, T) bool, False for padding, at least one True in every row;
     text: for each row the number of its text within the batch, (N,) int64, ascending; None where every row is a
     text of its own; texts: how many texts there are, N if `text` is None.
     """
 
     ids: torch.Tensor
-    present: torch.Tensor
+    attention_mask: torch.Tensor
     text: torch.Tensor | None = None
     texts: int = 0
 

@@ -1,4 +1,4 @@
-"""Which encoders there are, for which modality, and what can be set. No torch here."""
+"""The catalog of encoders: their names, modalities and settings. No torch here."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class EncoderSettings(BaseModel):
-    """What every encoder can be told. Immutable; unknown keys are errors."""
+    """The settings of every encoder. Immutable; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     freeze: bool = False
-    """Keep the encoder as it is: features are computed once, cached, and shared by all losses."""
+    """Do not train the encoder: features are computed once, cached, and shared by all losses."""
 
     @property
     def pretrained(self) -> bool:
@@ -248,8 +248,8 @@ class HuggingFaceSettings(EncoderSettings):
         """What `mlcl.data` is told to make token ids with."""
         if self.tokenizer is not None:
             return self.tokenizer.model_dump(exclude_none=True)
-        own = {"kind": "huggingface", "name": self.model, "revision": self.revision}
-        return {key: value for key, value in own.items() if value is not None}
+        published = {"kind": "huggingface", "name": self.model, "revision": self.revision}
+        return {key: value for key, value in published.items() if value is not None}
 
 
 class LoraSettings(BaseModel):
@@ -386,8 +386,8 @@ def local_sources(name: str, settings: Mapping[str, Any]) -> list[str]:
     """The files and folders of this machine that an encoder's weights and tokenizer come from, as the study names
     them."""
     checked = describe(name).settings.model_validate(settings)
-    found = (checked.weights_source, checked.tokenizer_source)
-    return [source for source in found if source is not None and weights.kind(source) == "local"]
+    sources = (checked.weights_source, checked.tokenizer_source)
+    return [source for source in sources if source is not None and weights.kind(source) == "local"]
 
 
 def weights_digest(name: str, settings: Mapping[str, Any]) -> str | None:

@@ -98,8 +98,8 @@ def cost(name: str, settings: Mapping[str, Any], inputs: InputShape, tokens: int
     checked = info.settings.model_validate(settings)
     longest: int = getattr(checked, "max_length", tokens)
     chunks = min(getattr(checked, "max_chunks", 1), math.ceil(tokens / longest))
-    found = _cost_of_chunk(info, checked, inputs, min(tokens, longest))
-    return replace(found, forward_flops_per_example=chunks * found.forward_flops_per_example)
+    cost_of_chunk = _cost_of_chunk(info, checked, inputs, min(tokens, longest))
+    return replace(cost_of_chunk, forward_flops_per_example=chunks * cost_of_chunk.forward_flops_per_example)
 
 
 def _cost_of_chunk(info: EncoderInfo, settings: EncoderSettings, inputs: InputShape, tokens: int) -> Cost:

@@ -61,29 +61,29 @@ class HuggingFace(Encoder):
 
     def forward(self, batch: TokenBatch) -> torch.Tensor:
         """A TokenBatch of at most `max_length` tokens a row -> features (texts, feature_dim), float32."""
-        present = batch.present.long()
+        attention_mask = batch.attention_mask.long()
         options: dict[str, Any] = dict(self._options)
         if self._global_attention:  # Longformer: the first token sees all others, and they see it
-            options["global_attention_mask"] = torch.zeros_like(present)
+            options["global_attention_mask"] = torch.zeros_like(attention_mask)
             options["global_attention_mask"][:, 0] = 1
-        states = self.model(input_ids=batch.ids, attention_mask=present, **options).last_hidden_state
-        features = pool_tokens(states, batch.present, self.pooling)
+        states = self.model(input_ids=batch.ids, attention_mask=attention_mask, **options).last_hidden_state
+        features = pool_tokens(states, batch.attention_mask, self.pooling)
         return pool_chunks(features, batch, self.chunk_pooling)
 
 
-def pool_tokens(states: torch.Tensor, present: torch.Tensor, how: TokenPooling) -> torch.Tensor:
-    """States (N, T, D) of the tokens that are there (N, T) bool, at least one in every row -> float32 (N, D)."""
+def pool_tokens(states: torch.Tensor, attention_mask: torch.Tensor, how: TokenPooling) -> torch.Tensor:
+    """States (N, T, D) and attention mask (N, T) bool, at least one True in every row -> float32 (N, D)."""
     match how:
         case "cls":
             return states[:, 0].float()
         case "last":
-            places = torch.arange(present.shape[1], device=present.device)
-            last = torch.where(present, places, 0).amax(dim=1)
+            places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+            last = torch.where(attention_mask, places, 0).amax(dim=1)
             rows = torch.arange(len(states), device=states.device)
             return states[rows, last].float()
         case "mean":
-            total = torch.where(present[:, :, None], states, 0).sum(dim=1, dtype=torch.float32)
-            return total / present.sum(dim=1, keepdim=True)
+            total = torch.where(attention_mask[:, :, None], states, 0).sum(dim=1, dtype=torch.float32)
+            return total / attention_mask.sum(dim=1, keepdim=True)
 
 
 def pool_chunks(features: torch.Tensor, batch: TokenBatch, how: ChunkPooling) -> torch.Tensor:
@@ -184,10 +184,10 @@ def _model_class(config: PretrainedConfig, where: str) -> type[PreTrainedModel]:
     if config.is_encoder_decoder:
         raise EncoderError(f"{where}: is an encoder with a decoder; take a model that is one of the two")
     try:
-        found = MODEL_MAPPING[type(config)]
+        classes = MODEL_MAPPING[type(config)]
     except KeyError:
         raise EncoderError(f"{where}: transformers has no model of type {config.model_type!r}") from None
-    chosen: Any = found[0] if isinstance(found, (list, tuple)) else found
+    chosen: Any = classes[0] if isinstance(classes, (list, tuple)) else classes
     return chosen
 
 

@@ -26,24 +26,24 @@ class Block(nn.Module):
             nn.Linear(dim, feedforward), nn.GELU(), nn.Dropout(dropout), nn.Linear(feedforward, dim)
         )
 
-    def forward(self, states: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """States (B, T, D) and present (B, T) -> states (B, T, D)."""
-        states = states + self._attend(self.attention_norm(states), present)
+    def forward(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """States (B, T, D) and attention mask (B, T) -> states (B, T, D)."""
+        states = states + self._attend(self.attention_norm(states), attention_mask)
         return states + self.feedforward(self.feedforward_norm(states))
 
-    def _attend(self, states: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    def _attend(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         batch, length, dim = states.shape
         split = self.query_key_value(states).view(batch, length, 3, self.heads, dim // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=present[:, None, None, :], dropout_p=dropout
+            query, key, value, attn_mask=attention_mask[:, None, None, :], dropout_p=dropout
         )
         return self.attention_out(attended.transpose(1, 2).reshape(batch, length, dim))
 
 
 class Transformer(Encoder):
-    """Token and position embeddings, blocks, mean over the tokens that are there, batch normalisation.
+    """Token and position embeddings, blocks, mean over the tokens of the attention mask, batch normalisation.
 
     Without the batch normalisation the pooled features of different texts are nearly parallel at the start,
     and training with `bce` does not leave the label prior within a few epochs.
@@ -62,14 +62,16 @@ class Transformer(Encoder):
 
     def forward(self, batch: TokenBatch) -> torch.Tensor:
         """A TokenBatch of at most `max_length` tokens -> features (B, feature_dim)."""
-        present = batch.present
+        attention_mask = batch.attention_mask
         if self.training and self.token_dropout > 0:
-            kept = present & (torch.rand(present.shape, device=present.device) >= self.token_dropout)
-            present = torch.where(kept.any(dim=1, keepdim=True), kept, present)
+            undropped = attention_mask & (
+                torch.rand(attention_mask.shape, device=attention_mask.device) >= self.token_dropout
+            )
+            attention_mask = torch.where(undropped.any(dim=1, keepdim=True), undropped, attention_mask)
         states = self.tokens(batch.ids) + self.positions[: batch.ids.shape[1]]
         for block in self.blocks:
-            states = block(states, present)
-        weights = present.to(states.dtype)
+            states = block(states, attention_mask)
+        weights = attention_mask.to(states.dtype)
         pooled = torch.einsum("btd,bt->bd", states, weights) / weights.sum(dim=1, keepdim=True)
         return self.norm(pooled)
 

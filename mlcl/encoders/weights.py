@@ -168,20 +168,20 @@ def load(module: nn.Module, state: Mapping[str, torch.Tensor], dropped: Collecti
 
     Raises EncoderError naming `where` if names are missing or left over, or shapes or values do not fit.
     """
-    kept = {name: value for name, value in state.items() if not name.startswith(tuple(dropped))}
-    own = module.state_dict()
+    stored = {name: value for name, value in state.items() if not name.startswith(tuple(dropped))}
+    expected = module.state_dict()
     unlike = [
-        f"{name} is {tuple(kept[name].shape)} there and {tuple(own[name].shape)} here"
-        for name in own
-        if name in kept and kept[name].shape != own[name].shape
+        f"{name} is {tuple(stored[name].shape)} there and {tuple(expected[name].shape)} here"
+        for name in expected
+        if name in stored and stored[name].shape != expected[name].shape
     ]
     if unlike:
         raise EncoderError(f"{where}: does not fit: {_some(unlike)}")
     if spoilt := [
-        name for name, value in kept.items() if value.is_floating_point() and not value.isfinite().all()
+        name for name, value in stored.items() if value.is_floating_point() and not value.isfinite().all()
     ]:
         raise EncoderError(f"{where}: has values that are not finite: {_some(spoilt)}")
-    outcome = module.load_state_dict(kept, strict=False)
+    outcome = module.load_state_dict(stored, strict=False)
     problems = [
         f"{what}: {_some(names)}"
         for what, names in (("missing", outcome.missing_keys), ("unexpected", outcome.unexpected_keys))
@@ -202,12 +202,12 @@ def digest(source: str | None) -> str | None:
     path = folder(source, None)
     if path.is_file():
         return _file_digest(path)
-    found = {
+    hashed_files = {
         file.relative_to(path): file for file in path.rglob("*") if file.suffix in HASHED and file.is_file()
     }
     parts = [
         f"{name.as_posix()} {_file_digest(file)}\n"
-        for name, file in sorted(found.items())
+        for name, file in sorted(hashed_files.items())
         if not any(part.startswith(".") for part in name.parts)
     ]
     return hashlib.sha256("".join(parts).encode()).hexdigest()
@@ -220,11 +220,11 @@ def _file_digest(file: Path) -> str:
 
 @cache
 def _hashed(file: Path, size: int, mtime: int) -> str:
-    found = hashlib.sha256()
+    content = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(_BLOCK):
-            found.update(block)
-    return found.hexdigest()
+            content.update(block)
+    return content.hexdigest()
 
 
 def _path(source: str) -> Path:

@@ -220,32 +220,36 @@ class _Ranking:
 
     ascending: Floats
     """All scores."""
-    found: Floats
+    positive_scores: Floats
     """The scores of the positives."""
 
     @property
     def positives(self) -> int:
-        return len(self.found)
+        return len(self.positive_scores)
 
     @property
     def negatives(self) -> int:
-        return len(self.ascending) - len(self.found)
+        return len(self.ascending) - len(self.positive_scores)
 
     @cached_property
     def rows_above(self) -> Ints:
-        return len(self.ascending) - np.searchsorted(self.ascending, self.found, side="left")
+        return len(self.ascending) - np.searchsorted(self.ascending, self.positive_scores, side="left")
 
     @cached_property
     def positives_above(self) -> Ints:
-        return len(self.found) - np.searchsorted(self.found, self.found, side="left")
+        return len(self.positive_scores) - np.searchsorted(
+            self.positive_scores, self.positive_scores, side="left"
+        )
 
     def average_precision(self) -> float:
         return _mean(self.positives_above / self.rows_above)
 
     def auc(self) -> float:
         """Probability that a positive has a higher score than a negative; ties count half."""
-        higher = len(self.ascending) - np.searchsorted(self.ascending, self.found, side="right")
-        higher -= len(self.found) - np.searchsorted(self.found, self.found, side="right")
+        higher = len(self.ascending) - np.searchsorted(self.ascending, self.positive_scores, side="right")
+        higher -= len(self.positive_scores) - np.searchsorted(
+            self.positive_scores, self.positive_scores, side="right"
+        )
         beaten = self.negatives - (self.rows_above - self.positives_above + higher) / 2
         return _mean(beaten) / self.negatives
 
@@ -277,15 +281,15 @@ class _Places:
     """Labels with a higher score."""
     tied: Ints
     """Labels with the same score, itself included."""
-    found: Ints
+    true_above: Ints
     """Labels of the row with a score as high or higher, itself included."""
 
     @classmethod
     def of(cls, y: Bools, p: Floats) -> _Places:
         row, label = np.nonzero(y)
         parts = [_compare(y, p, row[part], label[part]) for part in _parts(len(row), y.shape[1])]
-        above, tied, found = (np.concatenate(counts) for counts in zip(*parts, strict=True))
-        return cls(row, label, above, tied, found)
+        above, tied, true_above = (np.concatenate(counts) for counts in zip(*parts, strict=True))
+        return cls(row, label, above, tied, true_above)
 
     def share_of_gain(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
         """The gain of a place, averaged over the places that the tied labels share. gains: one for each place."""
@@ -316,9 +320,9 @@ def _row_rankings(split: _Split) -> dict[str, float]:
     depth = places.above + places.tied
     deepest = np.zeros(n)
     np.maximum.at(deepest, places.row, depth)
-    wrong = per_row(depth - places.found)
+    wrong = per_row(depth - places.true_above)
     result = {
-        "lrap": _mean(per_row(places.found / depth) / size),
+        "lrap": _mean(per_row(places.true_above / depth) / size),
         "coverage_error": _mean(deepest[there]),
         "ranking_loss": _mean(wrong / np.maximum(size * (y.shape[1] - size), 1)),
     }
@@ -341,9 +345,9 @@ def _propensity_scored(split: _Split, counts: Ints, examples: int) -> dict[str, 
     a, b = 0.55, 1.5
     c = (np.log(examples) - 1) * (b + 1) ** a
     weights = 1 + c * np.exp(-a * np.log(counts + b))
-    y, places = split.y, split.places
-    if not y.any():
+    if not split.y.any():
         return {}
+    y, places = split.y, split.places
     gains_of_rows = np.sort(np.where(y, weights, 0.0), axis=1)[:, ::-1]
     result = {}
     for k in TOP:

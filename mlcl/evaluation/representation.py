@@ -46,8 +46,8 @@ def _neighbours(y_val: Ints, z_val: Floats, y_test: Ints, z_test: Floats) -> dic
         similarity = z_test[rows] @ z_val.T
         nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
         votes[rows] = y_val[nearest].mean(axis=1)
-    found = evaluate(y_test, votes, THRESHOLD)
-    return {f"knn_{metric}": found[metric] for metric in ("micro_f1", "macro_f1") if metric in found}
+    values = evaluate(y_test, votes, THRESHOLD)
+    return {f"knn_{metric}": values[metric] for metric in ("micro_f1", "macro_f1") if metric in values}
 
 
 def _pairs(y: Ints, z: Floats) -> dict[str, float]:

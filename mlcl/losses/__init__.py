@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcl.losses._declarations import LossInfo
 from mlcl.losses._errors import LossError, LossInputError
-from mlcl.losses._registry import create, describe, names, source_files, validate
+from mlcl.losses._registry import create, describe, names, validate
 
 if TYPE_CHECKING:
     from mlcl.losses._base import ClassificationLoss as ClassificationLoss
@@ -39,7 +39,6 @@ __all__ = [
     "describe",
     "validate",
     "create",
-    "source_files",
     "LossInfo",
     "LossError",
     "LossInputError",

@@ -17,6 +17,8 @@ from mlcl.losses._pairs import Participants, Tile
 # Elements of one (anchors, references) tile: large enough for full speed of the matrix products, small enough
 # that a handful of such float32 matrices stay below 200 MB (on CUDA: 2 GB).
 TILE_ELEMENTS = {"cpu": 2**22, "cuda": 2**26}
+# Prototypes are sorted, and those without positives skipped, if fewer than this share of labels occur.
+SKIP_BELOW = 0.8
 KERNELS = ("tile", "fused")
 REDUCTIONS = ("anchors", "positive_anchors", "pairs")
 
@@ -33,7 +35,8 @@ class ContrastiveLoss(Loss):
     anchors: tuple[str, ...] = ("batch",)
     references: tuple[str, ...] = ("batch",)
     reduction: str = "anchors"
-    never_push_positives = False  # never push a positive away (REG)
+    never_push_positives = False  # no gradient moves a positive away from its anchor (REG)
+    positives_share_labels = False  # whether W_ik > 0 only where i and k have a label in common
     epsilon = 0.0  # added to each normaliser, where the paper's code does so
     temperature: float
     prototypes: nn.Parameter | None
@@ -95,6 +98,14 @@ class ContrastiveLoss(Loss):
         prototypes = None if self.prototypes is None else self.prototypes.to(embeddings.dtype)
         ranks = Ranks(self.process_group, embeddings)
         labels = ranks.gather(labels)
+        prototype_anchors = None
+        if prototypes is not None and self._may_skip_prototypes(embeddings):
+            occurs = (labels if other_labels is None else other_labels).any(0)
+            count = int(occurs.sum())
+            if count < SKIP_BELOW * self.num_labels:
+                prototype_anchors, order = count, occurs.argsort(descending=True, stable=True)
+                prototypes, labels = prototypes[order], labels[:, order]
+                other_labels = None if other_labels is None else other_labels[:, order]
         participants = Participants(labels, other_labels, self.references)
         problem = Problem(
             weights=lambda group, start, stop: self.tile_weights(participants.tile(group, start, stop)),
@@ -105,6 +116,7 @@ class ContrastiveLoss(Loss):
             batch_weight=self.denominator_weight(),
             never_push_positives=self.never_push_positives,
             total_weight=self._total_weight(participants.batch.sizes),
+            prototype_anchors=prototype_anchors,
             tile_elements=self.tile_elements
             or TILE_ELEMENTS.get(embeddings.device.type, TILE_ELEMENTS["cpu"]),
             needs_gradient=torch.is_grad_enabled()
@@ -145,6 +157,13 @@ class ContrastiveLoss(Loss):
         counts = {"batch": len(labels), "prototypes": self.num_labels}
         return torch.cat([self.tile_weights(participants.tile(g, 0, counts[g])) for g in self.anchors])
 
+    def _may_skip_prototypes(self, embeddings: Tensor) -> bool:
+        """Whether the prototype of a label that no reference has is an anchor without value and gradient.
+
+        Such prototypes are put last and skipped. Not on CUDA, where the host would wait for their number.
+        """
+        return "prototypes" in self.anchors and self.positives_share_labels and not embeddings.is_cuda
+
     def _total_weight(self, sizes: Tensor) -> Tensor | float | None:
         if self.reduction == "positive_anchors":
             return None
@@ -159,7 +178,8 @@ class ContrastiveLoss(Loss):
             raise LossInputError("references must be a pair (embeddings (Q, D), labels (Q, L))")
         others, labels = references
         check_matrix("reference embeddings", others, embeddings.shape[1])
-        return others.to(embeddings.dtype), self._checked_labels("reference labels", labels, others)
+        others = others.to(embeddings.dtype)
+        return others, self._checked_labels("reference labels", labels, others)
 
     def _checked_labels(self, name: str, labels: Tensor, embeddings: Tensor) -> Tensor:
         return self.label_sets(check_labels(name, labels, len(embeddings), self.num_labels, embeddings))

@@ -5,6 +5,9 @@ The file has a docstring (its first line is the summary) and exactly one public 
 - plain assignments of literals are facts: `paper` and `equation` are required; `title`, `inputs`, `anchors`,
   `references`, `modalities`, `allowed`, `parts` have defaults (`_FACTS`);
 - annotated assignments with a value are the hyperparameters and their defaults (`temperature: float = 0.1`).
+
+Methods that the class writes itself are compared with how losses are built and called (`CALLED_WITH`), so that a
+study learns of a mismatch when it is planned.
 """
 
 from __future__ import annotations
@@ -21,6 +24,14 @@ from mlcl.losses._errors import LossError
 
 INPUTS = ("embeddings", "logits", "features", "both")
 MODALITIES = ("image", "text", "vector")
+BUILT_WITH = ("num_labels", "embedding_dim", "generator")
+CALLED_WITH = {
+    "embeddings": ("embeddings", "labels"),
+    "logits": ("logits", "labels"),
+    "features": ("features", "labels"),
+    "both": ("embeddings", "logits", "labels"),
+}
+"""What a loss's `forward` gets, in this order; on embeddings also `references=`, under protocols with a queue."""
 
 TYPES: dict[str, tuple[type, ...]] = {"float": (float, int), "int": (int,), "bool": (bool,), "str": (str,)}
 _REQUIRED = ("paper", "equation")
@@ -46,7 +57,8 @@ class LossInfo:
     `inputs` is what the loss is called with: "embeddings" (B, D), "logits" (B, L), "features" (the encoder's,
     B, M) or "both" (embeddings and logits). `modalities` None means all. `allowed` holds the conditions on
     hyperparameters, `parts` the hyperparameters that name other losses and what those are called with. Anchors
-    and references are groups, "batch" and "prototypes"; they matter for losses on embeddings.
+    and references are groups, "batch" and "prototypes"; they matter for losses on embeddings. `accepts_references`:
+    whether `forward` takes `references=(embeddings, labels)` in the batch's stead.
     """
 
     name: str
@@ -62,6 +74,7 @@ class LossInfo:
     parts: Mapping[str, str] = field(default_factory=dict)
     anchors: tuple[str, ...] = ("batch",)
     references: tuple[str, ...] = ("batch",)
+    accepts_references: bool = False
     class_name: str = ""
 
 
@@ -98,6 +111,7 @@ def read_declarations(name: str, path: Path, modified: int) -> LossInfo:
         if not facts[key]:
             raise LossError(f"{path}:{node.lineno}: class {node.name} lacks the declaration `{key} = ...`")
     _check_facts(path, node.lineno, facts, hyperparameters)
+    _check_methods(path, node, facts["inputs"])
     return LossInfo(
         name=name,
         title=facts["title"] or name,
@@ -112,6 +126,7 @@ def read_declarations(name: str, path: Path, modified: int) -> LossInfo:
         parts=facts["parts"],
         anchors=facts["anchors"],
         references=facts["references"],
+        accepts_references=_accepts_references(node, facts["inputs"]),
         class_name=node.name,
     )
 
@@ -164,13 +179,63 @@ def _check_facts(path: Path, line: int, facts: dict[str, Any], hyperparameters: 
             raise LossError(f"{where}: {key!r} in parts is no hyperparameter of this class")
 
 
+def _check_methods(path: Path, node: ast.ClassDef, inputs: str) -> None:
+    """Raises LossError for an `__init__` or `forward` that cannot be called as losses are, or a missing method."""
+    methods = {method.name: method for method in node.body if isinstance(method, ast.FunctionDef)}
+    if built := methods.get("__init__"):
+        missing = [name for name in BUILT_WITH if name not in _parameters(built)]
+        if missing and built.args.kwarg is None:
+            raise LossError(
+                f"{path}:{built.lineno}: __init__ must take {', '.join(BUILT_WITH)} and the hyperparameters; "
+                f"missing: {', '.join(missing)}"
+            )
+    if forward := methods.get("forward"):
+        given, positional = CALLED_WITH[inputs], [*forward.args.posonlyargs, *forward.args.args][1:]
+        required = len(positional) - len(forward.args.defaults)
+        if not (required <= len(given) <= len(positional) or forward.args.vararg):
+            raise LossError(
+                f"{path}:{forward.lineno}: forward is called with ({', '.join(given)}), and takes "
+                f"({', '.join(argument.arg for argument in positional)})"
+            )
+    elif _is_plain_module(node):
+        raise LossError(f"{path}:{node.lineno}: class {node.name} has no forward")
+    if inputs == "features" and _is_plain_module(node) and not _sets(node, "pi"):
+        raise LossError(
+            f"{path}:{node.lineno}: a loss on features makes the predictions itself: __init__ of class {node.name} "
+            "must set self.pi, the nn.Linear from features (B, M) to logits (B, L)"
+        )
+
+
+def _accepts_references(node: ast.ClassDef, inputs: str) -> bool:
+    for method in node.body:
+        if isinstance(method, ast.FunctionDef) and method.name == "forward":
+            return "references" in _parameters(method) or method.args.kwarg is not None
+    return inputs == "embeddings"  # the forward of a base class of this package
+
+
+def _sets(node: ast.ClassDef, attribute: str) -> bool:
+    """Whether a method assigns to `self.attribute`."""
+    targets = (t for n in ast.walk(node) if isinstance(n, ast.Assign) for t in n.targets)
+    return any(isinstance(t, ast.Attribute) and t.attr == attribute for t in targets)
+
+
+def _parameters(method: ast.FunctionDef) -> set[str]:
+    arguments = method.args
+    return {a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+
+
+def _is_plain_module(node: ast.ClassDef) -> bool:
+    """Whether all bases are `nn.Module` or the like, which have no forward of a loss."""
+    return all(ast.unparse(base).rsplit(".", 1)[-1] in ("Module", "Loss", "object") for base in node.bases)
+
+
 def _conditions(path: Path, line: int, allowed: Any, hyperparameters: dict[str, Any]) -> dict[str, str]:
     """Hyperparameter -> the comparison that it must satisfy."""
     if not isinstance(allowed, tuple) or not all(isinstance(text, str) for text in allowed):
         raise LossError(
             f"{path}:{line}: allowed = {allowed!r}; it must be a tuple of comparisons, as strings"
         )
-    found = {}
+    conditions = {}
     for text in (*_ALWAYS_ALLOWED, *allowed):
         try:
             tree = ast.parse(text, mode="eval")
@@ -183,10 +248,10 @@ def _conditions(path: Path, line: int, allowed: Any, hyperparameters: dict[str, 
                 f"{path}:{line}: {text!r} in allowed must compare one hyperparameter with constants"
             )
         if used[0] in hyperparameters:
-            found[used[0]] = text
+            conditions[used[0]] = text
         elif text in allowed:
             raise LossError(f"{path}:{line}: {used[0]!r} in allowed is no hyperparameter of this class")
-    return found
+    return conditions
 
 
 def is_a(value: Any, types: tuple[type, ...]) -> bool:

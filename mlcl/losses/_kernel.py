@@ -37,8 +37,9 @@ class Problem:
     exclude_self: bool  # of a batch row among the batch; a prototype never meets itself
     temperature: float
     batch_weight: float  # v of the batch's, or given, references
-    never_push_positives: bool  # never push a positive away (REG)
+    never_push_positives: bool  # no gradient moves a positive away from its anchor (REG)
     total_weight: Tensor | float | None  # N; None: the number of anchors that have a positive
+    prototype_anchors: int | None  # how many of the prototypes, the first, are anchors; None: all
     tile_elements: int
     needs_gradient: bool
     ranks: Ranks
@@ -75,11 +76,11 @@ class WeightedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         saved = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
-        found = (
+        gradients = (
             saved[name] * grad_output if name in saved else None
             for name in ("batch", "references", "prototypes")
         )
-        return (*found, None)
+        return (*gradients, None)
 
 
 class Sides:
@@ -112,6 +113,8 @@ def sum_over_tiles(problem: Problem, sides: Sides) -> tuple[Tensor, Tensor]:
     value, positive_anchors = sides.keys.new_zeros(2, dtype=torch.float64).unbind()
     for group in problem.anchors:
         vectors = sides.vectors[group]
+        if group == "prototypes" and problem.prototype_anchors is not None:
+            vectors = vectors[: problem.prototype_anchors]
         first, last = sides.ranks.range_of(group, len(vectors))
         for start, stop in tiles(first, last, len(sides.keys), problem.tile_elements):
             anchors = vectors[start:stop] / problem.temperature

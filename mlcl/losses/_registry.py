@@ -5,7 +5,6 @@ One file defines one loss and its stem is the loss's name; files with a leading 
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
 import math
@@ -36,23 +35,6 @@ def describe(name: str, file: str | Path | None = None) -> LossInfo:
     """
     path = _locate(name, file)
     return read_declarations(name, path, path.stat().st_mtime_ns)
-
-
-def source_files(
-    name: str, file: str | Path | None = None, settings: Mapping[str, Any] | None = None
-) -> tuple[Path, list[Path]]:
-    """The loss's own file, and the other files its values depend on (for fingerprints).
-
-    Those are the shared code, the losses that its file imports, and, for a loss made of other losses
-    (`joint`), the ones that `settings` choose.
-    """
-    own = _locate(name, file)
-    chosen = validate(name, settings or {}, file)
-    others = _imported_losses(own)
-    for key in describe(name, file).parts:
-        part = _part(chosen[key])[0]
-        others |= {_locate(part, None)} | _imported_losses(_locate(part, None))
-    return own, sorted(FOLDER.glob("_*.py")) + sorted(others - {own})
 
 
 def validate(name: str, settings: Mapping[str, Any], file: str | Path | None = None) -> dict[str, Any]:
@@ -86,7 +68,7 @@ def create(
     generator: torch.Generator | None = None,
     **hyperparameters: Any,
 ) -> torch.nn.Module:
-    """Build the loss `name` as an `nn.Module`.
+    """Build the loss `name` as an `nn.Module` with the attribute `num_labels`.
 
     `embedding_dim` is needed by losses with prototypes, which are drawn from `generator` where it is given.
     Raises LossError for whatever is wrong with the name, the file or the hyperparameters.
@@ -101,7 +83,12 @@ def create(
             f"loss {name!r} has parameters of its own: give embedding_dim, the width of its input"
         )
     loss_class = getattr(_module(name, file), info.class_name)
-    return loss_class(num_labels=num_labels, embedding_dim=embedding_dim, generator=generator, **settings)
+    loss: torch.nn.Module = loss_class(
+        num_labels=num_labels, embedding_dim=embedding_dim, generator=generator, **settings
+    )
+    if not hasattr(loss, "num_labels"):
+        loss.num_labels = num_labels  # type: ignore[assignment]
+    return loss
 
 
 def _needs_width(info: LossInfo, settings: Mapping[str, Any]) -> bool:
@@ -171,13 +158,3 @@ def _part(value: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(value, str):
         return value, {}
     return value["name"], {k: v for k, v in value.items() if k != "name"}
-
-
-def _imported_losses(path: Path) -> set[Path]:
-    """Files of the losses that the file imports (`from mlcl.losses.x import X`), and that these import."""
-    prefix, found = "mlcl.losses.", set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        module = node.module if isinstance(node, ast.ImportFrom) else None
-        if module and module.startswith(prefix) and (stem := module.removeprefix(prefix)) in names():
-            found |= {FOLDER / f"{stem}.py"} | _imported_losses(FOLDER / f"{stem}.py")
-    return found

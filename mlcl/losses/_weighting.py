@@ -43,6 +43,8 @@ class LabelWeighting(ContrastiveLoss):
     out where the reduction is over pairs of label and anchor.
     """
 
+    positives_share_labels = True
+
     def weights(self, pairs: Pairs) -> Tensor | float:
         """F (t, m) >= 0 for pairs of any anchor with references of the batch; may be a number."""
         raise NotImplementedError

@@ -14,23 +14,31 @@ The isotropic case has one mean and one variance for each label; the anisotropic
 `reduced_dim` dimensions of linearly reduced features, and BD is summed over these. There the released code
 multiplies by the number of dimensions once more (`official=True`), which leaves no gradient at 128 dimensions.
 The reconstruction's ratio is taken in logarithms, so that it does not underflow with many dimensions.
+
+The contrast needs one row of B similarities for each pair of an anchor and a label it has, sum_n |y_n| rows in all.
+They are computed in tiles of anchors. As in `_kernel`, a tile's gradient is computed with its value and kept for the
+backward pass, so that memory is that of the inputs and one tile.
 """
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import elu, logsigmoid
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import elu, linear, logsigmoid
 
 from mlcl.losses._base import Loss, check_labels, check_matrix, full_precision
 from mlcl.losses._distributed import Ranks
 from mlcl.losses._errors import LossInputError
-from mlcl.losses._kernel import tiles
 from mlcl.losses.asl import ASL
 
-_TILE_ELEMENTS = 2**22
+_TILE_ELEMENTS = 2**20
 _FLOOR = 1e-7
+_LARGEST = 1e15
+"""Features and means are clamped to this range: the squares of larger ones overflow in float32, and their kernels are
+0 in any case."""
 
 
 class KMCL(Loss):
@@ -83,8 +91,7 @@ class KMCL(Loss):
 
     def logits(self, features: Tensor) -> Tensor:
         """Predictions (B, L) from the encoder's features (B, M)."""
-        logits: Tensor = self.pi(features)
-        return logits
+        return _apply(self.pi, features)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """Scalar loss of features (B, M) and labels (B, L) in {0, 1}; 0 for an empty batch."""
@@ -98,12 +105,12 @@ class KMCL(Loss):
             labels = check_labels("labels", labels, len(features), self.num_labels, features)
             labels = ranks.gather(labels).bool()  # checked: nobody has to look at their values again
             features = ranks.gather_with_gradient(full_precision(features))
-            reduced = self.reduce(features)
+            reduced = _apply(self.reduce, features)
             return kmcl_terms(
                 reduced,
-                self.pi(features),
-                self.mu(reduced),
-                _FLOOR + 2 + elu(self.var(reduced)),
+                _apply(self.pi, features),
+                _apply(self.mu, reduced),
+                _FLOOR + 2 + elu(_apply(self.var, reduced)),
                 labels,
                 case=self.case,
                 official=self.official,
@@ -113,6 +120,13 @@ class KMCL(Loss):
                 clip=self.clip,
                 detach_focal=self.detach_focal,
             )
+
+
+def _apply(layer: nn.Module, features: Tensor) -> Tensor:
+    """The layer in the features' type, as the prototypes of other losses: float64 stays float64."""
+    if not isinstance(layer, nn.Linear):
+        return features
+    return linear(features, layer.weight.to(features.dtype), layer.bias.to(features.dtype))
 
 
 def kmcl_terms(
@@ -147,8 +161,9 @@ def kmcl_terms(
         check_matrix(name, values, dimensions * num_labels)
         if len(values) != rows:
             raise LossInputError(f"{name} must have {rows} rows, as pi, got {len(values)}")
-    features, pi = full_precision(features), full_precision(pi)
-    mu, var = (full_precision(values).view(rows, dimensions, num_labels) for values in (mu, var))
+    features, pi, mu, var = map(full_precision, (features, pi, mu, var))
+    features, mu = features.clamp(-_LARGEST, _LARGEST), mu.clamp(-_LARGEST, _LARGEST)
+    mu, var = (values.view(rows, dimensions, num_labels) for values in (mu, var))
     asl = ASL(
         num_labels,
         gamma_neg=gamma_neg,
@@ -184,37 +199,88 @@ def _reconstruction(features: Tensor, pi: Tensor, mu: Tensor, var: Tensor, label
 def _contrastive(
     mu: Tensor, var: Tensor, labels: Tensor, multiplicity: int, temperature: float, tile_elements: int
 ) -> Tensor:
-    """Row tile by row tile; with more than one, each is recomputed in the backward pass instead of kept."""
-
-    def tile(mu: Tensor, var: Tensor, start: int, stop: int) -> Tensor:
-        return _contrastive_rows(mu, var, labels, start, stop, multiplicity, temperature)
-
-    rows = len(mu)
-    ranges = list(tiles(0, rows, rows * mu.shape[1] * mu.shape[2], tile_elements))
-    total = mu.sum() * 0
-    for start, stop in ranges:
-        if len(ranges) == 1:
-            total = total + tile(mu, var, start, stop)
-        else:
-            total = total + checkpoint(tile, mu, var, start, stop, use_reentrant=False)
-    return total / max(rows, 1)
+    """`mu` and `var` (B, dimensions, L), `labels` (B, L)."""
+    by_label = (values.permute(2, 0, 1) for values in (mu, var))
+    value: Tensor = _Contrast.apply(*by_label, labels, multiplicity, temperature, tile_elements)
+    return value
 
 
-def _contrastive_rows(
-    mu: Tensor, var: Tensor, labels: Tensor, start: int, stop: int, multiplicity: int, temperature: float
-) -> Tensor:
-    """B times the contrastive loss of anchors start..stop; mu and var are (B, dimensions, L)."""
-    own, own_var, own_labels = mu[start:stop, None], var[start:stop, None], labels[start:stop]
-    sums = own_var + var
-    distance = 0.5 * (sums.log() - 0.5 * (4 * own_var * var).log()) + 0.25 * (own - mu).square() / sums
-    affinity = (-multiplicity * distance.sum(2)).exp() / temperature  # log S, (t, B, L)
-    itself = torch.zeros(len(own_labels), len(labels), dtype=torch.bool, device=mu.device)
-    itself.diagonal(start).fill_(True)
-    share = affinity.masked_fill(itself[:, :, None], torch.finfo(mu.dtype).min).softmax(1)
-    shared = own_labels @ labels.T
-    union = own_labels.sum(1, keepdim=True) + labels.sum(1) - shared
-    jaccard = shared / union.clamp_min(1)
-    log_ratio = (jaccard[:, :, None] * share + _FLOOR).log()
-    positives = (shared > 0) & ~itself
-    per_pair = (log_ratio * own_labels[:, None] * labels).sum(2) * positives
-    return -(per_pair.sum(1) / positives.sum(1).clamp_min(1)).sum()
+class _Contrast(torch.autograd.Function):
+    """(mu (L, B, dimensions), var (L, B, dimensions), labels (B, L), ...) -> the contrastive term."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        mu: Tensor,
+        var: Tensor,
+        labels: Tensor,
+        multiplicity: int,
+        temperature: float,
+        tile_elements: int,
+    ) -> Tensor:
+        mu, var = mu.contiguous(), var.contiguous()
+        rows, needs_gradient = len(labels), ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        gradients = [torch.zeros_like(values) for values in (mu, var)] if needs_gradient else []
+        total = mu.new_zeros((), dtype=torch.float64)
+        sizes = labels.sum(1)
+        for start, stop in _anchor_tiles(sizes, mu[0].numel(), tile_elements):
+            anchors, kernels = labels[start:stop].nonzero(as_tuple=True)
+            rows_of = kernels, anchors + start
+            weights, jaccard = _positives(labels, sizes, start, stop)
+            weights = weights[anchors] * labels.T[kernels]
+            with torch.set_grad_enabled(needs_gradient):
+                leaves = [mu[rows_of], var[rows_of], mu[kernels], var[kernels]]
+                for leaf in leaves:
+                    leaf.requires_grad_(needs_gradient)
+                affinity = _similarity(leaves, multiplicity) / temperature
+                affinity = affinity.scatter(1, rows_of[1][:, None], torch.finfo(mu.dtype).min)
+                share = affinity.softmax(1)
+                value = -(weights * (jaccard[anchors] * share + _FLOOR).log()).sum()
+            total += value.detach()
+            if needs_gradient:
+                of_tile = torch.autograd.grad(value, leaves)
+                for gradient, of_anchors, of_references in zip(
+                    gradients, of_tile[:2], of_tile[2:], strict=True
+                ):
+                    gradient.index_put_(rows_of, of_anchors, accumulate=True)
+                    gradient.index_add_(0, kernels, of_references)
+        ctx.rows = max(rows, 1)
+        ctx.save_for_backward(*gradients)
+        return (total / ctx.rows).to(mu.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        of_mu, of_var = (gradient * (grad_output / ctx.rows) for gradient in ctx.saved_tensors)
+        return of_mu, of_var, None, None, None, None
+
+
+def _anchor_tiles(sizes: Tensor, width: int, tile_elements: int) -> Iterator[tuple[int, int]]:
+    """Ranges of anchors with about `tile_elements` / `width` labels together, at least one anchor each."""
+    limit, start, labels = tile_elements // max(width, 1), 0, 0
+    counts = [int(size) for size in sizes.tolist()]
+    for stop, size in enumerate(counts):
+        if stop > start and labels + size > limit:
+            yield start, stop
+            start, labels = stop, 0
+        labels += size
+    if labels:
+        yield start, len(counts)
+
+
+def _positives(labels: Tensor, sizes: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    """Of anchors start..stop with all rows, (t, B) each: 1 / |A(n)| for the rows in A(n) and 0 for others; Jaccard."""
+    shared = labels[start:stop] @ labels.T
+    jaccard = shared / (sizes[start:stop, None] + sizes - shared).clamp_min(1)
+    positives = (shared > 0).to(shared)
+    positives.diagonal(start).zero_()
+    return positives / positives.sum(1, keepdim=True).clamp_min(1), jaccard
+
+
+def _similarity(kernels: list[Tensor], multiplicity: int) -> Tensor:
+    """exp(-BD) (t, B): mu and var of one kernel a row (t, dimensions), and of those it is compared with (t, B, ...)."""
+    anchor_mu, anchor_var, mu, var = kernels[0][:, None], kernels[1][:, None], kernels[2], kernels[3]
+    sums = anchor_var + var
+    ratio = sums.log() - math.log(2) - 0.5 * (anchor_var.log() + var.log())
+    distance = 0.5 * ratio + 0.25 * (anchor_mu - mu).square() / sums
+    return (-multiplicity * distance.sum(2)).exp()

@@ -118,8 +118,11 @@ def read_config(folder: Path) -> ModelConfig:
     except (OSError, ValueError) as error:
         raise ModelError(f"{file}: cannot be read ({error}); export the model again") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else None
-        raise ModelError(f"{file}: is no model of format {FORMAT} (found: {found}); export it again")
+        other = content.get("format") if isinstance(content, dict) else None
+        raise ModelError(
+            f"{file}: has format {other}, this version of mlcl reads format {FORMAT}; export the model again, or use "
+            "the version of mlcl that wrote it"
+        )
     try:
         return ModelConfig.model_validate(content)
     except ValidationError as error:

@@ -1,11 +1,14 @@
-"""What a finished study is, apart from how it was planned: needs neither torch nor the study file.
+"""What a finished study is, apart from how it was planned. Needs neither torch nor the study file.
 
-`paths`    where everything lies
-`files`    atomic files, the JSON cache
-`record`   what a finished cell leaves behind
-`outline`  what a study asks for: written by the plan, read by everything that follows
-`rescore`  metrics of a record anew, from its stored scores
-`collect`  records -> metrics.csv, costs.csv, cells.csv
-`status`   how far a study is
-`merge`    records of several machines brought together
+`paths`     where everything lies
+`files`     atomic files and folders, the JSON cache
+`format`    the format number of files that outlive a run
+`outline`   what a study asks for: written by the plan, read by everything that follows
+`record`    what a finished cell leaves behind, and how a new one replaces an old one
+`code`      the definitions that records were made by
+`status`    the state of a cell, and where a study stands
+`coverage`  the same as a matrix
+`rescore`   metrics of a record anew, from its stored scores
+`collect`   records -> metrics.csv, costs.csv, cells.csv
+`merge`     records of several machines or studies brought together
 """

@@ -125,7 +125,7 @@ def _coordinates(cell: CellId) -> tuple[str, str, str, str, int]:
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
     """Python's shortest text of a float gives the same float back, so nothing is lost."""
-    with atomic_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)

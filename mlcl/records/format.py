@@ -20,12 +20,12 @@ def require_format(content: Mapping[str, Any], file: Path, make_again: str) -> N
 
     `make_again` says what to do with a file of an older version, such as 'plan the study again'.
     """
-    found = content.get("format")
-    if found == FORMAT:
+    number = content.get("format")
+    if number == FORMAT:
         return
-    if isinstance(found, int) and found > FORMAT:
+    if isinstance(number, int) and number > FORMAT:
         raise RecordError(
-            f"{file}: has format {found}, this version of mlcl reads format {FORMAT}; update mlcl"
+            f"{file}: has format {number}, this version of mlcl reads format {FORMAT}; update mlcl"
         )
-    described = "has no format number" if found is None else f"has format {found!r}"
+    described = "has no format number" if number is None else f"has format {number!r}"
     raise RecordError(f"{file}: {described}, this version of mlcl reads format {FORMAT}; {make_again}")

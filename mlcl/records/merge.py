@@ -62,18 +62,20 @@ def merge(sources: Sequence[Path], study: str) -> Merged:
             raise MergeError(
                 f"{source}: holds no record; name the folder results/<study> of the other machine"
             )
-    found = [cell for folder in (target, *sources) for cell in _find(folder)]
+    candidates = [cell for folder in (target, *sources) for cell in _find(folder)]
     wanted = _wanted_cells(study)
-    left_out = dict.fromkeys(one.cell for one in found if wanted is not None and one.cell not in wanted)
-    found = [one for one in found if one.cell not in left_out]
+    left_out = dict.fromkeys(one.cell for one in candidates if wanted is not None and one.cell not in wanted)
+    candidates = [one for one in candidates if one.cell not in left_out]
     if conflicts := list(
-        dict.fromkeys([*_different_settings(found), *_different_code(found), *_different_results(found)])
+        dict.fromkeys(
+            [*_different_settings(candidates), *_different_code(candidates), *_different_results(candidates)]
+        )
     ):
         more = f"\n  ... and {len(conflicts) - MOST_LISTED} more" if len(conflicts) > MOST_LISTED else ""
         listed = "".join(f"\n  {conflict}" for conflict in conflicts[:MOST_LISTED])
         raise MergeError(f"study {study}: nothing was merged, {len(conflicts)} conflicts:{listed}{more}")
     copied, present = [], []
-    for cell, chosen in _choose(found, target).items():
+    for cell, chosen in _choose(candidates, target).items():
         if chosen.folder == target / str(cell):
             present.append(cell)
         else:
@@ -94,10 +96,10 @@ def _find(folder: Path) -> Iterator[_SourceCell]:
         yield _SourceCell(cell, file.parent, read_record(file))
 
 
-def _different_settings(found: Sequence[_SourceCell]) -> Iterator[str]:
+def _different_settings(candidates: Sequence[_SourceCell]) -> Iterator[str]:
     """Everything that must be the same over cells that a table puts side by side."""
     first: dict[tuple[str, str], tuple[str, Path]] = {}
-    for one in found:
+    for one in candidates:
         made_of = one.record.result
         cell = one.cell
         row = f"{cell.dataset}/{cell.encoder}/{cell.loss}/{cell.variant}"
@@ -108,9 +110,9 @@ def _different_settings(found: Sequence[_SourceCell]) -> Iterator[str]:
         ]
         for what, name, value in parts:
             text = json.dumps(value, sort_keys=True)
-            known, where = first.setdefault((what, name), (text, one.folder))
-            if known != text:
-                yield f"{what} {name}: {_first_difference(json.loads(known), value)} ({where} and {one.folder})"
+            first_value, where = first.setdefault((what, name), (text, one.folder))
+            if first_value != text:
+                yield f"{what} {name}: {_first_difference(json.loads(first_value), value)} ({where} and {one.folder})"
 
 
 def _without_seed(settings: Any) -> Any:
@@ -120,14 +122,14 @@ def _without_seed(settings: Any) -> Any:
     return {key: value for key, value in settings.items() if key != "seed"}
 
 
-def _different_code(found: Sequence[_SourceCell]) -> Iterator[str]:
+def _different_code(candidates: Sequence[_SourceCell]) -> Iterator[str]:
     """Definitions that not all records were made by in the same form, whatever their row."""
     first: dict[str, tuple[str, Path]] = {}
-    codes = dict.fromkeys((one.folder.parents[4], str(one.record.result.get("code"))) for one in found)
+    codes = dict.fromkeys((one.folder.parents[4], str(one.record.result.get("code"))) for one in candidates)
     for results, code in codes:
         for name, digest in (read_definitions(results, code) or {}).items():
-            known, where = first.setdefault(name, (digest, results))
-            if known != digest:
+            first_value, where = first.setdefault(name, (digest, results))
+            if first_value != digest:
                 yield f"code: {name}: is not the same in both ({where} and {results})"
 
 
@@ -140,9 +142,9 @@ def _first_difference(a: Any, b: Any, path: str = "") -> str:
     return f"{path + ': ' if path else ''}{short[0]} and {short[1]}"
 
 
-def _different_results(found: Sequence[_SourceCell]) -> Iterator[str]:
+def _different_results(candidates: Sequence[_SourceCell]) -> Iterator[str]:
     first: dict[CellId, _SourceCell] = {}
-    for one in found:
+    for one in candidates:
         if one.record.status != "ok":
             continue
         other = first.setdefault(one.cell, one)
@@ -164,11 +166,11 @@ def _shared_metrics(one: _SourceCell, other: _SourceCell) -> dict[tuple[str, str
     }
 
 
-def _choose(found: Sequence[_SourceCell], target: Path) -> dict[CellId, _SourceCell]:
+def _choose(candidates: Sequence[_SourceCell], target: Path) -> dict[CellId, _SourceCell]:
     chosen: dict[CellId, _SourceCell] = {}
-    for one in found:
-        known = chosen.get(one.cell)
-        if known is None or (known.record.status != "ok" and one.record.status == "ok"):
+    for one in candidates:
+        best = chosen.get(one.cell)
+        if best is None or (best.record.status != "ok" and one.record.status == "ok"):
             chosen[one.cell] = one
     return chosen
 

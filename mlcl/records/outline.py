@@ -55,9 +55,9 @@ class LossOutline:
     hyperparameters: dict[str, Any]
     training: dict[str, Any]
     loss: str
-    """The name it is registered under; `name` is the study's own."""
+    """The name it is registered under; `name` is the one in the study."""
     file: str | None
-    """Of a loss from a file of its own."""
+    """The path of a loss that comes from a file."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class SkippedRow:
 
 @dataclass(frozen=True)
 class Outline:
-    """A study as far as a reader of its results asks for it; everything in the study's own order."""
+    """A study as far as its results need it; everything in the order of the study file."""
 
     study: str
     file: str
@@ -198,7 +198,7 @@ def open_study(study: str | Path) -> OpenStudy:
         return OpenStudy(read_outline(named.outline), named)
     folder = Path(study)
     outline = read_outline(folder / named.outline.name)
-    own = StudyPaths(outline.study)
+    here = StudyPaths(outline.study)
     if folder.resolve() == (Path(RESULTS) / outline.study).resolve():
-        return OpenStudy(outline, own)
+        return OpenStudy(outline, here)
     return OpenStudy(outline, StudyPaths(outline.study, folder=folder))

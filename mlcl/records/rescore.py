@@ -122,7 +122,7 @@ def read_all_scores(file: Path) -> dict[str, dict[str, NDArray[Any]]]:
 
 
 def read_embeddings(file: Path) -> dict[str, NDArray[Any]] | None:
-    """Embeddings (N, D) of both splits; None if they were not kept. Raises RecordError if the file is broken."""
+    """Embeddings (N, D) of both splits; None if there is no file. Raises RecordError if it is broken."""
     try:
         with np.load(file, allow_pickle=False) as stored:
             return {split: stored[split] for split in SPLITS}

@@ -1,35 +1,53 @@
-"""The papers' findings, held against a study's results: holds, does not hold, undecided, no data."""
+"""Findings of papers, and hypotheses of ours, tested on a study's results: holds, does not hold, undecided, no data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mlcl.records.files import write_text
 from mlcl.records.outline import NO_ENCODER, Outline
-from mlcl.reporting.bootstrap import ClaimedDifferences, Term
 from mlcl.reporting.budgets import tuning_in_words
+from mlcl.reporting.contrasts import Contrasts, Term
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.results import Results
 from mlcl.reporting.specs import Claim, read_claims
-from mlcl.reporting.statistics.seeds import Estimate, contrast
+from mlcl.reporting.statistics import ALPHA, CONFIDENCE
+from mlcl.reporting.statistics.contrast import Contrast
+from mlcl.reporting.statistics.seeds import Estimate
 
 Column = tuple[str, str]
 Answer = Literal["holds", "does not hold", "undecided", "no data"]
+SPLIT = "test"
+EXPLANATION = (
+    "A difference is the mean over datasets of the difference on the test split, positive in favour of the claim (in "
+    "percentage points where the metric is a percentage). Its interval covers training anew (seeds) and other test "
+    "examples, for these datasets, and all claims of the study together hold at 95 % (Bonferroni). A claim holds if "
+    "the interval lies above 0, all its datasets are complete and more than half of them are in favour; it does not "
+    "hold if the interval lies below 0 and more than half are against. With one seed no claim is decided."
+)
+"""What the verdicts mean, for the pages that show them."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a study says of a claim. `estimate`: the mean over `columns` of the difference, positive in favour."""
+    """What a study says of a claim.
+
+    `contrast`: the mean over datasets of the difference, positive in favour of the claim; `estimate`: the same with
+    the interval that decides. `columns`: the datasets (with encoder) that have all their runs; `favourable`: how many
+    of them are in favour.
+    """
 
     claim: Claim
     answer: Answer
+    contrast: Contrast | None
     estimate: Estimate | None
     columns: tuple[str, ...]
     favourable: int
-    """In how many of the columns the difference is in favour."""
     remark: str
+    is_complete: bool = False
+    """Whether all datasets that the claim speaks of have all their runs."""
 
     @property
     def metric(self) -> MetricInfo:
@@ -47,84 +65,117 @@ class Verdict:
         return f"{shown.value:{digits}} [{shown.low:{digits}}, {shown.high:{digits}}]"
 
 
-def judge_all(results: Results) -> list[Verdict]:
-    over_examples = ClaimedDifferences(results)
-    verdicts = [judge(claim, results, over_examples) for claim in read_claims(results.paths.specs)]
-    over_examples.write()
-    return verdicts
+def judge_all(results: Results, contrasts: Contrasts, claims: Sequence[Claim] | None = None) -> list[Verdict]:
+    """The verdicts on all claims (those of `claims.yaml` by default).
+
+    The intervals hold together: each has the confidence 1 - 0.05 / m, with m the claims that the study can decide
+    (Bonferroni's rule), so that of all its claims at least one is decided wrongly in at most 5 % of studies.
+    """
+    if claims is None:
+        claims = read_claims(results.paths.specs)
+    verdicts = [estimate(claim, results, contrasts) for claim in claims]
+    decidable = sum(_is_decidable(verdict) for verdict in verdicts)
+    return [decide(verdict, 1 - ALPHA / max(decidable, 1)) for verdict in verdicts]
 
 
-def judge(claim: Claim, results: Results, over_examples: ClaimedDifferences | None = None) -> Verdict:
-    """The mean difference over all columns (dataset, encoder) that the claim speaks of, with its t-interval.
+def judge(claim: Claim, results: Results, contrasts: Contrasts) -> Verdict:
+    """The verdict on one claim that was chosen before the results were seen, at confidence 95 %."""
+    return decide(estimate(claim, results, contrasts), CONFIDENCE)
 
-    The interval covers what varies between seeds; the datasets are taken as they are, so a verdict speaks of
-    these datasets, not of all that could be. With a single seed it covers the test examples instead, if
-    `over_examples` can tell. Only columns where both losses have all their seeds count.
+
+def estimate(claim: Claim, results: Results, contrasts: Contrasts) -> Verdict:
+    """The mean difference over all columns (dataset, encoder) that the claim speaks of, without an answer yet.
+
+    Datasets are taken as they are: a verdict speaks of these datasets, not of all that could be. A dataset with
+    several encoders counts once. Rows that the study skips on purpose are no part of the claim's scope.
     """
     if claim.readout is not None and claim.readout not in results.outline.readouts:
         return _no_data(claim, f"the study has no readout {claim.readout}")
-    results = results.with_readout(claim.readout)
+    results, contrasts = results.with_readout(claim.readout), contrasts.with_readout(claim.readout)
     outline = results.outline
     if absent := [loss for loss in (claim.better, claim.worse) if loss not in outline.losses]:
         return _no_data(claim, f"{' and '.join(absent)} not in this study")
-    settings = [claim.variant] if claim.against is None else [claim.variant, claim.against]
-    variants = [_variant_with(outline, wanted) for wanted in settings]
-    if None in variants:
-        wanted = settings[variants.index(None)]
-        return _no_data(claim, f"no variant of this study has {_in_words(wanted)}")
-    in_scope = [column for column in outline.columns() if _speaks_of(claim, results, *column)]
+    in_scope: list[Column] = []
+    without_variant = None
+    for column in outline.columns():
+        if not _speaks_of(claim, results, *column):
+            continue
+        rows = _terms(claim, outline, column)
+        if isinstance(rows, str):
+            without_variant = rows
+        elif not any(row in results.rows and results.rows[row].skipped for _, row in rows):
+            in_scope.append(column)
     if not in_scope:
-        return _no_data(claim, "no such dataset in this study")
+        return _no_data(claim, without_variant or "no such dataset in this study")
     terms = {
-        column: found
+        column: rows
         for column in in_scope
-        if (found := _terms(claim, results, column, [v for v in variants if v is not None])) is not None
+        if not isinstance(rows := _terms(claim, outline, column), str) and _is_complete(results, rows, claim)
     }
     if not terms:
         title = metric_info(claim.metric).title
         return _no_data(claim, f"no complete rows with {title} on {len(in_scope)} {_unit(in_scope)}")
-    return _verdict(claim, results, terms, in_scope, over_examples)
 
+    def difference(columns: Sequence[Column]) -> Contrast:
+        encoders: dict[str, int] = {}
+        for dataset, _ in columns:
+            encoders[dataset] = encoders.get(dataset, 0) + 1
+        weighted = [
+            (weight / len(encoders) / encoders[column[0]], row)
+            for column in columns
+            for weight, row in terms[column]
+        ]
+        return contrasts.of(weighted, claim.metric, SPLIT)
 
-def _verdict(
-    claim: Claim,
-    results: Results,
-    terms: dict[Column, list[Term]],
-    in_scope: Sequence[Column],
-    over_examples: ClaimedDifferences | None,
-) -> Verdict:
-    def difference(columns: Sequence[Sequence[Term]]) -> Estimate:
-        share = 1 / len(columns)
-        parts = [(weight * share, row) for own in columns for weight, row in own]
-        return contrast([(w, list(results.values(row, "test", claim.metric).values())) for w, row in parts])
-
-    total = len(in_scope)
-    remarks = [] if len(terms) == total else [f"{total - len(terms)} of {total} {_unit(in_scope)} incomplete"]
-    estimate = difference(list(terms.values()))
-    if not estimate.is_known:
-        remarks.append("one seed only")
-        if over_examples and (
-            found := over_examples.interval(
-                list(terms.values()), claim.metric, results.outline.readout, estimate.value
-            )
-        ):
-            estimate = found
-            remarks[-1] = "one seed: the interval is over test examples"
-    answer: Answer = "undecided"
-    if estimate.low > 0:
-        answer = "holds"
-    elif estimate.high < 0:
-        answer = "does not hold"
+    found = difference(list(terms))
+    remarks = []
+    complete = len(terms) == len(in_scope)
+    if not complete:
+        missing = len(in_scope) - len(terms)
+        remarks.append(f"{missing} of {len(in_scope)} {_unit(in_scope)} incomplete, so not decided")
+    if not found.interval().is_known:
+        remarks.append("one seed: how much runs differ is unknown, so not decided")
+    elif not found.covers_examples:
+        remarks.append("over seeds only, on these test examples")
     return Verdict(
         claim,
-        answer,
-        estimate,
+        "undecided",
+        found,
+        found.interval(),
         columns=tuple(
             dataset if encoder == NO_ENCODER else f"{dataset} ({encoder})" for dataset, encoder in terms
         ),
-        favourable=sum(difference([own]).value > 0 for own in terms.values()),
+        favourable=sum(difference([column]).value > 0 for column in terms),
         remark="; ".join(remarks),
+        is_complete=complete,
     )
+
+
+def decide(verdict: Verdict, confidence: float) -> Verdict:
+    """With an answer: `holds` if the interval lies above 0 and more than half of the datasets are in favour, `does
+    not hold` if it lies below and more than half are against. A difference that is printed as 0 decides nothing."""
+    if verdict.contrast is None:
+        return verdict
+    found = verdict.contrast.interval(confidence)
+    decided = replace(verdict, estimate=found)
+    if not _is_decidable(verdict) or not verdict.metric.is_visible(found.value):
+        return decided
+    n = len(verdict.columns)
+    if found.low > 0:
+        if 2 * verdict.favourable > n:
+            return replace(decided, answer="holds")
+        return replace(decided, remark=_joined(verdict.remark, "not on more than half of the datasets"))
+    if found.high < 0 and 2 * (n - verdict.favourable) > n:
+        return replace(decided, answer="does not hold")
+    return decided
+
+
+def _is_decidable(verdict: Verdict) -> bool:
+    return verdict.contrast is not None and verdict.is_complete and verdict.contrast.interval().is_known
+
+
+def _joined(*remarks: str) -> str:
+    return "; ".join(remark for remark in remarks if remark)
 
 
 def _unit(columns: Sequence[Column]) -> str:
@@ -134,24 +185,32 @@ def _unit(columns: Sequence[Column]) -> str:
 
 
 def _no_data(claim: Claim, remark: str) -> Verdict:
-    return Verdict(claim, "no data", None, (), 0, remark)
+    return Verdict(claim, "no data", None, None, (), 0, remark)
 
 
-def _terms(claim: Claim, results: Results, column: Column, variants: Sequence[str]) -> list[Term] | None:
-    """The weighted rows whose sum of means is the difference in favour; None if any of them is incomplete."""
+def _terms(claim: Claim, outline: Outline, column: Column) -> list[Term] | str:
+    """The weighted rows whose sum of means is the difference in favour; a reason where a variant is not there."""
     sign = 1.0 if metric_info(claim.metric).higher_is_better else -1.0
-    parts = [(sign, claim.better, variants[0]), (-sign, claim.worse, variants[0])]
-    if len(variants) > 1:
-        parts += [(-sign, claim.better, variants[1]), (sign, claim.worse, variants[1])]
-    terms: list[Term] = [(weight, (*column, loss, variant)) for weight, loss, variant in parts]
-    for _, row in terms:
-        if (
-            row not in results.rows
-            or not results.rows[row].complete
-            or not results.values(row, "test", claim.metric)
-        ):
-            return None
+    settings = [claim.variant] if claim.against is None else [claim.variant, claim.against]
+    terms: list[Term] = []
+    for i, wanted in enumerate(settings):
+        if (variant := _variant_with(outline, column[0], wanted)) is None:
+            return f"no variant of this study has {_in_words(wanted)}"
+        direction = sign if i == 0 else -sign
+        terms += [
+            (direction, (*column, claim.better, variant)),
+            (-direction, (*column, claim.worse, variant)),
+        ]
     return terms
+
+
+def _is_complete(results: Results, terms: Sequence[Term], claim: Claim) -> bool:
+    return all(
+        row in results.rows
+        and results.rows[row].complete
+        and len(results.values(row, SPLIT, claim.metric)) == results.rows[row].expected
+        for _, row in terms
+    )
 
 
 def _speaks_of(claim: Claim, results: Results, dataset: str, encoder: str) -> bool:
@@ -166,9 +225,16 @@ def _speaks_of(claim: Claim, results: Results, dataset: str, encoder: str) -> bo
     return over and (wanted.labels_at_most is None or labels <= wanted.labels_at_most)
 
 
-def _variant_with(outline: Outline, settings: dict[str, Any]) -> str | None:
-    """The variant that changes exactly these settings."""
-    return next((name for name, changes in outline.variants.items() if changes == settings), None)
+def _variant_with(outline: Outline, dataset: str, settings: dict[str, Any]) -> str | None:
+    """The variant that changes exactly these settings, or `base` if it has them already."""
+    for name, changes in outline.variants.items():
+        if changes == settings:
+            return name
+    if "base" in outline.variants and settings == {
+        "dataset": {"fraction": outline.datasets[dataset].fraction}
+    }:
+        return "base"
+    return None
 
 
 def _in_words(settings: dict[str, Any]) -> str:
@@ -177,9 +243,9 @@ def _in_words(settings: dict[str, Any]) -> str:
     )
 
 
-def write_claims(results: Results) -> None:
+def write_claims(results: Results, contrasts: Contrasts) -> None:
     """`paper_tables/<study>/claims.md`."""
-    write_text(results.paths.tables / "claims.md", render(judge_all(results), results.outline))
+    write_text(results.paths.tables / "claims.md", render(judge_all(results, contrasts), results.outline))
 
 
 def render(verdicts: Sequence[Verdict], outline: Outline) -> str:
@@ -188,12 +254,9 @@ def render(verdicts: Sequence[Verdict], outline: Outline) -> str:
         for answer in ("holds", "does not hold", "undecided", "no data")
     )
     lines = [
-        f"# Claims of the papers on the study {outline.study}",
+        f"# Claims tested on the study {outline.study}",
         "",
-        f"{counts}. Differences are means over datasets and their encoders of the test split's difference, in favour "
-        f"of the claim, with the 95 % t-interval over seeds, or over test examples by paired bootstrap where there "
-        f"is one seed (in percentage points where the metric is a percentage). A claim holds if "
-        f"the interval lies above 0, does not hold if it lies below, and is undecided otherwise.",
+        f"{counts}. {EXPLANATION}",
         "",
         tuning_in_words(outline),
         "",

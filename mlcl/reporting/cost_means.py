@@ -43,3 +43,10 @@ def step_parts(results: Results) -> list[str]:
     """The parts into which the time of a step is split, in the order of the records."""
     names = results.costs["cost"].drop_duplicates().tolist()
     return [name.removeprefix(STEP) for name in names if name.startswith(STEP)]
+
+
+def compute_seconds(results: Results) -> dict[tuple[str, ...], float]:
+    """row -> mean over seeds of the seconds that a cell keeps its processor busy: CPU seconds, or where it used an
+    accelerator the wall seconds for which it held that. Wall seconds on a shared CPU would tell of its other users."""
+    wall, on_device = mean_costs(results, "wall_seconds"), mean_costs(results, "peak_device_memory_mb")
+    return mean_costs(results, "cpu_seconds") | {row: wall[row] for row in on_device if row in wall}

@@ -27,6 +27,10 @@ class MetricInfo:
     def better(self, a: float, b: float) -> bool:
         return a > b if self.higher_is_better else a < b
 
+    def is_visible(self, difference: float) -> bool:
+        """Whether a difference is printed as something else than 0: a smaller one decides nothing."""
+        return abs(difference) * self.scale >= 0.5 * 10**-self.decimals
+
 
 _TITLES = {
     "micro_f1": "micro-F1",

@@ -1,167 +1,302 @@
-"""Which loss should I use? The answer of a study in a paragraph, each sentence of it from numbers."""
+"""The conclusions of a study in words: what can be told apart, by how much and how surely; what is close; what to run
+to know more. Every interval is one of `standings`, the same that the table `differences` shows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import ceil
 from statistics import fmean
 
-from mlcl.reporting.cost_means import mean_costs
-from mlcl.reporting.figures.style import column_title
-from mlcl.reporting.metric_info import MetricInfo, metric_info
-from mlcl.reporting.ranking import (
-    Column,
-    chance_to_win,
-    compare_losses,
-    complete_means,
-    mean_over_datasets,
-    note_on_encoders,
-    primary_metric,
-    runs_of,
-)
+from mlcl.reporting.contrasts import Contrasts
+from mlcl.reporting.cost_means import compute_seconds
+from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.ranking import complete_means, primary_metric, rank_losses
 from mlcl.reporting.results import Results
+from mlcl.reporting.standings import Standing, controls_above, standings
 from mlcl.reporting.statistics import ALPHA, FEWEST_DATASETS
-from mlcl.reporting.statistics.datasets import Comparison
-from mlcl.reporting.statistics.seeds import contrast
+from mlcl.reporting.statistics.contrast import Contrast, critical_value
 
-MANY_LABELS = 100
-FEW_LABELS = 20
 MOST_NAMED = 4
+MOST_COLUMNS = 6
+"""Columns that get a sentence of their own; with more, they are counted."""
 CLOSE = 0.01
-"""A loss within one percentage point of the best one is close to it."""
-Means = dict[str, dict[Column, float]]
+"""A loss whose whole interval lies within one percentage point of the best is close to it."""
+CHEAPER = 0.9
+"""A loss is called cheaper below this share of the time."""
+MOST_SEEDS = 1000
+FEWEST_SEEDS = 3
+"""What a study with a single seed is advised to run."""
 
 
-def overview(results: Results) -> str:
-    """The paragraph; says so where there is too little to answer from."""
-    metric = metric_info(primary_metric(results))
-    means = complete_means(results, metric.name)
-    if len(means) < 2:
-        return "Fewer than two losses have all their seeds on any dataset: there is nothing to compare yet."
-    comparison = compare_losses(results, metric.name)
-    if comparison is not None and len(comparison.datasets) >= FEWEST_DATASETS:
-        sentences = [*_by_ranks(results, metric, comparison, means), *_by_labels(results, metric, means)]
-        if len(results.outline.seeds) == 1:
-            sentences.append("Each cell ran with one seed: how much seeds differ is not known.")
+def overview(results: Results, contrasts: Contrasts) -> list[str]:
+    """Paragraphs, in the order told apart, close, what to run, criteria."""
+    metric = primary_metric(results)
+    found = standings(results, metric, contrasts)
+    if not found:
+        return ["Fewer than two losses have all their seeds on any dataset: there is nothing to compare yet."]
+    if not all(standing.is_known for standing in found):
+        told = list(_one_seed(results, found))
+        close: list[str] = []
+        more = [f"To know more: run at least {FEWEST_SEEDS} seeds."]
     else:
-        sentences = list(_by_dataset(results, metric, means))
-    return " ".join([*sentences, *_by_cost(results, metric, means)])
+        told = list(_told_apart(results, found))
+        close = list(_close(results, found))
+        more = list(_what_to_run(results, found))
+    paragraphs = [told, close, more, [*_criteria(results), *_controls(results, metric)]]
+    return [" ".join(sentences) for sentences in paragraphs if sentences]
 
 
-def _by_ranks(results: Results, metric: MetricInfo, found: Comparison, means: Means) -> Iterator[str]:
-    title = results.outline.title_of
-    first, second = found.order[:2]
-    yield (
-        f"Judged by {metric.title} over {len(found.datasets)} datasets, use {title(first)}: it has the best mean rank "
-        f"({found.ranks[first]:.1f} of {len(found.methods)}), then {title(second)} ({found.ranks[second]:.1f})."
-        f"{note_on_encoders(results.outline)}"
-    )
-    if found.p_value is None or found.p_value >= ALPHA:
-        p = "" if found.p_value is None else f" (p = {found.p_value:.2g})"
-        yield f"Friedman's test does not tell the losses apart{p}, so take this as a tendency."
-    else:
-        close = [
-            m for m in found.order[1:] if found.ranks[m] - found.ranks[first] <= found.critical_difference
-        ]
-        yield f"The losses do differ (Friedman, p = {found.p_value:.2g}){_alike([title(m) for m in close], found)}."
-    if len(results.outline.seeds) > 1:
-        chance = chance_to_win(results, first, second, metric.name)
-        yield f"A run of {title(first)} beats one of {title(second)} with probability {chance:.2f}, on average."
+# --- What can be told apart ----------------------------------------------------------------------------------
 
 
-def _alike(close: list[str], found: Comparison) -> str:
-    """What Nemenyi's test does not tell from the best."""
-    if not close:
-        return ", and Nemenyi's test tells it from all others"
-    if len(close) == len(found.methods) - 1:
-        return ", but Nemenyi's test tells none of the others from it, so take this as a tendency"
-    if len(close) > MOST_NAMED:
-        others = f"{', '.join(close[:MOST_NAMED])} and {len(close) - MOST_NAMED} more"
-        return f"; Nemenyi's test does not tell {others} from it"
-    return f"; Nemenyi's test does not tell {_listed(close)} from it"
-
-
-def _by_labels(results: Results, metric: MetricInfo, means: Means) -> Iterator[str]:
-    """Where the number of labels changes the answer."""
-    sizes = {column: results.labels_of(column[0]) for own in means.values() for column in own}
-    parts = {
-        f"more than {MANY_LABELS} labels": [c for c, n in sizes.items() if n is not None and n > MANY_LABELS],
-        f"at most {FEW_LABELS} labels": [c for c, n in sizes.items() if n is not None and n <= FEW_LABELS],
-    }
-    told = []
-    for words, columns in parts.items():
-        by_dataset: dict[str, list[Column]] = {}
-        for column in columns:
-            by_dataset.setdefault(column[0], []).append(column)
-        averages = {
-            loss: mean_over_datasets(by_dataset, own.__getitem__)
-            for loss, own in means.items()
-            if columns and all(column in own for column in columns)
-        }
-        if len(averages) > 1:
-            best, second = _in_order(averages, metric)[:2]
-            title = results.outline.title_of
-            count = f"{len(by_dataset)} dataset{'s' * (len(by_dataset) > 1)}"
-            told.append(
-                f"with {words} ({count}), {title(best)} is best{' on average' * (len(columns) > 1)} "
-                f"({averages[best] * metric.scale:.{metric.decimals}f}, then {title(second)} with "
-                f"{averages[second] * metric.scale:.{metric.decimals}f})"
-            )
-    if told:
-        text = "; ".join(told)
-        yield f"{text[0].upper()}{text[1:]}."
-
-
-def _by_dataset(results: Results, metric: MetricInfo, means: Means) -> Iterator[str]:
-    outline = results.outline
-    for column in outline.columns():
-        own = {loss: values[column] for loss, values in means.items() if column in values}
-        if len(own) < 2:
-            continue
-        first, second = _in_order(own, metric)[:2]
-        sign = 1 if metric.higher_is_better else -1
-        runs = [runs_of(results, column, loss, metric.name) for loss in (first, second)]
-        gap = contrast([(sign, runs[0]), (-sign, runs[1])]).scaled(metric.scale)
-        sure = "within seed noise"
-        if not gap.is_known:
-            sure = "one seed each, so seed noise is unknown"
-        elif gap.low > 0:
-            sure = "clear of seed noise"
-        unit = " points" if metric.is_percentage else ""
+def _told_apart(results: Results, found: Sequence[Standing]) -> Iterator[str]:
+    metric = found[0].metric
+    yield f"Losses are judged by {metric.title}."
+    shown = found if len(found) <= MOST_COLUMNS else [s for s in found if s.column is None] or found[:1]
+    for standing in shown:
+        yield _sentence(results, standing)
+    if len(shown) < len(found):
+        columns = [standing for standing in found if standing.column is not None]
+        clear = [standing for standing in columns if not standing.tied]
         yield (
-            f"On {column_title(outline, *column)}, use {outline.title_of(first)}: its {metric.title} is "
-            f"{own[first] * metric.scale:.{metric.decimals}f}, {gap.value:.{metric.decimals}f}{unit} better than "
-            f"that of {outline.title_of(second)}, the next ({sure})."
+            f"Of {len(columns)} datasets (with their encoders), {len(clear)} have one loss that is told apart from all "
+            f"others"
+            + (f": {_winners(results, clear)}" if clear else "")
+            + "; the table of differences has them all."
         )
+    yield from _ranks(results, found)
+    over = (
+        "training anew and other test examples" if all(s.covers_examples for s in found) else "training anew"
+    )
+    yield (
+        f"Intervals cover {over}, and hold together for all pairs of losses "
+        + ("and all columns " if len(found) > 1 else "")
+        + f"with {100 * (1 - ALPHA):.0f} % confidence."
+    )
 
 
-def _by_cost(results: Results, metric: MetricInfo, means: Means) -> Iterator[str]:
-    """The cheapest loss that is close to the best on average, if it is another one and notably cheaper."""
-    columns = [column for column in results.outline.columns() if all(column in own for own in means.values())]
-    times = mean_costs(results, "wall_seconds")
-    if not columns:
+def _sentence(results: Results, standing: Standing) -> str:
+    title = results.outline.title_of
+    where = f"On {standing.title}"
+    first = f"{title(standing.best)} ({_value(standing, standing.best)})"
+    if not standing.tied:
+        second = standing.order[1]
+        others = " and all others" if len(standing.order) > 2 else ""
+        return (
+            f"{where}, {first} is better than {title(second)}{others}: {_lead(standing, second)} ahead of it."
+        )
+    if not standing.apart:
+        extreme = "highest" if standing.metric.higher_is_better else "lowest"
+        return (
+            f"{where}, these losses cannot be told apart: {_listed([title(s) for s in standing.order])}; the {extreme} "
+            f"mean is that of {first}, {_lead(standing, standing.order[1])} from {title(standing.order[1])}."
+        )
+    nearest = standing.apart[0]
+    return (
+        f"{where}, {first} is better than {_listed([title(s) for s in standing.apart])} ({_lead(standing, nearest)} "
+        f"ahead of {title(nearest)}), and cannot be told from {_listed([title(s) for s in standing.tied])} "
+        f"({_lead(standing, standing.tied[0])} from {title(standing.tied[0])})."
+    )
+
+
+def _ranks(results: Results, found: Sequence[Standing]) -> Iterator[str]:
+    """A test of ranks speaks of datasets like these; it needs enough of them."""
+    ranking = rank_losses(results, found[0].metric.name)
+    if ranking is None or len(ranking.datasets) < FEWEST_DATASETS or ranking.p_value is None:
         return
-    averages = {loss: fmean(own[column] for column in columns) for loss, own in means.items()}
-    seconds = {
-        loss: fmean(times[*column, loss, "base"] for column in columns)
-        for loss in means
-        if all((*column, loss, "base") in times for column in columns)
+    n = len(ranking.datasets)
+    if ranking.p_value >= ALPHA:
+        yield (
+            f"Over {n} datasets the ranks of losses differ no more than by chance (Friedman, p = "
+            f"{ranking.p_value:.2g}), so nothing is said of other datasets."
+        )
+        return
+    title, best = results.outline.title_of, ranking.order[0]
+    tied = [
+        m for m in ranking.order[1:] if ranking.ranks[m] - ranking.ranks[best] <= ranking.critical_difference
+    ]
+    apart = [m for m in ranking.order[1:] if m not in tied]
+    text = f"The ranks of losses differ over {n} datasets (Friedman, p = {ranking.p_value:.2g})"
+    if apart:
+        text += f": {title(best)} ranks above {_listed([title(m) for m in apart])} (Nemenyi)"
+    yield text + "."
+
+
+def _winners(results: Results, standings_: Sequence[Standing]) -> str:
+    by_loss: dict[str, list[str]] = {}
+    for standing in standings_:
+        by_loss.setdefault(standing.best, []).append(standing.title)
+    return "; ".join(f"{results.outline.title_of(loss)} on {_listed(own)}" for loss, own in by_loss.items())
+
+
+def _one_seed(results: Results, found: Sequence[Standing]) -> Iterator[str]:
+    metric = found[0].metric
+    yield (
+        f"Cells ran with one seed, so how much training runs differ is unknown: no loss is recommended. As a "
+        f"description of these runs, by {metric.title}:"
+    )
+    shown = found if len(found) <= MOST_COLUMNS else found[:1]
+    title = results.outline.title_of
+    described = [
+        f"on {s.title} " + ", ".join(f"{title(loss)} {_value(s, loss)}" for loss in s.order[:MOST_NAMED])
+        for s in shown
+    ]
+    yield "; ".join(described) + "."
+
+
+# --- What is close -------------------------------------------------------------------------------------------
+
+
+def _close(results: Results, found: Sequence[Standing]) -> Iterator[str]:
+    title = results.outline.title_of
+    for standing in found[:MOST_COLUMNS]:
+        if not standing.metric.is_percentage:
+            continue
+        close = [
+            loss
+            for loss in standing.order[1:]
+            if standing.intervals[loss].low >= -CLOSE and standing.intervals[loss].high <= CLOSE
+        ]
+        if close:
+            yield (
+                f"On {standing.title}, {_listed([title(loss) for loss in close])} "
+                f"{'is' if len(close) == 1 else 'are'} within a point of {title(standing.best)}, interval included."
+            )
+    yield from _cheaper(results, found[0])
+
+
+def _cheaper(results: Results, standing: Standing) -> Iterator[str]:
+    """The cheapest loss that cannot be told from the best one."""
+    seconds = compute_seconds(results)
+    columns = [standing.column] if standing.column else results.outline.columns()
+    costs = {
+        loss: fmean(own)
+        for loss in [standing.best, *standing.tied]
+        if (own := [seconds[*c, loss, "base"] for c in columns if (*c, loss, "base") in seconds])
+        and len(own) == len(columns)
     }
-    best = _in_order(averages, metric)[0]
-    close = [loss for loss in seconds if abs(averages[loss] - averages[best]) * metric.scale <= CLOSE * 100]
-    if best not in seconds or not metric.is_percentage:
+    if standing.best not in costs:
         return
-    cheapest = min(close, key=seconds.__getitem__)
-    if seconds[cheapest] < 0.9 * seconds[best]:
+    cheapest = min(costs, key=costs.__getitem__)
+    if costs[cheapest] < CHEAPER * costs[standing.best]:
         title = results.outline.title_of
         yield (
-            f"Where time matters, {title(cheapest)} is within a point of {title(best)} on average and takes "
-            f"{100 * seconds[cheapest] / seconds[best]:.0f} % of its time."
+            f"{title(cheapest)}, which cannot be told from {title(standing.best)} on {standing.title}, takes "
+            f"{100 * costs[cheapest] / costs[standing.best]:.0f} % of its compute time."
         )
 
 
-def _in_order(values: dict[str, float], metric: MetricInfo) -> list[str]:
-    return sorted(values, key=values.__getitem__, reverse=metric.higher_is_better)
+# --- What to run ---------------------------------------------------------------------------------------------
 
 
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+def _what_to_run(results: Results, found: Sequence[Standing]) -> Iterator[str]:
+    """How many seeds, or datasets like these, would tell the best two apart if their difference stays as it is."""
+    standing = found[0]
+    second = standing.order[1]
+    if standing.is_apart(second):
+        return
+    gap = standing.gaps[second]
+    title = results.outline.title_of
+    pair = f"{title(standing.best)} and {title(second)} on {standing.title}"
+    if not standing.metric.is_visible(gap.value):
+        yield f"To know more: {pair} are equal to the printed digit; more runs would hardly tell them apart."
+        return
+    seeds = seeds_needed(gap, standing)
+    text = f"To know more, if the difference between {pair} stays as it is: "
+    if seeds is not None:
+        text += f"about {seeds} seeds in place of {standing.seeds} would tell them apart"
+    else:
+        text += "no number of seeds would tell them apart, because the test examples are too few"
+    if (factor := variance_factor(gap, standing)) is not None:
+        n = len(standing.datasets)
+        text += (
+            f", or about {ceil(n * factor)} datasets like {'this one' if n == 1 else 'these'} in place of {n}"
+        )
+    yield text + "."
+
+
+def seeds_needed(gap: Contrast, standing: Standing) -> int | None:
+    """Seeds with which the interval of a gap of this size would exclude 0; None if no number of them would do."""
+
+    def separates(seeds: int) -> bool:
+        planned = replace(
+            gap,
+            seed_variance=gap.seed_variance * standing.seeds / seeds,
+            seed_freedom=gap.seed_freedom * (seeds - 1) / (standing.seeds - 1),
+        )
+        half = critical_value(planned.freedom, standing.confidence, len(standing.order)) * planned.error
+        return half < abs(gap.value)
+
+    if not separates(MOST_SEEDS):
+        return None
+    too_few, enough = standing.seeds, MOST_SEEDS
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        too_few, enough = (too_few, middle) if separates(middle) else (middle, enough)
+    return enough
+
+
+def variance_factor(gap: Contrast, standing: Standing) -> float | None:
+    """By how much the variance of a gap must fall for its interval to exclude 0; None if it does already."""
+    needed = (
+        critical_value(gap.freedom, standing.confidence, len(standing.order)) * gap.error / gap.value
+    ) ** 2
+    return needed if needed > 1 else None
+
+
+# --- Criteria and controls -----------------------------------------------------------------------------------
+
+
+def _criteria(results: Results) -> Iterator[str]:
+    """Which loss has the best mean by ranking quality, and by decisions at tuned thresholds and at 0.5."""
+    title = results.outline.title_of
+    best: dict[str, str] = {}
+    for name in ("map", "macro_f1_tuned", "macro_f1"):
+        means = complete_means(results, name)
+        shared = set.intersection(*(set(own) for own in means.values())) if len(means) > 1 else set()
+        if shared:
+            averages = {loss: fmean(own[column] for column in shared) for loss, own in means.items()}
+            best[name] = max(averages, key=averages.__getitem__)
+    if len(best) < 2:
+        return
+    words = {"map": "mAP", "macro_f1_tuned": "macro-F1 at tuned thresholds", "macro_f1": "macro-F1 at 0.5"}
+    if len(set(best.values())) == 1:
+        same = title(next(iter(best.values())))
+        yield f"{same} has the highest mean by all criteria: {_listed([words[name] for name in best])}."
+    else:
+        told = ", ".join(f"by {words[name]} {title(loss)}" for name, loss in best.items())
+        yield f"The criteria disagree about the highest mean: {told}; the table of criteria has them side by side."
+
+
+def _controls(results: Results, metric: str) -> Iterator[str]:
+    for loss, baselines in controls_above(results, metric).items():
+        title = results.outline.title_of
+        yield (
+            f"{title(loss)} is below {_listed([title(b) for b in baselines])} in {metric_info(metric).title}: it "
+            f"learned nothing useful with these settings."
+        )
+
+
+# --- Words ---------------------------------------------------------------------------------------------------
+
+
+def _value(standing: Standing, loss: str) -> str:
+    return f"{standing.means[loss] * standing.metric.scale:.{standing.metric.decimals}f}"
+
+
+def _lead(standing: Standing, loss: str) -> str:
+    """How far the best is ahead of a loss, with its interval; points where the metric is a percentage."""
+    metric = standing.metric
+    sign = -1 if metric.higher_is_better else 1
+    shown = standing.intervals[loss].scaled(sign * metric.scale)
+    digits = f".{metric.decimals}f"
+    unit = " points" if metric.is_percentage else ""
+    return f"{shown.value:{digits}}{unit} [{shown.low:{digits}}, {shown.high:{digits}}]"
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) > MOST_NAMED + 1:
+        return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

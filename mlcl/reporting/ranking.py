@@ -1,7 +1,7 @@
-"""Losses compared over the datasets of a study.
+"""Losses ranked over the datasets of a study.
 
-The tests take blocks to be independent, and the encoders of one dataset are not: a dataset is one block, and what a
-loss is worth there is the mean over its columns (dataset, encoder).
+Tests of ranks need independent blocks, and the encoders of one dataset are not independent: each dataset is one block,
+in which a loss has its mean over the encoders.
 """
 
 from __future__ import annotations
@@ -12,16 +12,25 @@ from statistics import fmean
 from mlcl.records.outline import Outline
 from mlcl.reporting.metric_info import metric_info
 from mlcl.reporting.results import Results
-from mlcl.reporting.statistics.datasets import Comparison, compare, probability_of_improvement
+from mlcl.reporting.statistics.datasets import Ranking, probability_of_improvement, rank_methods
 
 PREFERRED = ("macro_f1", "map", "micro_f1")
 Column = tuple[str, str]
+"""Dataset and encoder."""
 
 
 def primary_metric(results: Results) -> str:
-    """What the overview goes by: macro-F1, which the papers' claims are about, if the study's table shows it."""
+    """What losses are judged by: of the metrics that the study's table shows macro-F1, else mAP, micro-F1, the first.
+
+    Decisions are judged at thresholds tuned on validation, as `mlcl predict` makes them, where the records have such
+    a metric.
+    """
     shown = results.outline.metrics
-    return next((metric for metric in PREFERRED if metric in shown), shown[0])
+    metric = next((metric for metric in PREFERRED if metric in shown), shown[0])
+    own = results.metrics[results.metrics["split"] == results.outline.split]["metric"]
+    counts = own.value_counts()
+    tuned = f"{metric}_tuned"
+    return tuned if counts.get(tuned, 0) == counts.get(metric, 0) > 0 else metric
 
 
 def complete_means(results: Results, metric: str, variant: str = "base") -> dict[str, dict[Column, float]]:
@@ -55,7 +64,7 @@ def mean_over_datasets(columns: Mapping[str, Sequence[Column]], value: Callable[
     return fmean(fmean(value(column) for column in own) for own in columns.values())
 
 
-def compare_losses(results: Results, metric: str) -> Comparison | None:
+def rank_losses(results: Results, metric: str) -> Ranking | None:
     """Ranks and tests over the datasets on which losses can be compared; None where there are none."""
     means = complete_means(results, metric)
     columns = compared_columns(means)
@@ -63,11 +72,11 @@ def compare_losses(results: Results, metric: str) -> Comparison | None:
         loss: {dataset: fmean(own[column] for column in columns[dataset]) for dataset in columns}
         for loss, own in means.items()
     }
-    return compare(of_datasets, metric_info(metric).higher_is_better)
+    return rank_methods(of_datasets, metric_info(metric).higher_is_better)
 
 
 def chance_to_win(results: Results, loss: str, other: str, metric: str) -> float:
-    """P(a run of `loss` is better than one of `other`), over the datasets of `compare_losses`; there must be one."""
+    """P(a run of `loss` is better than one of `other`), over the datasets of `rank_losses`; there must be one."""
     higher = metric_info(metric).higher_is_better
 
     def chance(column: Column) -> float:

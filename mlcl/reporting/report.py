@@ -18,7 +18,8 @@ from mlcl.records.files import write_text
 from mlcl.records.outline import Outline
 from mlcl.records.status import cell_statuses
 from mlcl.reporting.budgets import selection_rule, tuning_in_words
-from mlcl.reporting.claims import judge_all
+from mlcl.reporting.claims import EXPLANATION, judge_all
+from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.figures import INDEX
 from mlcl.reporting.overview import overview
 from mlcl.reporting.results import Results, load_results
@@ -58,19 +59,21 @@ def write_report(study: str | Path) -> None:
 
 def _content(results: Results) -> dict[str, Any]:
     outline = results.outline
-    tables = study_tables(results)
+    contrasts = Contrasts(results)
+    tables = study_tables(results, contrasts)
     figures = _figures(results.paths.figures)
     return {
         "study": outline.study,
         "outline": outline,
         "sections": SECTIONS,
-        "answer": overview(results),
+        "answer": overview(results, contrasts),
         "state": _state(results),
         "leading": _leading(figures),
         "tables": [
             {"name": t.name, "html": html.render(t), "csv": _csv_link(comma_separated(t))} for t in tables
         ],
-        "claims": sorted(judge_all(results), key=lambda verdict: verdict.answer == "no data"),
+        "claims": sorted(judge_all(results, contrasts), key=lambda verdict: verdict.answer == "no data"),
+        "explanation": EXPLANATION,
         "tuning": tuning_in_words(outline),
         "figures": _by_kind([figure for figure in figures if figure["dataset"] is None]),
         "datasets": list(_datasets(results, figures)),

@@ -45,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Skip:
-    """A row of the grid (all its seeds) that is left out on purpose, and why."""
+    """A row of the grid (all its seeds) that cannot be trained, and why."""
 
     dataset: str
     encoder: str
@@ -148,13 +148,13 @@ class _Grid:
             return Skip(**coordinates, reason=f"{name} has no {', '.join(foreign)}")
         if foreign := for_other_modalities(changes.training, modality):
             return Skip(**coordinates, reason=f"{', '.join(foreign)}: not for the modality '{modality}'")
-        given = (
+        combined = (
             _known(study.training, protocol)
             | _known(study.encoders[encoder].training, protocol)
             | entry.training
             | changes.training
         )
-        training = _checked(protocol.Settings, given, f"{where}.training").model_dump(mode="json")
+        training = _checked(protocol.Settings, combined, f"{where}.training").model_dump(mode="json")
         encoder_part = _encoder_part(study, encoder, changes.encoder)
         frozen = bool(encoder_part.settings["freeze"])
         _check_together(study, protocol, info, encoder, frozen, training)
@@ -206,10 +206,10 @@ def _check_encoders(study: Study, datasets: Mapping[str, DatasetFacts]) -> None:
             raise ConfigError(
                 f"{where}: unknown encoder '{entry.name}'; {closest(entry.name, encoders.names())}"
             )
-        own = encoders.describe(entry.name).modality
-        if own != entry.modality:
+        modality = encoders.describe(entry.name).modality
+        if modality != entry.modality:
             raise ConfigError(
-                f"{where}: '{entry.name}' encodes the modality '{own}'; list it under encoders.{own}"
+                f"{where}: '{entry.name}' encodes the modality '{modality}'; list it under encoders.{modality}"
             )
     served = {entry.modality for entry in study.encoders.values()}
     for name, facts in datasets.items():
@@ -223,13 +223,13 @@ def _check_encoders(study: Study, datasets: Mapping[str, DatasetFacts]) -> None:
 def _check_training(study: Study) -> None:
     """Each key of training settings must mean something to a protocol of the study, and have a value it takes.
 
-    A study may mix protocols, so a key that only one of them knows is none of the others' business.
+    A study may mix protocols; a key is checked against those that know it.
     """
     used = _protocols_used(study)
-    given = {"training": study.training} | {
+    by_place = {"training": study.training} | {
         f"encoders.{entry.modality}.{name}.training": entry.training for name, entry in study.encoders.items()
     }
-    for where, settings in given.items():
+    for where, settings in by_place.items():
         for protocol in used:
             _checked(protocol.Settings, _known(settings, protocol), f"{study.file}: {where}")
         known = {key for protocol in used for key in protocol.Settings.model_fields}
@@ -244,22 +244,22 @@ def _check_training(study: Study) -> None:
 
 
 def _check_modalities(study: Study) -> None:
-    """What is asked for must be for somebody: for the encoder it is said to, or for one of the study's."""
-    all_of_them = {entry.modality for entry in study.encoders.values()}
-    given = [("training", study.training, all_of_them)]
-    given += [
-        (f"losses.{loss}.training", entry.training, all_of_them) for loss, entry in study.losses.items()
+    """A modality-specific setting must apply to the encoder it is by_place for, or, at study level, to at least one."""
+    modalities = {entry.modality for entry in study.encoders.values()}
+    by_place = [("training", study.training, modalities)]
+    by_place += [
+        (f"losses.{loss}.training", entry.training, modalities) for loss, entry in study.losses.items()
     ]
-    given += [
+    by_place += [
         (f"encoders.{entry.modality}.{name}.training", entry.training, {entry.modality})
         for name, entry in study.encoders.items()
     ]
-    for where, settings, served in given:
+    for where, settings, applies_to in by_place:
         for key in switched_on(settings):
-            if (modality := MODALITY_OF[key]) not in served:
+            if (modality := MODALITY_OF[key]) not in applies_to:
                 raise ConfigError(
                     f"{study.file}: {where}.{key}: is for the modality '{modality}' only, and the encoder here is "
-                    f"for {' and '.join(sorted(served))}; leave it out"
+                    f"for {' and '.join(sorted(applies_to))}; leave it out"
                 )
 
 

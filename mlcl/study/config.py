@@ -53,7 +53,7 @@ class EncoderEntry(Settings):
 
 
 class LossEntry(Settings):
-    """A loss of the study: a name known to `mlcl.losses`, or a file of one's own."""
+    """A loss of the study: a name known to `mlcl.losses`, or a file of your own."""
 
     name: str
     file: Path | None = None
@@ -130,7 +130,7 @@ class Study(Settings):
                         f"{key}: '{name}' must consist of letters, digits, '_', '-' and '.' (not first)"
                     )
                 if name in RESERVED_NAMES:
-                    raise ValueError(f"{key}: the name '{name}' is taken by a folder of the suite's own")
+                    raise ValueError(f"{key}: the name '{name}' is taken by a folder of the suite")
         if clash := set(self.losses) & set(BASELINES):
             raise ValueError(f"losses: '{min(clash)}' is the name of a baseline")
         if self.table.readout not in (None, OWN, *self.readouts):
@@ -161,8 +161,8 @@ def load_study(file: Path) -> Study:
         defects.append(
             f"evaluation: is now 'readouts', a list of head, linear and knn (readouts: [{content['evaluation']}])"
         )
-    if given := {"name", "file"} & set(content):
-        defects.append(f"{min(given)}: is not a key of a study (its name is the file's)")
+    if reserved := {"name", "file"} & set(content):
+        defects.append(f"{min(reserved)}: is not a key of a study (its name is the file's)")
     study = None
     if not defects:
         try:
@@ -208,14 +208,14 @@ def _read_yaml(file: Path) -> Json:
 
 def _entries(content: Json, key: str, make: Any, defects: list[str]) -> Json:
     """The mapping under `key`, each value made an entry; `name:` alone means no settings; a list means names."""
-    given = content.get(key) or {}
-    if isinstance(given, list) and all(isinstance(name, str) for name in given):
-        given = dict.fromkeys(given)
-    if not isinstance(given, dict):
+    listed = content.get(key) or {}
+    if isinstance(listed, list) and all(isinstance(name, str) for name in listed):
+        listed = dict.fromkeys(listed)
+    if not isinstance(listed, dict):
         defects.append(f"{key}: must be a mapping of names to settings")
         return {}
     entries = {}
-    for name, entry in given.items():
+    for name, entry in listed.items():
         if not isinstance(name, str):
             defects.append(f"{key}: the name {name!r} must be text (quote it)")
         elif not isinstance(entry or {}, dict):
@@ -226,18 +226,18 @@ def _entries(content: Json, key: str, make: Any, defects: list[str]) -> Json:
 
 
 def _dataset_entry(name: str, entry: Json) -> Json:
-    own: Json = {
+    keys: Json = {
         key: entry.pop(key) for key in ("source", "fraction", "sampling", "accept_local") if key in entry
     }
-    return {"source": name, **own, "settings": entry}
+    return {"source": name, **keys, "settings": entry}
 
 
 def _loss_entry(name: str, entry: Json, study_file: Path) -> Json:
-    own: Json = {key: entry.pop(key) for key in ("name", "file", "protocol", "training") if key in entry}
-    if isinstance(own.get("file"), str):
-        own["file"] = _resolve(Path(own["file"]), study_file)
-        own.setdefault("name", own["file"].stem)
-    return {"name": name, **own, "hyperparameters": entry}
+    keys: Json = {key: entry.pop(key) for key in ("name", "file", "protocol", "training") if key in entry}
+    if isinstance(keys.get("file"), str):
+        keys["file"] = _resolve(Path(keys["file"]), study_file)
+        keys.setdefault("name", keys["file"].stem)
+    return {"name": name, **keys, "hyperparameters": entry}
 
 
 def _resolve(file: Path, study_file: Path) -> Path:
@@ -247,12 +247,12 @@ def _resolve(file: Path, study_file: Path) -> Path:
 
 
 def _encoder_entries(content: Json, defects: list[str]) -> Json:
-    given = content.get("encoders") or {}
-    if not isinstance(given, dict):
+    by_modality = content.get("encoders") or {}
+    if not isinstance(by_modality, dict):
         defects.append("encoders: must be a mapping of modalities (image, text, vector) to encoders")
         return {}
     entries: Json = {}
-    for modality in given:
+    for modality in by_modality:
         if modality not in ("image", "text", "vector"):
             defects.append(
                 f"encoders.{modality}: is no modality; {closest(str(modality), ('image', 'text', 'vector'))}"
@@ -260,18 +260,18 @@ def _encoder_entries(content: Json, defects: list[str]) -> Json:
             continue
 
         def entry_of(name: str, entry: Json, modality: str = modality) -> Json:
-            own: Json = {key: entry.pop(key) for key in ("name", "training") if key in entry}
-            return {"name": name, **own, "modality": modality, "settings": entry}
+            keys: Json = {key: entry.pop(key) for key in ("name", "training") if key in entry}
+            return {"name": name, **keys, "modality": modality, "settings": entry}
 
-        found = _entries(given, modality, entry_of, defects)
-        twice = sorted(found.keys() & entries.keys())
+        of_modality = _entries(by_modality, modality, entry_of, defects)
+        twice = sorted(of_modality.keys() & entries.keys())
         defects.extend(f"encoders.{modality}.{name}: is listed under two modalities" for name in twice)
-        entries |= found
+        entries |= of_modality
     return entries
 
 
 def _explain(error: ValidationError, content: Mapping[str, Any]) -> list[str]:
-    """One readable line for each defect that pydantic found."""
+    """One readable line for each defect that pydantic of_modality."""
     lines = []
     for defect in error.errors():
         location = [str(part) for part in defect["loc"]]

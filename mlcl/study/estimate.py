@@ -43,7 +43,7 @@ STEP_SECONDS = 0.005
 """What a step takes for each view, however small its network: hundreds of kernels or small products, one by one."""
 FORWARD_AND_BACKWARD = 3
 HALF = 2
-"""Bytes of a kept feature."""
+"""Bytes of a stored feature."""
 
 HEADER = ("dataset", "encoder", "cells", "left", "training rows", "epochs", "a cell", "in all", "basis")
 
@@ -52,7 +52,7 @@ Basis = Literal["measured", "computed", "none", "unknown"]
 
 @dataclass(frozen=True)
 class CellEstimate:
-    """Seconds of one device (of all of them together, where a cell uses several), and bytes that are kept."""
+    """Seconds of one device (of all of them together, where a cell uses several), and bytes on the disk."""
 
     seconds: float | None
     basis: Basis
@@ -98,20 +98,20 @@ class Estimate:
         everything = [estimate for line in self.lines for estimate in line.estimates]
         to_make = [estimate for line in self.lines for estimate in line.to_make]
         rows.append(("all", "", str(len(everything)), str(len(to_make)), "", "", "", _sum(everything), ""))
-        told = [
+        lines = [
             *_aligned([HEADER, *rows]),
             "",
             f"left to do: {len(to_make)} cells, {_sum(to_make)} of one device",
             "disk: " + ", ".join(self._disk(everything)),
         ]
         if any(estimate.basis == "computed" for estimate in everything):
-            told.append(
+            lines.append(
                 f"computed: operations at {self.device.tflops:g} TFLOP/s (--device-tflops: a large matrix product) "
                 f"x {self.device.utilisation:g} utilisation, texts of full length; divide by the number of devices"
             )
-        if any("?" in line for line in told):
-            told.append("unknown (?): until the dataset is prepared; sums are without it")
-        return "\n".join(told)
+        if any("?" in line for line in lines):
+            lines.append("unknown (?): until the dataset is prepared; sums are without it")
+        return "\n".join(lines)
 
     def _disk(self, everything: list[CellEstimate]) -> list[str]:
         known = [size for size in self.prepared_bytes.values() if size is not None]
@@ -167,7 +167,7 @@ class _Costs:
 
     def __init__(self, plan: Plan, sizes: Mapping[str, Size | None]) -> None:
         self._plan, self._sizes = plan, sizes
-        self._found: dict[str, encoders.Cost | None] = {}
+        self._costs: dict[str, encoders.Cost | None] = {}
 
     def of(self, cell: CellId, settings: CellSettings) -> encoders.Cost | None:
         """None where an encoder's form is not known on this machine."""
@@ -176,9 +176,9 @@ class _Costs:
         size = self._sizes[cell.dataset]
         width = (size.width if size else None) or 224
         key = json.dumps([part.name, part.settings, width], sort_keys=True, default=str)
-        if key not in self._found:
-            self._found[key] = self._look_up(part.name, part.settings, width)
-        return self._found[key]
+        if key not in self._costs:
+            self._costs[key] = self._look_up(part.name, part.settings, width)
+        return self._costs[key]
 
     def _look_up(self, name: str, settings: Mapping[str, Any], width: int) -> encoders.Cost | None:
         checked = encoders.describe(name).settings.model_validate(settings)
@@ -246,11 +246,11 @@ class _Measured:
             self._seconds.setdefault(_kind(planned.cell.id, settings), []).append((examples, spent))
 
     def seconds(self, cell: CellId, settings: CellSettings, examples: int | None) -> float | None:
-        """None where there are no such records, or they were of another size and this one's is not known."""
-        known = self._seconds.get(_kind(cell, settings), [])
-        if alike := [spent for trained, spent in known if trained == examples]:
-            return median(alike)
-        rates = [spent / trained for trained, spent in known if trained > 0]
+        """None where there are no such records, or they were of another size and this one's is not measurements."""
+        measurements = self._seconds.get(_kind(cell, settings), [])
+        if same_size := [spent for trained, spent in measurements if trained == examples]:
+            return median(same_size)
+        rates = [spent / trained for trained, spent in measurements if trained > 0]
         if not rates or not examples:
             return None
         return median(rates) * examples
@@ -269,21 +269,21 @@ def _kind(cell: CellId, settings: CellSettings) -> str:
 
 
 def _cell(
-    planned: PlannedCell, size: Size | None, costs: _Costs, made: _Measured, device: Device
+    planned: PlannedCell, size: Size | None, costs: _Costs, measured: _Measured, device: Device
 ) -> CellEstimate:
     settings = planned.cell.settings
     if settings.encoder is None:
         return CellEstimate(0.0, "none", _record_bytes(settings, size, None), 0)
     cost = costs.of(planned.cell.id, settings)
-    kept = _record_bytes(settings, size, cost)
+    record_bytes = _record_bytes(settings, size, cost)
     checkpoint = _copies(settings) * cost.parameters * FLOAT if cost else 0
     rows = rows_of(settings, size) if size else None
     examples = work(settings, rows).examples if rows else None
-    if (seconds := made.seconds(planned.cell.id, _as_recorded(planned), examples)) is not None:
-        return CellEstimate(seconds, "measured", kept, checkpoint)
+    if (seconds := measured.seconds(planned.cell.id, _as_recorded(planned), examples)) is not None:
+        return CellEstimate(seconds, "measured", record_bytes, checkpoint)
     if size is None or rows is None or cost is None:
-        return CellEstimate(None, "unknown", kept, checkpoint)
-    return CellEstimate(_computed(settings, size, rows, cost, device), "computed", kept, checkpoint)
+        return CellEstimate(None, "unknown", record_bytes, checkpoint)
+    return CellEstimate(_computed(settings, size, rows, cost, device), "computed", record_bytes, checkpoint)
 
 
 def _as_recorded(planned: PlannedCell) -> CellSettings:
@@ -324,7 +324,7 @@ def _copies(settings: CellSettings) -> int:
 
 
 def _record_bytes(settings: CellSettings, size: Size | None, cost: encoders.Cost | None) -> int | None:
-    """Before compression: scores and labels of each evaluated row; features and weights where these are kept."""
+    """Before compression: scores and labels of each evaluated row; features and weights where the study keeps them."""
     if size is None or size.labels is None:
         return None
     row = size.labels * (FLOAT * max(1, len(settings.readouts)) + 1)

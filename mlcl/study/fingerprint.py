@@ -69,6 +69,7 @@ def fingerprint(payload: Mapping[str, Any]) -> str:
     return digest(canonical_json(payload))
 
 
+@cache
 def reporting_source() -> str:
     """The digest of what turns records into tables, figures and the report."""
     folders = (PACKAGE / "records", PACKAGE / "reporting")

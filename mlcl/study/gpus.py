@@ -1,9 +1,9 @@
-"""Which GPU a cell computes on, where several cells run at once on one machine.
+"""Which GPU a cell uses, where several cells run at once on one machine.
 
 Snakemake counts GPUs (`--resources gpu=4`, one by default), but does not say which is whose. Each cell takes the
 first free slot, a file lock that the operating system frees with the process, and the GPU of that number; with more
 slots than GPUs (`--resources gpu=4` on a machine with two), cells share them. Where a process sees no more GPUs than
-it needs, as in a job that a cluster gave its GPUs, nothing is done.
+it needs, as in a job of a cluster that assigns GPUs, nothing is done.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def gpus_needed(settings: CellSettings) -> int:
 
 @contextmanager
 def reserve_gpus(settings: CellSettings, folder: Path) -> Iterator[None]:
-    """Makes the cell's GPUs the only ones that its process sees. To be entered before torch looks for them."""
+    """Sets CUDA_VISIBLE_DEVICES to the GPUs that the cell asks for. To be entered before torch initialises CUDA."""
     count, gpus = gpus_needed(settings), visible()
     if count == 0 or len(gpus) <= count:  # where there are too few, training refuses
         yield
@@ -56,9 +56,9 @@ def reserve_gpus(settings: CellSettings, folder: Path) -> Iterator[None]:
     folder = folder / socket.gethostname()  # the bookkeeping may be shared with other machines
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        ours = _free_gpus(stack, folder, count, gpus)
+        reserved = _free_gpus(stack, folder, count, gpus)
         before = dict(os.environ)
-        os.environ[VISIBLE] = ",".join(ours)
+        os.environ[VISIBLE] = ",".join(reserved)
         try:
             yield
         finally:
@@ -67,14 +67,14 @@ def reserve_gpus(settings: CellSettings, folder: Path) -> Iterator[None]:
 
 
 def _free_gpus(stack: ExitStack, folder: Path, count: int, gpus: tuple[str, ...]) -> list[str]:
-    """The GPUs of the first free slots, no GPU twice; the slots are ours until the stack is left."""
-    ours: list[str] = []
+    """The GPUs of the first free slots, no GPU twice; their locks are released with the stack."""
+    reserved: list[str] = []
     for slot in itertools.count():
-        if len(ours) == count:
+        if len(reserved) == count:
             break
-        if (gpu := gpus[slot % len(gpus)]) in ours:
+        if (gpu := gpus[slot % len(gpus)]) in reserved:
             continue
         with suppress(Timeout):
             stack.enter_context(FileLock(folder / f"{slot}.lock", timeout=0))
-            ours.append(gpu)
-    return ours
+            reserved.append(gpu)
+    return reserved

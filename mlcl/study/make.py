@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from filelock import FileLock
 
 import data_prep
+import mlcl
 from mlcl.errors import OutdatedPlanError
 from mlcl.records.code import write_definitions
 from mlcl.records.files import atomic_file
@@ -48,8 +49,8 @@ from mlcl.records.status import Running
 from mlcl.study import gpus
 from mlcl.study.code import code_of
 from mlcl.study.fingerprint import metrics_source
-from mlcl.study.live import Live
 from mlcl.study.plan import read_request
+from mlcl.study.progress import ProgressDisplay
 from mlcl.training import protocols
 from mlcl.training.settings import CellSettings
 
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from mlcl.training.outcome import Outcome
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-VERSIONS_OF = ("torch", "numpy", "scikit-learn", "transformers", "mlcl")
+VERSIONS_OF = ("torch", "numpy", "scikit-learn", "transformers")
 
 
 def prepare_dataset(request_file: Path) -> Path:
@@ -135,7 +136,9 @@ class _Maker:
             cpu_seconds += outcome.fitted.earlier_cpu_seconds
         run = _run_block(self.settings, outcome, seconds, cpu_seconds)
         record = Record(result, {"attempt": self.request["attempt"], **run})
-        if attempt.status != "ok":  # first: a next attempt is to start over, not where this one ended
+        if (
+            attempt.status != "ok"
+        ):  # before the record: the next attempt starts over, not where this one ended
             shutil.rmtree(checkpoints, ignore_errors=True)
         code = code_of(self.settings)
         write_definitions(self.paths.results, code.digest, code.definitions)
@@ -202,8 +205,8 @@ class _Maker:
         from mlcl.training import launch
         from mlcl.training.events import Diverged
 
-        with Live(self.log) as live:
-            outcome = launch.train(self.settings, dataset, live.tell, checkpoints)
+        with ProgressDisplay(self.log) as display:
+            outcome = launch.train(self.settings, dataset, display.report, checkpoints)
         if not all(np.isfinite(s).all() for splits in outcome.scores.values() for s in splits.values()):
             raise Diverged("the scores are not finite")
         return outcome
@@ -291,7 +294,7 @@ def _run_block(
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in VERSIONS_OF},
+        "versions": {name: version(name) for name in VERSIONS_OF} | {"mlcl": mlcl.__version__},
         "commit": _commit(),
         **_device(settings),
     }

@@ -92,10 +92,10 @@ class PlannedCell:
             return ["there is no record"]
         if self.state != "stale" or self.record is None or self.payload is None:
             return []
-        told = _differences(self.record.result, self.payload)
+        changes = _differences(self.record.result, self.payload)
         if self.record.result.get("code") != self.payload["code"]:
-            told.insert(0, f"the code changed ({self._code_differences()})")
-        return told or ["made of something else"]
+            changes.insert(0, f"the code changed ({self._code_differences()})")
+        return changes or ["made of something else"]
 
     def differs_in_code_alone(self) -> bool:
         """Is the record stale for no other reason than changed code?"""
@@ -382,17 +382,17 @@ def _selection(settings: CellSettings) -> str | None:
 
 def _differences(made_of: Mapping[str, Any], planned: Mapping[str, Any]) -> list[str]:
     """In words: what a record was made of against what the plan asks for, code aside."""
-    told = []
+    changes = []
     if made_of.get("dataset_fingerprint") != planned["dataset_fingerprint"]:
-        told.append("the dataset changed")
+        changes.append("the dataset changed")
     if made_of.get("weights") != planned["weights"]:
-        told.append("the encoder's weights changed")
+        changes.append("the encoder's weights changed")
     before, after = _flat(made_of.get("settings", {})), _flat(planned["settings"])
-    told.extend(
+    changes.extend(
         f"{key}: {before.get(key, 'not set')} -> {after.get(key, 'not set')}"
         for key in sorted(_changed_keys(before, after))
     )
-    return told
+    return changes
 
 
 def _changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:

@@ -36,7 +36,7 @@ class Size:
 
 
 def size_of(dataset: PlannedDataset, plan: Plan) -> Size | None:
-    """From the card of the prepared dataset or the one kept beside its records, else from what is published."""
+    """From the card of the prepared dataset or the copy beside its records, else from what is published."""
     name = dataset.name
     entry = registry.find(plan.study.datasets[name].source)
     settings = validate(entry.source.settings, plan.study.datasets[name].settings, entry.preset, name)
@@ -44,10 +44,10 @@ def size_of(dataset: PlannedDataset, plan: Plan) -> Size | None:
     width = dataset.facts.settings.get("size") or about.published.get("features")
     card = _card(dataset, plan)
     if card is not None:
-        rows = {split: found["examples"] for split, found in card["splits"].items()}
+        rows = {split: counts["examples"] for split, counts in card["splits"].items()}
         evaluated = sum(rows.values()) - rows["train"]
         return Size(rows["train"], evaluated, len(card["labels"]), width, "counted")
-    if _is_a_copy_of_ones_own(dataset, plan):
+    if _has_unpublished_files(dataset, plan):
         return None
     rows_published = published_rows(about.published, dataset.facts.settings)
     if rows_published is None:
@@ -55,13 +55,13 @@ def size_of(dataset: PlannedDataset, plan: Plan) -> Size | None:
     return Size(*rows_published, about.published.get("labels"), width, "published")
 
 
-def _is_a_copy_of_ones_own(dataset: PlannedDataset, plan: Plan) -> bool:
+def _has_unpublished_files(dataset: PlannedDataset, plan: Plan) -> bool:
     """Are there raw files that are not the published ones, so that their counts say nothing?"""
     entry = plan.study.datasets[dataset.name]
     if dataset.recipe is None or not entry.accept_local:
         return False
-    found = make_plan(entry.source, entry.settings, plan.data_root, entry.accept_local).raw
-    return any(item.state == "local" for item in found)
+    files = make_plan(entry.source, entry.settings, plan.data_root, entry.accept_local).raw
+    return any(item.state == "local" for item in files)
 
 
 def published_rows(published: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -81,7 +81,7 @@ def published_rows(published: Mapping[str, Any], settings: Mapping[str, Any]) ->
         total = sum(named.values())
         whole = named.get("train+val") or named["train"] + named.get("val", 0)
         match settings.get("split", "official"):
-            case "r1":
+            case "comprehensive":
                 train = whole
             case "official" if "train" in named:
                 train = named["train"]
@@ -95,8 +95,8 @@ def published_rows(published: Mapping[str, Any], settings: Mapping[str, Any]) ->
 
 
 def _card(dataset: PlannedDataset, plan: Plan) -> dict[str, Any] | None:
-    kept = plan.paths.card(dataset.name)
-    for file in (dataset.folder / CARD if dataset.folder else kept, kept):
+    copy = plan.paths.card(dataset.name)
+    for file in (dataset.folder / CARD if dataset.folder else copy, copy):
         try:
             card: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -17,7 +17,13 @@ from filelock import FileLock
 import mlcl
 
 PACKAGE = Path(mlcl.__file__).parent
-SOURCES = ("encoders/*.py", "data/*.py", "training/inputs/batches.py")
+SOURCES = (
+    "encoders/*.py",
+    "data/*.py",
+    "training/context.py",
+    "training/inputs/batches.py",
+    "training/seeding.py",
+)
 """Modules that features depend on."""
 LIBRARIES = ("torch", "torchvision", "transformers", "timm", "peft")
 """Libraries that features depend on."""

@@ -1,8 +1,11 @@
 """Downloads from a server on this machine that misbehaves in every way we know."""
 
 import hashlib
+import json
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -25,6 +28,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.seen: list[tuple[str, str | None]] = []
+        self.closing = False
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def requests_of(self, path: str) -> list[str | None]:
@@ -61,10 +65,33 @@ class Handler(BaseHTTPRequestHandler):
                 self.partial(0, None, cut_after=300_000)
             case "/lies":
                 self.partial(start, '"same"', cut_after=300_000 if count == 1 else None, claimed=start and 5)
+            case "/endless":
+                self.drip(block=b"x" * 4096, pause=0.0)
+            case "/drip":
+                self.drip(block=b"x", pause=0.02)
+            case "/slow-headers":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+                self.drip_raw(b"X-Slow: 1\r\n", pause=0.05)
+            case "/packed":
+                self.answer(200, CONTENT, {"Content-Encoding": "gzip"})
             case "/cut-no-ranges" | "/changed":
                 self.answer(200, CONTENT)
             case _:
                 self.partial(start, '"same"')
+
+    def drip(self, block: bytes, pause: float) -> None:
+        """An answer of unknown length that does not end."""
+        self.send_response(200)
+        self.end_headers()
+        self.drip_raw(block, pause)
+
+    def drip_raw(self, block: bytes, pause: float) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            while not self.server.closing:
+                self.wfile.write(block)
+                self.wfile.flush()
+                time.sleep(pause)
 
     def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -94,6 +121,7 @@ def server() -> Iterator[Server]:
     thread = threading.Thread(target=running.serve_forever, daemon=True)
     thread.start()
     yield running
+    running.closing = True
     running.shutdown()
     running.server_close()
 
@@ -174,8 +202,6 @@ def test_a_good_file_is_left_alone(server: Server, tmp_path: Path) -> None:
 
 
 def test_no_network_is_found_out_in_a_moment(tmp_path: Path) -> None:
-    import time
-
     start = time.monotonic()
     with pytest.raises(DataError, match="could not be downloaded"):
         download([RawFile("file.bin", ("http://127.0.0.1:9/file.bin",))], tmp_path, progress=lambda *_: None)
@@ -258,3 +284,51 @@ def test_a_dataset_is_downloaded_and_its_plan_stays_valid(
     assert len(server.seen) == 4
     (root / "goemotions/data/dev.tsv").write_bytes(b"d\t1\t2\n")
     assert data_prep.plan("goemotions", {}, root, accept_local=False).fingerprint != recipe.fingerprint
+
+
+LIMITED = Patience(
+    rounds=2, backoff=0.01, connect_seconds=2, silence_seconds=2, answer_seconds=0.5, total_seconds=2.0,
+    slow_seconds=0.3, slow_bytes=1000, most_bytes=200_000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/endless", "sends more than"),
+        ("/drip", r"only \d+ bytes in"),
+        ("/slow-headers", "no complete answer within"),
+        ("/packed", "sends gzip"),
+    ],
+)
+def test_a_transfer_is_bounded_in_bytes_and_time(
+    server: Server, tmp_path: Path, path: str, reason: str, pinned: bool
+) -> None:
+    file = RawFile("file.bin", (f"{server.url}{path}",), 5000 if pinned and path == "/endless" else None)
+    start = time.monotonic()
+    with pytest.raises(DataError, match=reason):
+        download([file], tmp_path, LIMITED, progress=lambda *_: None)
+    assert time.monotonic() - start < 8
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 210_000
+
+
+@pytest.mark.parametrize("damage", ["flipped", "longer", "unnoted"])
+def test_a_damaged_part_is_not_completed(server: Server, tmp_path: Path, damage: str) -> None:
+    """Of a file without a published checksum nothing else would tell."""
+    once = Patience(rounds=1, connect_seconds=2, silence_seconds=2)
+    with pytest.raises(DataError, match="could not be downloaded"):
+        download([unpublished(server, "/cut")], tmp_path, once, progress=lambda *_: None)
+    part, noted = tmp_path / "file.bin.part", tmp_path / "file.bin.part.json"
+    arrived = part.read_bytes()
+    assert json.loads(noted.read_text(encoding="utf-8"))["bytes"] == len(arrived)
+    if damage == "flipped":
+        part.write_bytes(arrived[:1000] + bytes([arrived[1000] ^ 1]) + arrived[1001:])
+    elif damage == "longer":
+        part.write_bytes(arrived + b"half a block")
+    else:
+        noted.unlink()
+    get([unpublished(server, "/cut")], tmp_path)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    resumed = server.requests_of("/cut")[1]
+    assert resumed == (f"bytes={len(arrived)}-" if damage == "longer" else None)

@@ -69,7 +69,7 @@ def test_quotes_and_crlf_are_read_as_they_stand(raw: Path) -> None:
 
 def test_texts_may_be_cleaned_as_in_the_study(raw: Path) -> None:
     (raw / "goemotions/data/test.tsv").write_text("Héllo — World (x)\t0\ta\n", encoding="utf-8")
-    assert list(open_dataset(prepare(raw, cleaning="r1"))["test"].texts) == ["h llo world (x)"]
+    assert list(open_dataset(prepare(raw, cleaning="comprehensive"))["test"].texts) == ["h llo world (x)"]
 
 
 def test_a_file_that_cannot_be_read_is_named(raw: Path) -> None:

@@ -13,19 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data_prep
 from data_prep import DataError
-from mlcl.data import PreparedDataset, open_dataset
+from mlcl.data import PreparedDataset
+from tests.data.own import prepare, rows_of
 
 REPOSITORY = Path(__file__).parents[2]
 TEXTS = [f"text number {number}" for number in range(20)]
 TAGS = [["a", "b"], ["b"], [], ["c", "b"]]
-
-
-def prepare(root: Path, source: str, **settings: object) -> PreparedDataset:
-    out = root / f"prepared_{len(list(root.glob('prepared_*')))}"
-    data_prep.prepare(data_prep.plan(source, settings, root, accept_local=False), root, out)
-    return open_dataset(out)
 
 
 def csv_table(path: Path, separator: str = ",") -> Path:
@@ -37,15 +31,6 @@ def csv_table(path: Path, separator: str = ",") -> Path:
         )
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
-
-
-def rows_of(dataset: PreparedDataset) -> dict[str, list[str]]:
-    """text -> labels, over all splits."""
-    return {
-        text: [dataset.label_names[number] for number in np.flatnonzero(labels)]
-        for split in map(dataset.__getitem__, ("train", "val", "test"))
-        for text, labels in zip(split.texts, split.dense_labels(), strict=True)
-    }
 
 
 def test_tables_of_all_kinds_read_alike(tmp_path: Path) -> None:

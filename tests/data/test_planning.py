@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import data_prep
-from data_prep import DataError, checksums
+from data_prep import DataError, checksums, fingerprint, registry
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -91,30 +91,37 @@ def test_the_fingerprint_follows_package_versions(tmp_path: Path, monkeypatch: p
     assert data_prep.plan("scipy_docs", {}, tmp_path, False).fingerprint != before
 
 
-def test_the_fingerprint_follows_code_but_not_comments(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("file", "old", "new", "same"),
+    [
+        ("readers/text.py", "def clean(", "# a comment\ndef clean(", True),
+        ("readers/text.py", '"""Cleaning of texts."""', '"""Other words."""', True),
+        ("readers/docstrings.py", "def ", "def other_", True),
+        ("sources/aapd.py", "SOURCE = ", "SOURCE = OTHER = ", True),
+        ("planning.py", "def plan(", "def plan_of(", True),
+        ("readers/text.py", ".lower()", ".upper()", False),
+        ("writer.py", "class DatasetWriter:", "class DatasetWriter(object):", False),
+        ("sources/goemotions.py", "SOURCE = Source(", "SOURCE = Source(*(), ", False),
+    ],
+)
+def test_the_fingerprint_follows_the_code_that_a_dataset_is_made_by(
+    tmp_path: Path, file: str, old: str, new: str, same: bool
 ) -> None:
-    from data_prep import fingerprint
-
     package = tmp_path / "data_prep"
-    shutil.copytree(fingerprint.PACKAGE, package)
-    monkeypatch.setattr(fingerprint, "PACKAGE", package)
-    module = package / "readers" / "text.py"
-    code = module.read_text(encoding="utf-8")
+    shutil.copytree(fingerprint.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    before = fingerprint.code("goemotions", fingerprint.PACKAGE)
+    path = package / file
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    assert (fingerprint.code("goemotions", package).digest == before.digest) == same
 
-    def digest(changed: str) -> str:
-        module.write_text(changed, encoding="utf-8")
-        fingerprint.code_digest.cache_clear()
-        fingerprint._own_imports.cache_clear()
-        return fingerprint.fingerprint("goemotions", {}, {}, {})
 
-    before = digest(code)
-    assert digest(code.replace("def clean(", "# a comment\ndef clean(")) == before
-    assert digest(code.replace('"""Cleaning of texts."""', '"""Other words."""')) == before
-    assert digest(code.replace(".lower()", ".upper()")) != before
-    assert "readers.docstrings" not in fingerprint.content_modules("goemotions")
-    fingerprint.code_digest.cache_clear()
-    fingerprint._own_imports.cache_clear()
+@pytest.mark.parametrize("stem", registry.stems())
+def test_all_code_of_a_source_is_known_before_it_runs(stem: str) -> None:
+    found = fingerprint.code(stem, fingerprint.PACKAGE)
+    assert found.imports_by_name == ()
+    assert len(found.definitions) > 10
 
 
 def test_the_fingerprint_of_code_does_not_depend_on_the_version_of_python() -> None:

@@ -98,7 +98,7 @@ def test_coco_subset_has_the_counts_of_its_readme(data_root: Path, tmp_path: Pat
     total = int(dataset["train"].label_offsets[-1] + dataset["val"].label_offsets[-1])
     assert total / 160 == pytest.approx(3.775)
     assert {entry["state"] for entry in dataset.card["raw_files"]} == {"local"}
-    quarters = prepared("coco2017", data_root, tmp_path / "r1", size=32, split="r1")
+    quarters = prepared("coco2017", data_root, tmp_path / "comprehensive", size=32, split="comprehensive")
     assert counted(quarters, "examples") == [160, 20, 20]
 
 
@@ -106,7 +106,9 @@ def test_coco_subset_has_the_counts_of_its_readme(data_root: Path, tmp_path: Pat
 def test_voc_subset_has_the_counts_of_its_readme(data_root: Path, tmp_path: Path) -> None:
     official = prepared("voc2007", data_root, tmp_path / "official", size=32)
     assert counted(official, "examples") == [377, 123, 200]
-    difficult = prepared("voc2007", data_root, tmp_path / "all", size=32, difficult=True, split="r1")
+    difficult = prepared(
+        "voc2007", data_root, tmp_path / "all", size=32, difficult=True, split="comprehensive"
+    )
     assert counted(difficult, "examples") == [500, 100, 100]
     assert counted(difficult, "cardinality")[0] == 1.596
     assert np.mean(counted(difficult, "cardinality")[1:]) == pytest.approx(1.655, abs=1e-3)

@@ -55,11 +55,11 @@ def texts(*lengths: int, seed: int = 0) -> list[torch.Tensor]:
 def batch(rows: list[torch.Tensor], width: int | None = None, **more: Any) -> TokenBatch:
     width = width or max(len(row) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
-    present = torch.zeros(len(rows), width, dtype=torch.bool)
+    attention_mask = torch.zeros(len(rows), width, dtype=torch.bool)
     for place, row in enumerate(rows):
         ids[place, : len(row)] = row
-        present[place, : len(row)] = True
-    return TokenBatch(ids, present, **more)
+        attention_mask[place, : len(row)] = True
+    return TokenBatch(ids, attention_mask, **more)
 
 
 @pytest.mark.parametrize("model", ENCODERS)
@@ -93,7 +93,7 @@ def test_a_feature_depends_on_its_own_text_only(model: str, pooling: str) -> Non
 def test_what_stands_in_the_padding_plays_no_part() -> None:
     net = encoder("bert").eval()
     rows = batch(texts(9, 4))
-    other = rows._replace(ids=torch.where(rows.present, rows.ids, 33))
+    other = rows._replace(ids=torch.where(rows.attention_mask, rows.ids, 33))
     torch.testing.assert_close(net(rows), net(other))
 
 
@@ -135,16 +135,16 @@ def test_the_largest_of_negative_chunks_is_negative() -> None:
 def test_token_pooling_reads_the_named_places() -> None:
     states = torch.arange(12.0).view(2, 3, 2)
     states[1, 2] = float("inf")
-    present = torch.tensor([[True, True, True], [True, True, False]])
-    assert pool_tokens(states, present, "cls").tolist() == [[0, 1], [6, 7]]
-    assert pool_tokens(states, present, "last").tolist() == [[4, 5], [8, 9]]
-    assert pool_tokens(states, present, "mean").tolist() == [[2, 3], [7, 8]]
+    attention_mask = torch.tensor([[True, True, True], [True, True, False]])
+    assert pool_tokens(states, attention_mask, "cls").tolist() == [[0, 1], [6, 7]]
+    assert pool_tokens(states, attention_mask, "last").tolist() == [[4, 5], [8, 9]]
+    assert pool_tokens(states, attention_mask, "mean").tolist() == [[2, 3], [7, 8]]
 
 
 def test_means_of_long_texts_do_not_overflow_half_precision() -> None:
     states = torch.full((1, 4096, 2), 60.0, dtype=torch.float16)
-    present = torch.ones(1, 4096, dtype=torch.bool)
-    assert pool_tokens(states, present, "mean").tolist() == [[60, 60]]
+    attention_mask = torch.ones(1, 4096, dtype=torch.bool)
+    assert pool_tokens(states, attention_mask, "mean").tolist() == [[60, 60]]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -161,7 +161,10 @@ def test_a_step_asks_the_device_for_nothing(model: str) -> None:
     net = encoder(model, max_chunks=2).to("meta")
     assert "sdpa" in net.model.config._attn_implementation
     there = TokenBatch(
-        rows.ids.to("meta"), rows.present.to("meta"), torch.zeros(2, dtype=torch.long, device="meta"), 1
+        rows.ids.to("meta"),
+        rows.attention_mask.to("meta"),
+        torch.zeros(2, dtype=torch.long, device="meta"),
+        1,
     )
     assert net(there).shape == (1, net.feature_dim)
 
@@ -199,7 +202,7 @@ def test_padding_of_another_number_is_padding() -> None:
     inputs = InputShape(vocab_size=60, pad_id=3)
     net = encoder("roberta", inputs=inputs).eval()
     rows = batch(texts(9, 4))
-    padded = rows._replace(ids=torch.where(rows.present, rows.ids, 3))
+    padded = rows._replace(ids=torch.where(rows.attention_mask, rows.ids, 3))
     torch.testing.assert_close(net(padded)[1:], net(batch(texts(9, 4)[1:])), rtol=1e-4, atol=1e-5)
     assert net.model.config.pad_token_id == 3
 
@@ -282,8 +285,8 @@ def test_a_folder_gives_what_the_library_gives(saved: Path, write_texts: WriteTe
     tokens = write_texts(sentences)["test"].tokens(settings.tokens)
     inputs = InputShape(vocab_size=tokens.vocab_size, pad_id=tokens.pad_id)
     net = create("huggingface", settings.model_dump(), inputs).eval()
-    ids, present = tokens.padded(torch.arange(4).numpy(), settings.max_length)
-    ours = net(TokenBatch(torch.from_numpy(ids).long(), torch.from_numpy(present)))
+    ids, attention_mask = tokens.padded(torch.arange(4).numpy(), settings.max_length)
+    ours = net(TokenBatch(torch.from_numpy(ids).long(), torch.from_numpy(attention_mask)))
 
     encoded = AutoTokenizer.from_pretrained(saved)(
         sentences, truncation=True, max_length=16, padding="longest", return_tensors="pt"

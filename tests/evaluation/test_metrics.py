@@ -151,6 +151,34 @@ def test_what_is_undefined_is_left_out():
     assert not {"micro_f1", "macro_f1", "map", "lrap", "macro_auc"} & set(result)
 
 
+WITHOUT_POSITIVES = {"hamming_loss", "subset_accuracy", "samples_f1"}
+"""And `ece`: all that is defined for a split without a positive."""
+
+
+@pytest.mark.parametrize("empty", ["val", "test", "both"])
+def test_a_split_without_a_positive_has_the_metrics_that_are_defined(empty):
+    y, p = make(rows=30, labels=4, density=0.4)
+    none = np.zeros_like(y)
+    val, test = (none if empty in (split, "both") else y for split in ("val", "test"))
+    result = evaluate_splits((val, p), (test, p), train_counts=[9, 5, 2, 0], train_examples=30)
+    for split, labels in (("val", val), ("test", test)):
+        assert all(np.isfinite(value) for value in result[split].values())
+        decisions = WITHOUT_POSITIVES | {"ece"}
+        if split == "test":
+            decisions |= {
+                f"{name}_{rule}" for name in WITHOUT_POSITIVES for rule in ("tuned", "oracle", "at_80")
+            }
+        assert decisions <= result[split].keys()
+        if not labels.any():
+            assert result[split].keys() == decisions
+        else:
+            assert {"micro_f1", "map", "lrap", "psp_at_1", "macro_f1_head"} <= result[split].keys()
+    if empty != "test" and empty != "both":
+        assert (
+            result["test"]["micro_f1_tuned"] == result["test"]["micro_f1"]
+        )  # nothing to tune on: 0.5 is kept
+
+
 def test_calibration_error_is_the_gap_of_score_and_frequency():
     y = np.repeat([[1], [0]], [30, 70], axis=0)
     assert evaluate(y, np.full((100, 1), 0.3))["ece"] == pytest.approx(0, abs=1e-12)

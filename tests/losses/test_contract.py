@@ -80,6 +80,7 @@ def test_finite_on_every_batch(subject: Subject, labels: Tensor) -> None:
         pytest.param(lambda x: torch.cat([x[:1], -x[:1], x[2:]]), id="opposites"),
         pytest.param(lambda x: 200 * x.sign(), id="plus and minus 200"),
         pytest.param(lambda x: 1e-12 * x, id="tiny"),
+        pytest.param(lambda x: 1e30 * x, id="huge"),
     ],
 )
 def test_finite_on_degenerate_inputs(subject: Subject, change: Callable[[Tensor], Tensor]) -> None:

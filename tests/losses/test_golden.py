@@ -55,7 +55,7 @@ def tensor(values: Any) -> torch.Tensor:
 
 def assert_parity(ours: torch.Tensor, official: Any, rtol: float, what: str, floor: float = 1e-6) -> None:
     """Relative to the tensor's largest entry, or to `floor`; where the official code has NaN ours is finite."""
-    expected = tensor(official)
+    ours, expected = ours.cpu().double(), tensor(official)
     assert torch.isfinite(ours).all(), what
     comparable = torch.isfinite(expected)
     if not comparable.any():
@@ -67,21 +67,40 @@ def assert_parity(ours: torch.Tensor, official: Any, rtol: float, what: str, flo
 
 @pytest.mark.parametrize("path", golden_files(*CONTRASTIVE))
 def test_contrastive_losses_equal_the_official_code(path: Path) -> None:
-    golden = load(path)
+    contrastive(load(path), path)
+
+
+@pytest.mark.parametrize("path", golden_files("asymmetric", "zlpr"))
+def test_classification_losses_equal_the_official_code(path: Path) -> None:
+    classification(load(path), path)
+
+
+@pytest.mark.parametrize("path", golden_files("kmcl"))
+def test_kmcl_terms_equal_the_official_code(path: Path) -> None:
+    kmcl_terms(load(path))
+
+
+def contrastive(
+    golden: dict[str, Any], path: Path, device: str = "cpu", dtype: torch.dtype = torch.float64
+) -> None:
+    """Compares value and gradients of a contrastive loss, computed on this device in this precision."""
     name, taken, fixed = CONTRASTIVE[family(path)]
-    labels = torch.tensor(golden["labels"])
-    features = tensor(golden["features"]).requires_grad_()
+    labels = torch.tensor(golden["labels"], device=device)
+    features = tensor(golden["features"]).to(device, dtype).requires_grad_()
     settings = {key: golden["hyperparameters"][key] for key in taken}
     if "beta" in settings:  # the official code stores it as float32
         settings["beta"] = torch.tensor(settings["beta"], dtype=torch.float32).item()
     loss = losses.create(
         name, labels.shape[1], features.shape[1], temperature=golden["temperature"], **settings, **fixed
-    ).double()
+    ).to(device, dtype)
     if golden["prototypes"] is not None:
-        loss.prototypes.data = tensor(golden["prototypes"])
+        loss.prototypes.data = tensor(golden["prototypes"]).to(device, dtype)
     references = None
     if "ref_features" in golden:
-        references = (tensor(golden["ref_features"]), torch.tensor(golden["ref_labels"]))
+        references = (
+            tensor(golden["ref_features"]).to(device, dtype),
+            torch.tensor(golden["ref_labels"], device=device),
+        )
     value = loss(features, labels, references=references)
     value.backward()
     assert_parity(value.detach(), golden["value"], golden["rtol"], "value")
@@ -90,11 +109,10 @@ def test_contrastive_losses_equal_the_official_code(path: Path) -> None:
         assert_parity(loss.prototypes.grad, golden["grad_prototypes"], golden["rtol"], "prototypes' gradient")
 
 
-@pytest.mark.parametrize("path", golden_files("asymmetric", "zlpr"))
-def test_classification_losses_equal_the_official_code(path: Path) -> None:
-    golden = load(path)
-    labels = torch.tensor(golden["labels"])
-    logits = tensor(golden["features"]).requires_grad_()
+def classification(golden: dict[str, Any], path: Path, device: str = "cpu") -> None:
+    """Compares value and gradient of a loss on logits, computed on this device."""
+    labels = torch.tensor(golden["labels"], device=device)
+    logits = tensor(golden["features"]).to(device).requires_grad_()
     settings = {} if family(path) == "zlpr" else golden["hyperparameters"]
     loss = losses.create("zlpr" if family(path) == "zlpr" else "asl", labels.shape[1], **settings)
     value = loss(logits, labels)
@@ -105,18 +123,16 @@ def test_classification_losses_equal_the_official_code(path: Path) -> None:
     assert_parity(logits.grad, gradient, golden["rtol"], "gradient of the logits")
 
 
-@pytest.mark.parametrize("path", golden_files("kmcl"))
-def test_kmcl_terms_equal_the_official_code(path: Path) -> None:
-    golden = load(path)
+def kmcl_terms(golden: dict[str, Any], device: str = "cpu") -> None:
+    """Compares each term of KMCL with its gradients, computed on this device."""
     settings = golden["hyperparameters"]
     inputs = {"features": tensor(golden["features"])} | {
         k: tensor(v) for k, v in golden["extra_inputs"].items()
     }
-    for value in inputs.values():
-        value.requires_grad_()
+    inputs = {key: value.to(device).requires_grad_() for key, value in inputs.items()}
     terms = losses.kmcl_terms(
         **inputs,
-        labels=torch.tensor(golden["labels"]),
+        labels=torch.tensor(golden["labels"], device=device),
         case=settings["loss_case"],
         official=True,
         gamma_pos=settings["gamma_pos"],

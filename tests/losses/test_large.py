@@ -62,3 +62,25 @@ def test_many_references_are_cut_into_tiles_too() -> None:
         value = loss(leaf, labels, references=(queue, queue_labels))
         results.append((value.detach(), *torch.autograd.grad(value, leaf)))
     torch.testing.assert_close(results[0], results[1])
+
+
+@pytest.mark.parametrize("name", ["reg", "reg_ablated"])
+@pytest.mark.parametrize("queue", [0, 7])
+def test_prototypes_of_labels_that_no_reference_has_are_skipped_without_a_difference(
+    name: str, queue: int
+) -> None:
+    """A batch with 40 of 50 labels absent: as when every prototype is an anchor."""
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(50, generator=generator)[:10]
+    labels, queue_labels = torch.zeros(12, 50), torch.zeros(queue, 50)
+    labels[:, chosen] = (torch.rand(12, 10, generator=generator) < 0.4).float()
+    queue_labels[:, chosen[:4]] = (torch.rand(queue, 4, generator=generator) < 0.5).float()
+    embeddings = torch.randn(12, 8, dtype=torch.float64, generator=generator).requires_grad_()
+    references = (torch.randn(queue, 8, generator=generator), queue_labels) if queue else None
+    results = []
+    for always in (False, True):
+        loss = losses.create(name, 50, 8, generator=torch.Generator().manual_seed(1), alpha=1.0).double()
+        loss.positives_share_labels = not always
+        value = loss(embeddings, labels, references=references)
+        results.append([value, *torch.autograd.grad(value, [embeddings, loss.prototypes])])
+    torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-14)

@@ -30,7 +30,7 @@ def mine(tmp_path: Path) -> Path:
 def test_listing_describing_and_validating_do_not_import_torch() -> None:
     code = (
         "import sys; from mlcl import losses\n"
-        "for n in losses.names(): losses.describe(n); losses.validate(n, {}); losses.source_files(n)\n"
+        "for n in losses.names(): losses.describe(n); losses.validate(n, {})\n"
         "assert len(losses.names()) > 10 and 'torch' not in sys.modules, 'torch was imported'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -91,16 +91,13 @@ def test_validate_fills_in_defaults_and_makes_floats_of_integers() -> None:
     assert isinstance(settings["alpha"], float)
 
 
-def test_joint_checks_its_parts_and_depends_on_their_files() -> None:
+def test_joint_checks_its_parts() -> None:
     given = {"classification": {"name": "asl", "gamma_neg": 2}, "contrastive": "reg", "weight": 0.3}
     settings = losses.validate("joint", given)
     assert settings["classification"]["gamma_neg"] == 2.0
     assert settings["classification"]["clip"] == 0.05
     assert settings["contrastive"] == {"name": "reg", "temperature": 0.1, "alpha": 0.0}
     assert losses.validate("joint", settings) == settings
-    files = {path.name for path in losses.source_files("joint", settings=given)[1]}
-    assert {"asl.py", "reg.py", "reg_ablated.py"} <= files
-    assert not {"bce.py", "jaccard.py"} & files
     for wrong, message in [
         ({"classification": "reg"}, "joint.classification must be a loss on logits: asl, bce, .*; got 'reg'"),
         ({"contrastive": {"name": "reg", "alfa": 1}}, "loss 'reg' has no hyperparameter 'alfa'"),
@@ -131,7 +128,6 @@ def test_an_external_file_is_described_validated_and_built(mine: Path) -> None:
         == "Mine: positives weighted by the number of shared labels."
     )
     assert losses.validate("mine", {}, file=mine) == {"temperature": 0.1}
-    assert losses.source_files("mine", file=mine)[0] == mine
     assert losses.create("mine", num_labels=3, file=mine, temperature=0.2).temperature == 0.2
 
 
@@ -201,8 +197,62 @@ def test_a_missing_external_file_is_named(tmp_path: Path) -> None:
         losses.describe("mine", file=tmp_path / "mine.py")
 
 
-def test_source_files_hold_the_shared_code_and_the_losses_built_upon() -> None:
-    own, shared = losses.source_files("reg")
-    assert own.name == "reg.py"
-    assert {"_kernel.py", "_contrastive.py", "reg_ablated.py"} <= {path.name for path in shared}
-    assert "jaccard.py" not in {path.name for path in shared}
+PLAIN = """\"\"\"Mine: a module of its own.\"\"\"
+from torch import nn
+
+class Mine(nn.Module):
+    paper = "unpublished"
+    equation = "w"
+    inputs = "{inputs}"
+
+    def __init__(self, num_labels, embedding_dim=None, generator=None):
+        super().__init__()
+
+    def forward(self, {parameters}):
+        return 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "parameters", "accepts"),
+    [
+        ("embeddings", "embeddings, labels", False),
+        ("embeddings", "embeddings, labels, references=None", True),
+        ("embeddings", "embeddings, labels, **others", True),
+        ("logits", "logits, labels", False),
+    ],
+)
+def test_a_plain_module_says_by_its_forward_whether_it_takes_references(
+    mine: Path, inputs: str, parameters: str, accepts: bool
+) -> None:
+    mine.write_text(PLAIN.format(inputs=inputs, parameters=parameters))
+    assert losses.describe("mine", file=mine).accepts_references is accepts
+    assert losses.create("mine", num_labels=3, file=mine).num_labels == 3
+
+
+def test_built_in_losses_on_embeddings_accept_references() -> None:
+    accepting = {name for name in losses.names() if losses.describe(name).accepts_references}
+    assert accepting == {n for n in losses.names() if losses.describe(n).inputs in ("embeddings", "both")}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "old", "new", "message"),
+    [
+        (
+            "logits",
+            "logits, labels",
+            "logits",
+            r"mine\.py:12: forward is called with \(logits, labels\), and takes",
+        ),
+        ("both", "logits, labels", "embeddings, labels", r"called with \(embeddings, logits, labels\)"),
+        ("logits", "embedding_dim=None, ", "", r"mine\.py:9: __init__ must take .*; missing: embedding_dim"),
+        ("logits", "def forward", "def backward", r"mine\.py:4: class Mine has no forward"),
+        ("features", "logits, labels", "features, labels", r"must set self\.pi, the nn\.Linear"),
+    ],
+)
+def test_a_plain_module_that_training_cannot_call_is_refused_when_described(
+    mine: Path, inputs: str, old: str, new: str, message: str
+) -> None:
+    mine.write_text(PLAIN.format(inputs=inputs, parameters="logits, labels").replace(old, new))
+    with pytest.raises(losses.LossError, match=message):
+        losses.describe("mine", file=mine)

@@ -31,7 +31,7 @@ STUDY: dict[str, Any] = {
         },
         "notes": {
             "source": "table", "path": "notes.csv", "text": "text", "label_list": "tags", "separator": ";",
-            "split": "split", "id": "id", "cleaning": "r1",
+            "split": "split", "id": "id", "cleaning": "comprehensive",
         },
         "points": {"source": "svmlight", "path": "points.txt", "test_path": "points-test.txt"},
     },

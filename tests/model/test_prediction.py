@@ -60,12 +60,14 @@ def raw_test_file(workshop: Workshop, dataset: str) -> Path:
             return out.with_suffix(".npy")
 
 
-def check(workshop: Workshop, cell: str, study: Path | None = None) -> Path:
+def check(
+    workshop: Workshop, cell: str, study: Path | None = None, device: str = "cpu", atol: float = 1e-5
+) -> Path:
     """The command's scores and decisions against those of the record; returns the model's folder."""
     name = study.stem if study else "tiny"
     model = workshop.export(cell, study)
     raw = raw_test_file(workshop, cell.partition("/")[0])
-    workshop.run("predict", model, raw, "--out", "out.csv", "--batch-size", "5", "--device", "cpu")
+    workshop.run("predict", model, raw, "--out", "out.csv", "--batch-size", "5", "--device", device)
     columns, scores, chosen = predictions(workshop.folder / "out.csv")
     stored, record = workshop.scores(cell, name), workshop.record(cell, name)
     labels = json.loads((model / "config.json").read_text())["labels"]
@@ -74,7 +76,7 @@ def check(workshop: Workshop, cell: str, study: Path | None = None) -> Path:
     keys = ids if ids[0] in scores else [str(number) for number in range(1, len(ids) + 1)]
     assert sorted(keys) == sorted(scores)
     assert (stored["test_scores"].std(axis=0) > 1e-4).all(), "differences beyond the tolerance"
-    np.testing.assert_allclose(np.stack([scores[key] for key in keys]), stored["test_scores"], atol=1e-5)
+    np.testing.assert_allclose(np.stack([scores[key] for key in keys]), stored["test_scores"], atol=atol)
     decided = np.array([[label in chosen[key] for label in labels] for key in keys])
     tuned = evaluate(stored["test_labels"], decided.astype(np.float32))
     assert tuned["micro_f1"] == pytest.approx(record["metrics"]["linear"]["test"]["micro_f1_tuned"])

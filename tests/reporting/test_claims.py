@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,19 @@ import pytest
 from mlcl.records.collect import collect
 from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
-from mlcl.reporting.bootstrap import ClaimedDifferences
-from mlcl.reporting.claims import judge, render
+from mlcl.records.rescore import rescore
+from mlcl.reporting.claims import judge as judge_with
+from mlcl.reporting.claims import judge_all, render
+from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.results import load_results
 from mlcl.reporting.specs import Claim, SpecError, read_claims
 from mlcl.reporting.statistics import examples
 
 SPECS = Path(__file__).parents[2] / "paper_tables" / "specs"
+
+
+def judge(claim, results):
+    return judge_with(claim, results, Contrasts(results))
 
 
 def claim(better="bce", worse="jaccard", metric="macro_f1", **more):
@@ -93,13 +100,39 @@ def test_what_is_not_in_the_study_is_no_data_and_says_why(results):
     )
 
 
-def test_incomplete_datasets_take_no_part_and_are_counted(grid):
+def test_all_of_the_data_is_fraction_1_and_nothing_else(grid):
+    few, all_of_it = {"dataset": {"fraction": 0.1}}, {"dataset": {"fraction": 1.0}}
+    grid.variants = {"base": {}, "few": few}
     grid.plan().make_all()
-    grid.fail(next(c for c in grid.cells() if (c.dataset, c.loss) == ("docs", "bce")), "oom", "too large")
+    collect(open_study("tiny"))
+    results = load_results("tiny")
+    assert judge(claim(variant=few, against=all_of_it), results).answer != "no data"
+    halves = {name: replace(d, fraction=0.5) for name, d in results.outline.datasets.items()}
+    halved = replace(results, outline=replace(results.outline, datasets=halves))
+    verdict = judge(claim(variant=few, against=all_of_it), halved)
+    assert (verdict.answer, verdict.remark) == (
+        "no data",
+        "no variant of this study has dataset.fraction = 1.0",
+    )
+
+
+def test_nothing_is_decided_on_some_of_the_datasets(grid):
+    grid.plan().make_all()
+    grid.fail(next(c for c in grid.cells() if (c.dataset, c.loss) == ("docs", "bce")), "diverged", "NaN")
     collect(open_study("tiny"))
     verdict = judge(claim(), load_results("tiny"))
     assert verdict.columns == ("scenes (cnn)",)
-    assert verdict.remark == "1 of 2 datasets incomplete"
+    assert (verdict.answer, verdict.remark) == ("undecided", "1 of 2 datasets incomplete, so not decided")
+
+
+def test_what_a_study_skips_on_purpose_is_no_part_of_the_scope(grid):
+    grid.skipped = [
+        {"dataset": "docs", "encoder": "transformer", "loss": "bce", "variant": "base", "reason": "no"}
+    ]
+    grid.plan().make_all()
+    collect(open_study("tiny"))
+    verdict = judge(claim(), load_results("tiny"))
+    assert (verdict.answer, verdict.columns) == ("holds", ("scenes (cnn)",))
 
 
 def test_encoders_of_one_dataset_are_counted_as_what_they_are(grid):
@@ -107,7 +140,8 @@ def test_encoders_of_one_dataset_are_counted_as_what_they_are(grid):
     grid.plan().make_all()
     grid.fail(CellId("scenes", "net", "bce", "base", 0), "oom", "too large")
     collect(open_study("tiny"))
-    assert judge(claim(), load_results("tiny")).remark == "1 of 2 pairs of dataset and encoder incomplete"
+    remark = judge(claim(), load_results("tiny")).remark
+    assert remark == "1 of 2 pairs of dataset and encoder incomplete, so not decided"
 
 
 def test_one_seed_decides_nothing(grid):
@@ -115,25 +149,81 @@ def test_one_seed_decides_nothing(grid):
     grid.plan().make_all()
     collect(open_study("tiny"))
     verdict = judge(claim(), load_results("tiny"))
-    assert (verdict.answer, verdict.remark) == ("undecided", "one seed only")
+    assert verdict.answer == "undecided"
+    assert verdict.remark == "one seed: how much runs differ is unknown, so not decided"
     assert verdict.estimate_text.endswith("[no interval]")
 
 
-def test_with_one_seed_the_test_examples_decide_where_the_scores_are_here(grid, monkeypatch):
-    monkeypatch.setattr(examples, "RESAMPLES", 400)
-    grid.seeds = [0]
+def with_values(results, values):
+    """The same study with other values: (dataset, loss) -> one value a seed, for every metric."""
+    metrics = results.metrics.copy()
+    for (dataset, loss), own in values.items():
+        for seed, value in enumerate(own):
+            chosen = (metrics["dataset"] == dataset) & (metrics["loss"] == loss) & (metrics["seed"] == seed)
+            metrics.loc[chosen, "value"] = value
+    return replace(results, metrics=metrics)
+
+
+def without_scores(grid):
+    for cell in grid.cells():
+        (grid.paths.cell(cell) / "scores.npz").unlink()
+
+
+def test_a_difference_that_is_printed_as_0_decides_nothing(grid):
     grid.plan().make_all()
     collect(open_study("tiny"))
+    without_scores(grid)
+    values = {"bce": [0.5 + 1e-12] * 3, "jaccard": [0.5] * 3, "reg": [0.5] * 3}
+    tiny = {(dataset, loss): own for dataset in grid.datasets for loss, own in values.items()}
+    verdict = judge(claim(), with_values(load_results("tiny"), tiny))
+    assert verdict.estimate.low > 0
+    assert verdict.answer == "undecided"
+
+
+def test_more_than_half_of_the_datasets_must_be_in_favour(grid):
+    grid.plan().make_all()
+    collect(open_study("tiny"))
+    without_scores(grid)
+    spread = np.array([-0.001, 0, 0.001])
+    values = {("scenes", "bce"): 0.9 + spread, ("scenes", "jaccard"): 0.5 + spread}
+    values |= {("docs", "bce"): 0.50 + spread, ("docs", "jaccard"): 0.51 + spread}
+    verdict = judge(claim(), with_values(load_results("tiny"), values))
+    assert verdict.estimate.low > 0
+    assert (verdict.answer, verdict.favourable) == ("undecided", 1)
+    assert verdict.remark.endswith("not on more than half of the datasets")
+
+
+def test_without_scores_the_interval_is_over_seeds_and_says_so(grid):
+    grid.plan().make_all()
+    collect(open_study("tiny"))
+    with_scores = judge(claim(), load_results("tiny"))
+    without_scores(grid)
+    verdict = judge(claim(), load_results("tiny"))
+    assert verdict.remark == "over seeds only, on these test examples"
+    assert verdict.estimate.half_width < with_scores.estimate.half_width
+
+
+def test_the_intervals_of_many_claims_are_wider_than_that_of_one(results):
+    contrasts = Contrasts(results)
+    claims = [claim(), claim(metric="map"), claim(better="asl")]
+    alone, first, second, absent = judge(claim(), results), *judge_all(results, contrasts, claims)
+    expected = alone.contrast.interval(1 - 0.05 / 2)  # two of three have data
+    assert first.estimate == expected
+    assert (second.answer, absent.answer) == ("holds", "no data")
+
+
+def test_scores_are_read_once_and_bands_of_labels_count_their_examples(grid, monkeypatch):
+    grid.plan().make_all()
+    for cell in grid.cells():
+        rescore(grid.paths.cell(cell), "with the card")
+    collect(open_study("tiny"))
     results = load_results("tiny")
-    kept = ClaimedDifferences(results)
-    verdict = judge(claim(), results, kept)
-    assert (verdict.answer, verdict.remark) == ("holds", "one seed: the interval is over test examples")
-    assert verdict.estimate.low < verdict.estimate.value < verdict.estimate.high
-    assert judge(claim(better="jaccard", worse="bce"), results, kept).answer == "does not hold"
-    assert judge(claim(metric="lrap"), results, kept).remark == "one seed only"
-    kept.write()
-    monkeypatch.setattr(examples, "resampled", None)  # what was kept is not computed again
-    assert judge(claim(), results, ClaimedDifferences(results)) == verdict
+    contrasts = Contrasts(results)
+    verdict = judge_with(claim(metric="macro_f1_tail"), results, contrasts)
+    assert verdict.contrast.covers_examples
+    contrasts.write()
+    monkeypatch.setattr(examples, "without_groups", None)  # what was cached is not computed again
+    assert judge(claim(metric="macro_f1_tail"), results) == verdict
 
 
 def test_the_page_counts_the_answers_and_tells_the_tuning(results):

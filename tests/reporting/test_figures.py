@@ -124,7 +124,7 @@ def test_sensitivity_goes_through_the_study_itself_and_its_variants(finished):
 
 
 def test_ranks_and_embeddings_and_frequencies_are_drawn_where_there_is_what_they_need(grid):
-    grid.datasets = {"scenes": "image", "docs": "image", "more": "image"}
+    grid.datasets = dict.fromkeys(("scenes", "docs", "more", "birds", "songs", "genes"), "image")
     grid.encoders = {"cnn": "image"}
     grid.plan().make_all()
     for seed in grid.seeds:

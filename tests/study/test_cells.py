@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mlcl.errors import ConfigError
 from mlcl.records.paths import CellId
 from mlcl.study.cells import Cell, Skip
 from mlcl.study.plan import Plan, make_plan
@@ -31,6 +32,19 @@ class PicturesOnly(PairWeighting):
 
     def weights(self, pairs):
         return pairs.shared
+'''
+PLAIN_MODULE = '''"""A module of its own."""
+from torch import nn
+
+class Plain(nn.Module):
+    paper = "none"
+    equation = "0"
+
+    def __init__(self, num_labels, embedding_dim=None, generator=None):
+        super().__init__()
+
+    def forward(self, embeddings, labels):
+        return 0 * embeddings.sum()
 '''
 
 
@@ -71,6 +85,19 @@ def test_a_modality_that_a_loss_excludes_is_skipped_with_the_reason(tmp_path: Pa
     assert [(skip.dataset, skip.reason) for skip in made.skips] == [
         ("scipy_docs", "pictures is not made for the modality 'text'")
     ]
+
+
+def test_a_loss_that_takes_no_references_is_skipped_under_the_queue(tmp_path: Path) -> None:
+    """A module of its own declares by its forward what it can be called with; without references there is no queue."""
+    (tmp_path / "plain.py").write_text(PLAIN_MODULE)
+    losses = {
+        "plain": {"file": "plain.py", "protocol": "momentum_queue"},
+        "jaccard": {"protocol": "momentum_queue"},
+    }
+    with pytest.raises(ConfigError, match="forward of plain has no parameter references"):
+        plan(tmp_path, losses=losses, variants={})
+    (tmp_path / "plain.py").write_text(PLAIN_MODULE.replace("labels)", "labels, references=None)"))
+    assert "digit_scenes/cnn/plain/base/seed1" in ids(plan(tmp_path, losses=losses, variants={}))
 
 
 def test_settings_come_from_the_nearest_place(tmp_path: Path) -> None:

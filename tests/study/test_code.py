@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -12,13 +13,26 @@ import pytest
 import data_prep
 import mlcl
 from data_prep.definitions import Project
-from mlcl import encoders
+from mlcl import encoders, losses
+from mlcl.errors import ConfigError
 from mlcl.study import code
 from mlcl.study.cells import Cell
 from mlcl.study.code import code_of
 from mlcl.study.plan import make_plan
 from mlcl.training import protocols
+from mlcl.training.settings import CellSettings, LossPart
 
+MINE = """'''Shared labels.'''
+import helper
+from mlcl.losses import PairWeighting
+
+class Mine(PairWeighting):
+    paper = "none"
+    equation = "none"
+
+    def weights(self, pairs):
+        return helper.FACTOR * pairs.shared
+"""
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"mlcl": Path(mlcl.__file__).parent, "data_prep": Path(data_prep.__file__).parent}
 
@@ -135,6 +149,47 @@ def test_what_a_cell_does_not_run_does_not_concern_it(changed: Changed) -> None:
     assert not weightings & {"jaccard", "supcon_all", "supcon_any", "bce", "asl"}
 
 
+def test_a_loss_depends_on_the_losses_that_it_is_made_of() -> None:
+    """By inheritance, or because its settings name them."""
+    settings = first_of("joint")
+    assert settings.loss is not None
+    given = losses.validate("joint", {"classification": {"name": "asl"}, "contrastive": "reg"})
+    part = settings.loss.model_copy(update={"hyperparameters": given})
+    reached = code_of(settings.model_copy(update={"loss": part})).definitions
+    modules = {name.rpartition(".")[0].removeprefix("mlcl.losses.") for name in reached}
+    assert modules & set(losses.names()) == {"asl", "joint", "reg", "reg_ablated"}
+
+
+def first_of(protocol: str) -> CellSettings:
+    return next(cell.settings for cell in cells() if cell.settings.protocol == protocol)
+
+
+def with_file(text: str, folder: Path) -> CellSettings:
+    """A contrastive cell with a loss from a file of one's own."""
+    file = folder / "mine.py"
+    file.write_text(text)
+    part = LossPart(name="mine", file=file, hyperparameters={})
+    return first_of("contrastive_linear").model_copy(update={"loss": part})
+
+
+def test_a_file_of_ones_own_counts_with_what_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("FACTOR = 2\n")
+    settings = with_file(MINE, tmp_path)
+    before = code_of(settings, Project(PACKAGES)).digest
+    assert code_of(settings, Project(PACKAGES)).digest == before
+    (tmp_path / "helper.py").write_text("FACTOR = 3\n")
+    assert code_of(settings, Project(PACKAGES)).digest != before
+
+
+def test_code_that_imports_what_cannot_be_known_is_refused(tmp_path: Path) -> None:
+    text = MINE.replace("import helper", "import importlib")
+    text = text.replace("helper.FACTOR", "importlib.import_module(self.name).FACTOR")
+    with pytest.raises(
+        ConfigError, match=r"mine\.Mine: imports a module by a name that is known only when it"
+    ):
+        code_of(with_file(text, tmp_path))
+
+
 Kind = Callable[[Cell], bool]
 
 
@@ -194,3 +249,34 @@ def test_every_condition_is_on_code_that_is_there() -> None:
 def test_what_imports_by_name_is_known_and_still_does() -> None:
     found = {name for cell in cells() for name in code_of(cell.settings).imports_by_name}
     assert found == code.IMPORT_BY_NAME
+
+
+UNFOLLOWED = {"__init_subclass__", "__subclasses__", "__import__", "__set_name__"}
+"""Ways to reach code that no name leads to."""
+
+
+def test_no_code_is_reached_in_ways_that_cannot_be_followed() -> None:
+    """By registries of subclasses, metaclasses, or changes that one module makes to the names of another."""
+    found = []
+    for package in PACKAGES.values():
+        for file in sorted(package.rglob("*.py")):
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            imported = {
+                alias.asname or alias.name
+                for node in ast.walk(tree)
+                if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES
+                for alias in node.names
+            }
+            for node in ast.walk(tree):
+                match node:
+                    case ast.FunctionDef(name=name) | ast.Attribute(attr=name) | ast.Name(id=name):
+                        if name in UNFOLLOWED:
+                            found.append(f"{file}:{node.lineno}: {name}")
+                    case ast.ClassDef(keywords=[_, *_]):
+                        found.append(f"{file}:{node.lineno}: a class with keywords")
+                    case ast.ImportFrom(names=[ast.alias(name="*")]):
+                        found.append(f"{file}:{node.lineno}: a star import")
+                match node:
+                    case ast.Attribute(value=ast.Name(id=name), ctx=ast.Store()) if name in imported:
+                        found.append(f"{file}:{node.lineno}: changes {name}")
+    assert not found

@@ -44,7 +44,7 @@ def test_the_studies_that_come_along_are_in_order(file: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"losess": ["bce"]}, ["losess: unknown key", "did you mean losses?"]),
+        ({"losess": ["bce"]}, ["losess: unknown key", "did you mean losses"]),
         ({"datasets": None}, ["datasets"]),
         ({"losses": None}, ["neither a loss nor a baseline"]),
         ({"seeds": [0, 0]}, ["seeds", "listed twice"]),
@@ -81,7 +81,7 @@ def test_a_defect_names_file_and_key(tmp_path: Path, change: dict, told: list[st
         ({"datasets": {"digit_scene": None}}, ["datasets.digit_scene", "digit_scenes"]),
         ({"datasets": {"digit_scenes": {"trian": 5}}}, ["datasets.digit_scenes", "trian", "train"]),
         ({"datasets": {"digit_scenes": {"train": 0}}}, ["datasets.digit_scenes", "train"]),
-        ({"encoders": {"image": {"resnet": None}}}, ["encoders.image.resnet", "did you mean resnet18"]),
+        ({"encoders": {"image": {"resnet": None}}}, ["encoders.image.resnet", "did you mean", "resnet18"]),
         (
             {"encoders": {"image": {"cnn": None, "transformer": None}}},
             ["encoders.image.transformer", "'text'"],

@@ -116,9 +116,9 @@ def test_a_second_view_micro_batches_and_a_second_stage_cost_passes() -> None:
     [
         ("voc2007", {"split": "official", "val": 0.1}, (2501, 2510 + 4952)),
         ("voc2007", {"split": "trainval", "val": 0.1}, (4510, 9963 - 4510)),
-        ("voc2007", {"split": "r1", "val": 0.1}, (5011, 4952)),
+        ("voc2007", {"split": "comprehensive", "val": 0.1}, (5011, 4952)),
         ("coco2014", {"split": "official", "val": 0.1}, (74505, 123287 - 74505)),
-        ("coco2014", {"split": "r1", "val": 0.1}, (82783, 40504)),
+        ("coco2014", {"split": "comprehensive", "val": 0.1}, (82783, 40504)),
         ("rcv1", {"val": 0.1}, (20834, 804414 - 20834)),
         ("aapd", {}, (53840, 2000)),
         ("miml_scene", {"val": 0.1, "test": 0.3}, (1200, 800)),

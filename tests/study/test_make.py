@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import pytest
 import torch
 import yaml
 
+import mlcl.study.make
 import mlcl.training.launch
 from mlcl.errors import MlclError
 from mlcl.evaluation.metrics import evaluate
+from mlcl.records.merge import merge
 from mlcl.records.record import read_record
 from mlcl.study.make import make_cell, prepare_dataset
 from mlcl.study.plan import Plan, make_plan
@@ -185,3 +188,116 @@ def test_a_broken_record_is_named(plan: Plan) -> None:
     (folder(plan) / "metrics.json").write_text('{"format": 2}')
     with pytest.raises(MlclError, match=r"metrics\.json: is no record"):
         make_plan(Path("tiny.yaml"))
+
+
+def test_a_failure_in_the_metrics_is_a_record(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no positives")
+
+    monkeypatch.setattr(mlcl.study.make, "metrics_of", fail)
+    record = make_cell(request(plan), io.StringIO())
+    assert (record.status, record.reason) == ("error", "ValueError: no positives")
+    assert [path.name for path in folder(plan).iterdir()] == ["metrics.json"]
+
+
+def test_a_failure_while_writing_is_a_record(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", fail)
+    record = make_cell(request(plan), io.StringIO())
+    assert record.status == "error"
+    assert "No space left" in (record.reason or "")
+
+
+def test_a_damaged_dataset_is_a_record_of_each_of_its_cells(plan: Plan) -> None:
+    prepared = Path(json.loads(request(plan).read_text())["prepared"])
+    (prepared / "card.json").write_text("{")
+    record = make_cell(request(plan), io.StringIO())
+    assert record.status == "error"
+    assert "card.json" in (record.reason or "")
+
+
+def test_a_gpu_that_cannot_be_asked_costs_no_record(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA error: no device")
+
+    make_cell(request(plan), io.StringIO())
+    (folder(plan) / "metrics.json").unlink()
+    monkeypatch.setattr("mlcl.training.distributed.select_device", fail)
+    assert make_cell(request(plan), io.StringIO()).run["device"] is None
+
+
+def test_the_old_record_stays_while_a_new_one_is_made(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Kill(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Kill
+
+    old = make_cell(request(plan), io.StringIO())
+    content = json.loads(request(plan).read_text())
+    request(plan).write_text(json.dumps(content | {"attempt": 2}))
+    monkeypatch.setattr(mlcl.training.launch, "train", killed)
+    with pytest.raises(Kill):
+        make_cell(request(plan), io.StringIO())
+    assert read_record(folder(plan) / "metrics.json") == old
+    assert (folder(plan) / "scores.npz").exists()
+    request(plan).write_text(json.dumps(content))
+    assert make_cell(request(plan), io.StringIO()) == old
+    assert not (folder(plan) / "unfinished").exists()
+
+
+def test_deleting_snakemakes_folder_costs_no_training(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Kill(BaseException):
+        pass
+
+    found: list[bool] = []
+
+    def killed(settings: object, dataset: object, report: object, checkpoints: Path) -> None:
+        found.append((checkpoints / "training.pt").exists())
+        checkpoints.mkdir(exist_ok=True)
+        (checkpoints / "training.pt").write_text("state")
+        raise Kill
+
+    monkeypatch.setattr(mlcl.training.launch, "train", killed)
+    for _ in range(2):
+        shutil.rmtree(".snakemake")
+        make_plan(Path("tiny.yaml")).write()
+        with pytest.raises(Kill):
+            make_cell(request(plan), io.StringIO())
+    assert found == [False, True]
+
+
+def test_records_that_a_study_made_are_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: Plan
+) -> None:
+    """Two machines with one seed each, and a second study that shares a cell with the first."""
+    machines = {}
+    for seed in (0, 1):
+        folder = tmp_path / f"machine{seed}"
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        machines[seed] = made_study("tiny", [seed])
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    shared = made_study("second", [2])
+    monkeypatch.chdir(tmp_path / "machine0")
+    Path("tiny.yaml").write_text(yaml.safe_dump(STUDY | {"seeds": [0, 1, 2]}))
+    make_plan(Path("tiny.yaml")).write()
+    merged = merge([machines[1], shared], "tiny")
+    assert [cell.seed for cell in merged.copied] == [1, 2]
+    assert make_plan(Path("tiny.yaml")).counts.complete
+
+
+def made_study(name: str, seeds: list[int]) -> Path:
+    """Plans, prepares and makes it in the working directory; its results folder."""
+    file = Path(f"{name}.yaml")
+    file.write_text(yaml.safe_dump(STUDY | {"seeds": seeds}))
+    made = make_plan(file)
+    made.write()
+    prepare_dataset(made.paths.dataset_request("digit_scenes"))
+    for planned in made.cells:
+        make_cell(made.paths.request(planned.cell.id), io.StringIO())
+    return made.paths.results.resolve()

@@ -85,13 +85,13 @@ def test_two_processes_train_like_one(texts: PreparedDataset, case: str) -> None
     for split in ("val", "test"):
         assert np.allclose(one.features[split], two.features[split], atol=0.02)
         assert np.allclose(only_scores(one)[split], only_scores(two)[split], atol=0.02)
-    # What comes back is of use: another process's groups are not in it.
+    # The method can be used here: it holds no process group of the workers.
     values = torch.randn(4, 16)
     method = two.fitted.method
     if method.head is not None:
         assert method.head(values).shape == (4, 4)
     assert all(getattr(part, "process_group", None) is None for part in method.modules())
-    assert two.speed["peak_memory_mb"] > 0
+    assert two.throughput["peak_memory_mb"] > 0
 
 
 class Stopped(BaseException):

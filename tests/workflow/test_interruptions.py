@@ -84,3 +84,32 @@ def test_a_lock_of_another_host_is_left_alone(box: Sandbox) -> None:
     owner.write_text(json.dumps(json.loads(owner.read_text()) | {"host": os.uname().nodename}))
     box.snakemake("--cores", "1")
     assert not lock.exists()
+
+
+@pytest.mark.usefixtures("no_survivors")
+def test_a_dry_run_beside_a_run_changes_nothing_and_stops_nothing(fresh: Sandbox, wait_until: Wait) -> None:
+    run = fresh.start("--cores", "1")
+    wait_until(lambda: is_training(fresh))
+    outline = fresh.folder / "results/default/outline.json"
+    before = outline.read_bytes(), outline.stat().st_mtime_ns
+    fresh.change_study(losses=["bce", "reg"], title="Other")
+    assert fresh.jobs()["train"] > 0
+    assert (outline.read_bytes(), outline.stat().st_mtime_ns) == before
+    assert run.poll() is None
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait(timeout=60)
+
+
+def test_a_finished_record_that_snakemake_did_not_see_finish_is_kept(box: Sandbox) -> None:
+    """The job is killed between the end of the record and the end of the job, as by a time limit."""
+    record = box.records()[0]
+    content = json.loads(record.read_text())
+    box.edit("mlcl/cli.py", "        _say_finished(record)\n", "        sys.exit(1)\n")
+    content["result"]["fingerprint"] = "stale"
+    record.write_text(json.dumps(content))
+    run = box.snakemake("--cores", "1", check=False)
+    assert run.returncode != 0
+    assert "Error in rule train" in run.stdout, "errors of jobs are shown"
+    made = json.loads(record.read_text())
+    assert made["result"]["fingerprint"] != "stale"
+    assert box.trained() == 0, "the next plan finds it current"

@@ -1,6 +1,7 @@
 """The study that was asked for, planned; what the rules look up in the plan."""
 
 import json
+import logging
 import shlex
 import shutil
 import sys
@@ -24,6 +25,8 @@ from mlcl.study.plan import make_plan
 from mlcl.study.runlock import RunLock
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import get_event, logger
+from snakemake_interface_logger_plugins.common import LogEvent
 
 
 wildcard_constraints:
@@ -64,6 +67,18 @@ except MlclError as error:
 STUDY, PATHS = PLAN.study.name, PLAN.paths
 ENVIRONMENT = str(Path(workflow.basedir) / "environment.yml")
 CELL = "{dataset}/{encoder}/{loss}/{variant}/seed{seed}"
+
+
+class WithoutJobInfo(logging.Filter):
+    """Leaves out Snakemake's block about each job, since each command says in a line or two what it made."""
+
+    def filter(self, record):
+        return get_event(record) not in (LogEvent.JOB_INFO, LogEvent.GROUP_INFO)
+
+
+if not workflow.output_settings.verbose:
+    for handler in logger.handlers:
+        handler.addFilter(WithoutJobInfo())
 
 
 onstart:

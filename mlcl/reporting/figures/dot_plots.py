@@ -49,7 +49,7 @@ def _one(results: Results, dataset: str, encoder: str, names: list[str]) -> Figu
         title=f"Losses on {where}",
         caption=(
             f"{where}, {outline.split} split: {_what_is_shown(outline)} Baselines are grey. Hollow marks: not all "
-            f"seeds are there, or some are out of date."
+            f"seeds have a current result."
         ),
         alt=_in_words(results, dataset, encoder, names, metrics),
         canvas=canvas,

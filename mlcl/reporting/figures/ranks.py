@@ -9,20 +9,20 @@ from matplotlib.axes import Axes
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.style import Figure
 from mlcl.reporting.metric_info import metric_info
-from mlcl.reporting.ranking import compare_losses, note_on_encoders
+from mlcl.reporting.ranking import note_on_encoders, rank_losses
 from mlcl.reporting.results import Results
 from mlcl.reporting.statistics import ALPHA, FEWEST_DATASETS
-from mlcl.reporting.statistics.datasets import Comparison
+from mlcl.reporting.statistics.datasets import Ranking
 
 
 def draw(results: Results) -> Iterator[Figure]:
     for name in results.outline.metrics:
-        found = compare_losses(results, name)
+        found = rank_losses(results, name)
         if found is not None and len(found.methods) >= 3 and len(found.datasets) >= FEWEST_DATASETS:
             yield _one(results, name, found)
 
 
-def _one(results: Results, name: str, found: Comparison) -> Figure:
+def _one(results: Results, name: str, found: Ranking) -> Figure:
     metric = metric_info(name)
     title_of = results.outline.title_of
     half = (len(found.methods) + 1) // 2
@@ -52,7 +52,7 @@ def _one(results: Results, name: str, found: Comparison) -> Figure:
     )
 
 
-def _axis(ax: Axes, found: Comparison) -> None:
+def _axis(ax: Axes, found: Ranking) -> None:
     most = len(found.methods)
     ax.set_axis_off()
     ax.set_xlim(most + 0.28 * most, 1 - 0.28 * most)
@@ -73,7 +73,7 @@ def _axis(ax: Axes, found: Comparison) -> None:
     )
 
 
-def _bars(ax: Axes, found: Comparison, groups: list[tuple[str, ...]]) -> None:
+def _bars(ax: Axes, found: Ranking, groups: list[tuple[str, ...]]) -> None:
     for i, group in enumerate(groups):
         ranks = [found.ranks[m] for m in group]
         y = -0.35 - 0.35 * i
@@ -86,7 +86,7 @@ def _bars(ax: Axes, found: Comparison, groups: list[tuple[str, ...]]) -> None:
         )
 
 
-def _names(ax: Axes, found: Comparison, titles: dict[str, str], below: float) -> None:
+def _names(ax: Axes, found: Ranking, titles: dict[str, str], below: float) -> None:
     """The better half at the right, where rank 1 is; the others at the left; each with a line to its rank."""
     order = found.order
     half = (len(order) + 1) // 2

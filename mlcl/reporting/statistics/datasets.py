@@ -15,7 +15,7 @@ from mlcl.reporting.statistics import ALPHA
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Ranking:
     """Methods compared over datasets on which all of them have a complete result.
 
     `ranks`: mean rank of each method, 1 is best, ties share; `p_value`: Friedman's test that all are alike, None
@@ -47,7 +47,7 @@ class Comparison:
         return found
 
 
-def compare(scores: Mapping[str, Mapping[str, float]], higher_is_better: bool = True) -> Comparison | None:
+def rank_methods(scores: Mapping[str, Mapping[str, float]], higher_is_better: bool = True) -> Ranking | None:
     """scores: method -> dataset -> value. Datasets that any method lacks take no part; None if none is left, or
     there are fewer than two methods."""
     methods = tuple(scores)
@@ -58,7 +58,7 @@ def compare(scores: Mapping[str, Mapping[str, float]], higher_is_better: bool = 
         return None
     table = np.array([[scores[method][d] for method in methods] for d in shared])
     ranks = stats.rankdata(-table if higher_is_better else table, axis=1).mean(axis=0)
-    return Comparison(
+    return Ranking(
         methods=methods,
         datasets=tuple(shared),
         ranks=dict(zip(methods, ranks.tolist(), strict=True)),

@@ -1,90 +1,110 @@
-"""Over test examples: paired bootstrap of metrics and of their differences between losses.
+"""Over test examples: a metric with a part of the rows left out, from which its variance follows (the jackknife).
 
-One resample of the test split is a weight for each of its rows. The same resamples serve all losses and seeds of
-a dataset, so differences are paired. A metric is computed from weights without copying a row:
+The rows of a split are dealt into groups, the same for all losses and seeds of a dataset, and the metric is computed
+once without each group. How much these values differ tells how much the metric depends on which examples the split
+happens to hold; values of two losses are paired, so their difference has a variance of its own (Efron and Stein 1981:
+on average this variance is at least the true one). A bootstrap that draws rows anew underestimates it where labels
+are rare: a label with one or two positives often drops out of the resample or counts twice.
 
-- decisions: the counts that F1 is made of are sums over rows, so all resamples are one matrix product;
+A metric is computed from a weight for each row, without copying a row:
+
+- decisions: the counts that F1 is made of are sums over rows, so all groups are one matrix product;
 - average precision: rows are sorted once, and the rows between two positives enter as one sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.stats import rankdata
 
 from mlcl.evaluation.metrics import THRESHOLD
-from mlcl.reporting.statistics import CONFIDENCE
-from mlcl.reporting.statistics.seeds import Estimate
 
-RESAMPLES = 10_000
-BLOCK = 1_000
-"""Resamples that are in memory at a time."""
+GROUPS = 100
+"""Of rows; a split with fewer rows has one row in each."""
+BANDS = ("head", "medium", "tail")
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+OfWeights = Callable[[Floats], NDArray[np.float64]]
+"""(k, rows) weights -> (k,) values of a metric."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Test labels (N, L) and the scores (N, L) of each seed of a loss."""
+    """A split as one run scored it: labels and scores (N, L)."""
 
     labels: Bools
-    scores: Sequence[Floats]
+    scores: Floats
+    tuned: NDArray[Any] | None = None
+    """(L,) thresholds tuned on validation, for the metrics `*_tuned`."""
+    bands: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """`head`, `medium`, `tail` -> label numbers, for the metrics `*_head` and so on."""
 
 
-def resampled(
-    losses: Sequence[Scored], metric: str, resamples: int = RESAMPLES, seed: int = 0
-) -> NDArray[np.float64]:
-    """(losses, resamples): the metric on each resample, averaged over the seeds of each loss.
+def is_supported(metric: str) -> bool:
+    """Whether `without_groups` can compute the metric, given thresholds and bands where its name asks for them."""
+    base, _, tuned = _parse(metric)
+    return base in METRICS and not (tuned and base not in DECISIONS)
 
-    All losses must be scored on the same rows. metric: one of METRICS. Raises ValueError otherwise.
+
+def without_groups(scored: Scored, metric: str, seed: int = 0) -> NDArray[np.float64]:
+    """(groups,) the metric without each group of rows; the groups depend on the number of rows and `seed` alone.
+
+    Raises ValueError for a metric that is not supported, and where its thresholds or bands are not given.
     """
-    rows = len(losses[0].labels)
-    if any(not np.array_equal(loss.labels, losses[0].labels) for loss in losses):
-        raise ValueError("a paired bootstrap needs the same test rows for all losses")
-    prepared = [[METRICS[metric](loss.labels, scores) for scores in loss.scores] for loss in losses]
-    rng = np.random.default_rng(seed)
-    values = np.empty((len(losses), resamples))
-    for start in range(0, resamples, BLOCK):
-        weights = draw_weights(rng, rows, min(BLOCK, resamples - start))
-        for i, seeds in enumerate(prepared):
-            values[i, start : start + BLOCK] = np.mean([of_weights(weights) for of_weights in seeds], axis=0)
-    return values
+    rows = len(scored.labels)
+    groups = min(GROUPS, rows)
+    weights = np.ones((groups, rows), dtype=np.float32)
+    dealt = np.random.default_rng(seed).permutation(rows) % groups
+    weights[dealt, np.arange(rows)] = 0
+    return prepare(scored, metric)(weights)
 
 
-def draw_weights(rng: np.random.Generator, rows: int, resamples: int) -> Floats:
-    """(resamples, rows): how often each row was drawn."""
-    drawn = rng.integers(0, rows, size=(resamples, rows), dtype=np.int32)
-    drawn += np.arange(resamples, dtype=np.int32)[:, None] * np.int32(rows)
-    return np.bincount(drawn.ravel(), minlength=resamples * rows).reshape(resamples, rows).astype(np.float32)
+def prepare(scored: Scored, metric: str) -> OfWeights:
+    """The metric as a function of the weights of rows. Raises ValueError as `without_groups` does."""
+    base, band, tuned = _parse(metric)
+    labels, scores = scored.labels, scored.scores
+    threshold: Any = THRESHOLD
+    if not is_supported(metric):
+        raise ValueError(f"metric '{metric}' is not supported")
+    if tuned:
+        if scored.tuned is None:
+            raise ValueError(f"metric '{metric}' needs thresholds tuned on validation")
+        threshold = scored.tuned
+    if band is not None:
+        if band not in scored.bands:
+            raise ValueError(f"metric '{metric}' needs the labels of the band '{band}'")
+        chosen = scored.bands[band]
+        labels, scores = labels[:, chosen], scores[:, chosen]
+        threshold = threshold if np.ndim(threshold) == 0 else threshold[chosen]
+    if base in DECISIONS:
+        return DECISIONS[base](labels, scores > threshold)
+    return RANKINGS[base](labels, scores)
 
 
-def interval(values: NDArray[np.float64], observed: float, confidence: float = CONFIDENCE) -> Estimate:
-    """The percentile interval of resampled values around what was observed."""
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Estimate(observed, float(low), float(high))
+def covariance(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(k, k) covariance over examples of k metrics. values (k, groups): each without each group of rows."""
+    groups = values.shape[1]
+    centred = values - values.mean(axis=1, keepdims=True)
+    return np.asarray((groups - 1) / groups * (centred @ centred.T))
 
 
-def p_value(differences: NDArray[np.float64]) -> float:
-    """Two-sided: how often resampled differences fall on the other side of 0; never 0 itself."""
-    n = len(differences)
-    lower = (np.count_nonzero(differences <= 0) + 1) / (n + 1)
-    upper = (np.count_nonzero(differences >= 0) + 1) / (n + 1)
-    return float(min(1.0, 2 * min(lower, upper)))
+def _parse(metric: str) -> tuple[str, str | None, bool]:
+    """The metric without its endings, the band of labels, whether thresholds are tuned."""
+    for band in BANDS:
+        if metric.endswith(f"_{band}"):
+            return metric.removesuffix(f"_{band}"), band, False
+    return metric.removesuffix("_tuned"), None, metric.endswith("_tuned")
 
 
-OfWeights = Callable[[Floats], NDArray[np.float64]]
-"""(resamples, rows) weights -> (resamples,) values of a metric."""
-
-
-def _f1(average: str) -> Callable[[Bools, Floats], OfWeights]:
-    def prepare(labels: Bools, scores: Floats) -> OfWeights:
-        predicted = scores > THRESHOLD
+def _f1(average: str) -> Callable[[Bools, Bools], OfWeights]:
+    def prepared(labels: Bools, predicted: Bools) -> OfWeights:
         hit, total = _columns(labels & predicted), _columns(labels) + _columns(predicted)
         positive = _columns(labels)
 
@@ -92,21 +112,32 @@ def _f1(average: str) -> Callable[[Bools, Floats], OfWeights]:
             true, both = weights @ hit, weights @ total
             if average == "micro":
                 return _ratio(2 * true.sum(1), both.sum(1))
-            # As in the metric itself, a label without a positive in the resample takes no part.
-            there = weights @ positive > 0
-            return _ratio((_ratio(2 * true, both) * there).sum(1), there.sum(1))
+            # As in the metric itself, a label without a positive takes no part.
+            present = weights @ positive > 0
+            return _ratio((_ratio(2 * true, both) * present).sum(1), present.sum(1))
 
         return of_weights
 
-    return prepare
+    return prepared
 
 
-def _row_mean(value: Callable[[Bools, Bools], NDArray[Any]]) -> Callable[[Bools, Floats], OfWeights]:
-    def prepare(labels: Bools, scores: Floats) -> OfWeights:
-        values = value(labels, scores > THRESHOLD).astype(np.float32)
-        return lambda weights: (weights @ values).astype(np.float64) / weights.shape[1]
+def _row_mean(value: Callable[[Bools, Bools], NDArray[Any]]) -> Callable[[Bools, Bools], OfWeights]:
+    def prepared(labels: Bools, predicted: Bools) -> OfWeights:
+        values = value(labels, predicted).astype(np.float32)
+        return lambda weights: _ratio(weights @ values, weights.sum(axis=1))
 
-    return prepare
+    return prepared
+
+
+def _ranking_loss(labels: Bools, scores: Floats) -> OfWeights:
+    """Over rows with a label: the share of pairs (label of the row, other label) in which the other scores as high."""
+    as_high = rankdata(-scores, method="max", axis=1)
+    own_as_high = rankdata(np.where(labels, -scores, np.inf), method="max", axis=1)
+    wrong = np.where(labels, as_high - own_as_high, 0).sum(axis=1)
+    sizes = labels.sum(axis=1)
+    losses = (wrong / np.maximum(sizes * (labels.shape[1] - sizes), 1)).astype(np.float32)
+    present = (sizes > 0).astype(np.float32)
+    return lambda weights: _ratio(weights @ (losses * present), weights @ present)
 
 
 def _average_precision(labels: Bools, scores: Floats) -> OfWeights:
@@ -114,16 +145,16 @@ def _average_precision(labels: Bools, scores: Floats) -> OfWeights:
 
     def of_weights(weights: Floats) -> NDArray[np.float64]:
         by_row = np.ascontiguousarray(weights.T)
-        total, there = np.zeros(len(weights)), np.zeros(len(weights))
+        total, present = np.zeros(len(weights)), np.zeros(len(weights))
         for segments, positives, last in prepared:
-            own = by_row[positives]
-            found = np.cumsum(own, axis=0)[last]
-            above = np.cumsum(segments @ by_row, axis=0)[last]
-            size = own.sum(axis=0)
-            precision = np.einsum("pr,pr->r", own, _ratio(found, above))
+            drawn = by_row[positives]
+            positives_above = np.cumsum(drawn, axis=0)[last]
+            rows_above = np.cumsum(segments @ by_row, axis=0)[last]
+            size = drawn.sum(axis=0)
+            precision = np.einsum("pr,pr->r", drawn, _ratio(positives_above, rows_above))
             total += _ratio(precision, size)
-            there += size > 0
-        return _ratio(total, there)
+            present += size > 0
+        return _ratio(total, present)
 
     return of_weights
 
@@ -136,10 +167,10 @@ def _ranked(y: Bools, scores: Floats) -> tuple[Any, NDArray[np.intp], NDArray[np
     """
     order = np.argsort(-scores, kind="stable")
     positives = order[y[order]]
-    own = scores[positives]
-    last = np.searchsorted(-own, -own, side="right") - 1
+    of_positives = scores[positives]
+    last = np.searchsorted(-of_positives, -of_positives, side="right") - 1
     # The first positive that a row's score is not below: the row counts for it and for all that follow.
-    segment = np.searchsorted(-own, -scores, side="left")
+    segment = np.searchsorted(-of_positives, -scores, side="left")
     inside = np.flatnonzero(segment < len(positives))
     matrix = sparse.csr_array(
         (np.ones(len(inside), dtype=np.float32), (segment[inside], inside)), shape=(len(positives), len(y))
@@ -155,11 +186,16 @@ def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
 
 
-METRICS: dict[str, Callable[[Bools, Floats], OfWeights]] = {
+DECISIONS: dict[str, Callable[[Bools, Bools], OfWeights]] = {
     "micro_f1": _f1("micro"),
     "macro_f1": _f1("macro"),
     "hamming_loss": _row_mean(lambda y, predicted: (y ^ predicted).mean(axis=1)),
     "subset_accuracy": _row_mean(lambda y, predicted: (y == predicted).all(axis=1)),
-    "map": _average_precision,
 }
-"""Metrics that can be bootstrapped."""
+"""Metrics of labels and predictions."""
+RANKINGS: dict[str, Callable[[Bools, Floats], OfWeights]] = {
+    "map": _average_precision,
+    "ranking_loss": _ranking_loss,
+}
+"""Metrics of labels and scores."""
+METRICS = frozenset(DECISIONS) | frozenset(RANKINGS)

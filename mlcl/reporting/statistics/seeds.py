@@ -1,22 +1,19 @@
-"""Over seeds: intervals of means, of differences and other contrasts of means, effect sizes.
+"""Over seeds: intervals of means, Welch's test, effect sizes.
 
-Seeds are few, so everything rests on Student's t, not on resampling. What varies between seeds is training
-(initial weights, order of batches, subset), not the test examples: for these see `examples`.
+Seeds are few, so everything rests on Student's t. What varies between seeds is training (initial weights, order of
+batches, subset), not the test examples: for both see `contrast`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, nan, sqrt
+from math import inf, isfinite, sqrt
 from statistics import fmean, variance
 
-from scipy.stats import t as student
+from scipy import stats
 
 from mlcl.reporting.statistics import CONFIDENCE
-
-Part = tuple[float, Sequence[float]]
-"""A weight, and the values of independent runs."""
 
 
 @dataclass(frozen=True)
@@ -41,44 +38,19 @@ class Estimate:
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """The mean with its t-interval."""
-    return contrast([(1.0, values)], confidence)
-
-
-def contrast(parts: Sequence[Part], confidence: float = CONFIDENCE) -> Estimate:
-    """A weighted sum of means with its t-interval.
-
-    The parts may differ in spread: degrees of freedom by Welch and Satterthwaite. A part of a single run has no
-    known spread, and so has the contrast, unless its weight is 0.
-    """
-    value = sum(weight * fmean(values) for weight, values in parts)
-    error, freedom = _standard_error(parts)
-    half = float(student.ppf((1 + confidence) / 2, freedom)) * error if 0 < error < inf else error
-    return Estimate(value, value - half, value + half)
+    """The mean with its t-interval over seeds."""
+    mean, n = fmean(values), len(values)
+    if n < 2:
+        return Estimate(mean, -inf, inf)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sqrt(variance(values) / n)
+    return Estimate(mean, mean - half, mean + half)
 
 
 def welch_p_value(a: Sequence[float], b: Sequence[float]) -> float:
     """Two-sided p-value that the means of two samples of two or more runs each are equal (Welch's t-test)."""
-    gap = abs(fmean(a) - fmean(b))
-    error, freedom = _standard_error([(1.0, a), (-1.0, b)])
-    if error == 0:
-        return 0.0 if gap else 1.0
-    return float(2 * student.sf(gap / error, freedom))
-
-
-def _standard_error(parts: Sequence[Part]) -> tuple[float, float]:
-    """Of a weighted sum of means, and its degrees of freedom; infinite where a part has a single run."""
-    terms = []
-    for weight, values in parts:
-        if weight == 0:
-            continue
-        if len(values) < 2:
-            return inf, nan
-        terms.append((weight**2 * variance(values) / len(values), len(values) - 1))
-    total = sum(term for term, _ in terms)
-    if total == 0:
-        return 0.0, nan
-    return sqrt(total), total**2 / sum(term**2 / df for term, df in terms)
+    if variance(a) == variance(b) == 0:
+        return 1.0 if fmean(a) == fmean(b) else 0.0
+    return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
 
 
 def cliffs_delta(a: Sequence[float], b: Sequence[float]) -> float:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.ranking import (
     chance_to_win,
-    compare_losses,
     compared_columns,
     complete_means,
     mean_over_datasets,
     note_on_encoders,
     primary_metric,
+    rank_losses,
     runs_of,
 )
 from mlcl.reporting.results import Results
 from mlcl.reporting.statistics import FEWEST_DATASETS
-from mlcl.reporting.statistics.datasets import Comparison
+from mlcl.reporting.statistics.datasets import Ranking
 from mlcl.reporting.statistics.seeds import cliffs_delta
 from mlcl.reporting.tables.table import Cell, Column, Number, Row, Table, Text
 
@@ -23,9 +23,9 @@ PARTS = ("mean rank", "difference", "Wilcoxon-Holm p", "chance to win", "Cliff's
 
 
 def best_against_each_table(results: Results) -> Table | None:
-    """None where all losses are complete on fewer than three datasets."""
+    """None with fewer datasets than a test of ranks needs."""
     metric = metric_info(primary_metric(results))
-    found = compare_losses(results, metric.name)
+    found = rank_losses(results, metric.name)
     if found is None or len(found.datasets) < FEWEST_DATASETS:
         return None
     best = found.order[0]
@@ -50,7 +50,7 @@ def best_against_each_table(results: Results) -> Table | None:
     )
 
 
-def _cells(results: Results, metric: MetricInfo, found: Comparison, best: str, loss: str) -> tuple[Cell, ...]:
+def _cells(results: Results, metric: MetricInfo, found: Ranking, best: str, loss: str) -> tuple[Cell, ...]:
     n = len(found.datasets)
 
     def number(value: float, scale: float, decimals: int, signed: bool = False) -> Number:

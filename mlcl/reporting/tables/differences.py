@@ -1,61 +1,78 @@
-"""How far each loss is behind the best one of its column, and whether examples can tell them apart."""
+"""How far each loss is behind the best one, and whether they can be told apart."""
 
 from __future__ import annotations
 
-from mlcl.records.outline import NO_ENCODER
-from mlcl.reporting.bootstrap import AgainstBest, against_best
-from mlcl.reporting.metric_info import metric_info
-from mlcl.reporting.ranking import primary_metric
+from mlcl.reporting.contrasts import Contrasts
+from mlcl.reporting.ranking import note_on_encoders, primary_metric
 from mlcl.reporting.results import Results
-from mlcl.reporting.statistics.examples import RESAMPLES
+from mlcl.reporting.standings import Standing, standings
+from mlcl.reporting.statistics import CONFIDENCE
 from mlcl.reporting.tables.table import Cell, Column, Number, Row, Table, Text
 
+ALL_DATASETS = "all datasets"
 
-def differences_table(results: Results) -> Table | None:
-    """None where there is nothing to compare, or the scores are not here."""
-    outline, metric = results.outline, metric_info(primary_metric(results))
-    found = against_best(results)
+
+def differences_table(results: Results, contrasts: Contrasts) -> Table | None:
+    """None where no two losses are complete on a dataset."""
+    outline = results.outline
+    found = standings(results, primary_metric(results), contrasts)
     if not found:
         return None
 
-    def cell(own: AgainstBest, loss: str) -> Cell:
-        if loss == own.best:
+    def cell(standing: Standing, loss: str) -> Cell:
+        if loss == standing.best:
             return Text("best")
-        if loss not in own.differences:
+        if loss not in standing.intervals:
             return Text()
-        gap = own.differences[loss]
-        seeds = len(outline.seeds)
+        gap, metric = standing.intervals[loss], standing.metric
         return Number(
             gap.value,
             None,
-            seeds,
-            seeds,
+            standing.seeds,
+            standing.seeds,
             metric.scale,
             metric.decimals,
             signed=True,
-            interval=(gap.low, gap.high),
+            interval=(gap.low, gap.high) if gap.is_known else None,
         )
 
-    def header(dataset: str, encoder: str) -> str:
-        return outline.datasets[dataset].title + ("" if encoder == NO_ENCODER else f" ({encoder})")
-
     rows = tuple(
-        Row((outline.title_of(loss),), (loss,), tuple(cell(own, loss) for own in found.values()))
+        Row((outline.title_of(loss),), (loss,), tuple(cell(standing, loss) for standing in found))
         for loss in outline.losses
     )
-    examples = "validation examples" if outline.split == "val" else "test examples"
-    points = "percentage points" if metric.is_percentage else "units of the metric"
+    columns = tuple(
+        Column((ALL_DATASETS if s.column is None else s.title,), ("/".join(s.column or (ALL_DATASETS,)),))
+        for s in found
+    )
     return Table(
         name="differences",
         label=f"tab:{outline.study}-differences",
-        caption=(
-            f"{outline.title.rstrip('.')}. Difference of each loss to the best of its column in {metric.title} (in "
-            f"{points}), mean over seeds, with the 95 % percentile interval of a paired bootstrap over {examples} "
-            f"({RESAMPLES:,} resamples, not adjusted for their number). An interval that contains 0: the {examples} "
-            f"do not tell the two apart."
-        ),
+        caption=_caption(results, found),
         stubs=("Loss",),
         levels=("dataset",),
-        columns=tuple(Column((header(*column),), ("/".join(column),)) for column in found),
+        columns=columns,
         blocks=(rows,),
     )
+
+
+def _caption(results: Results, found: list[Standing]) -> str:
+    outline, metric = results.outline, found[0].metric
+    examples = "validation" if outline.split == "val" else "test"
+    points = "percentage points" if metric.is_percentage else "units of the metric"
+    text = (
+        f"{outline.title.rstrip('.')}. Difference of each loss to the best of its column in {metric.title} on the "
+        f"{examples} split (in {points}), mean over seeds."
+    )
+    if not all(standing.is_known for standing in found):
+        return f"{text} One seed: how much training runs differ is unknown, so there are no intervals."
+    covers = (
+        f"training anew and other {examples} examples"
+        if all(standing.covers_examples for standing in found)
+        else f"training anew, on these {examples} examples"
+    )
+    together = "all pairs of losses" + (" and all columns" if len(found) > 1 else "")
+    text += (
+        f" Intervals cover {covers}, and hold together for {together} with {100 * CONFIDENCE:.0f} % confidence "
+        f"(studentised range; Bonferroni across columns). One that contains 0: the two cannot be told apart."
+    )
+    return text + (note_on_encoders(outline) if found[0].column is None else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from mlcl.records.outline import NO_ENCODER, Outline
 from mlcl.reporting.budgets import selection_rule
@@ -12,6 +13,8 @@ from mlcl.reporting.tables.table import Cell, Column, Notes, Number, Row, Table,
 
 RowPlan = tuple[tuple[str, ...], str, str]
 """Headers, loss, variant."""
+CRITERIA = ("map", "macro_f1_tuned", "macro_f1", "micro_f1_tuned", "micro_f1")
+"""Ranking quality, then decisions at thresholds tuned on validation and at 0.5."""
 
 
 def main_table(results: Results, name: str = "main") -> Table:
@@ -26,6 +29,18 @@ def readout_tables(results: Results) -> Iterator[Table]:
     for readout in results.outline.readouts:
         if readout != results.outline.readout:
             yield main_table(results.with_readout(readout), f"main-{readout}")
+
+
+def criteria_table(results: Results) -> Table | None:
+    """Ranking quality beside decisions at tuned thresholds and at 0.5; None where no threshold was tuned."""
+    outline = results.outline
+    there = set(results.metrics.loc[results.metrics["split"] == outline.split, "metric"])
+    metrics = [metric for metric in CRITERIA if metric in there]
+    if not any(metric.endswith("_tuned") for metric in metrics):
+        return None
+    losses: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.losses]
+    baselines: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.baselines]
+    return _table(results, "criteria", ("Loss",), [losses], baselines, metrics=metrics)
 
 
 def variants_table(results: Results) -> Table | None:
@@ -118,6 +133,11 @@ def _column(
     dataset, encoder, metric = key
     rows = [results.row_for(dataset, encoder, loss, variant) for _, loss, variant in plans]
     cells = [_cell(results, notes, metric, row) for row in rows]
+    if compete:
+        cells = [
+            _below_controls(results, notes, key, cell) if variant == "base" else cell
+            for cell, (_, _, variant) in zip(cells, plans, strict=True)
+        ]
     competes = [compete and row is not None and results.rows[row].complete for row in rows]
     return with_marks(cells, competes, metric.higher_is_better)
 
@@ -137,6 +157,23 @@ def _cell(results: Results, notes: Notes, metric: MetricInfo, row: RowKey | None
     mean, sd, n = found
     spread = sd if n > 1 else None
     return Number(mean, spread, n, state.expected, metric.scale, metric.decimals, notes=own_notes)
+
+
+def _below_controls(results: Results, notes: Notes, key: tuple[str, str, MetricInfo], cell: Cell) -> Cell:
+    """The cell, with a note if a control row has a better mean."""
+    if not isinstance(cell, Number):
+        return cell
+    dataset, encoder, metric = key
+    outline = results.outline
+    above = []
+    for baseline in outline.baselines:
+        row = results.row_for(dataset, encoder, baseline)
+        found = results.mean_sd_n(row, outline.split, metric.name) if row else None
+        if found is not None and metric.better(found[0], cell.value):
+            above.append(outline.title_of(baseline))
+    if not above:
+        return cell
+    return replace(cell, notes=(*cell.notes, notes.refer(f"below the control row {' and '.join(above)}")))
 
 
 def _caption(results: Results, name: str, has_baselines: bool) -> str:

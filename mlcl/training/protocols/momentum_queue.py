@@ -73,6 +73,8 @@ def incompatible_with(loss: LossInfo, frozen: bool) -> str | None:
         return (
             f"{loss.name} contrasts with prototypes only, not with other examples, so it cannot use the queue"
         )
+    if not loss.accepts_references:
+        return f"the forward of {loss.name} has no parameter references, which the keys are passed as"
     if frozen:
         return "it needs two views of each example, but a frozen encoder's features are computed once, from one view"
     return None

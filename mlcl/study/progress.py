@@ -1,4 +1,4 @@
-"""What is seen of a training while it runs: lines in the log; in a terminal, a bar as well."""
+"""Progress of a training while it runs: lines in the log and, in a terminal, a progress bar."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-EVERY = 30.0
+REPORT_EVERY = 30.0
 """Seconds between two lines within an epoch."""
 
 
-class Live:
-    """To be told the news of a training. Lines go to `log`; a bar is drawn if that is a terminal."""
+class ProgressDisplay:
+    """Shows training events: as lines in `log`, and with a progress bar if that is a terminal."""
 
     def __init__(self, log: TextIO) -> None:
         self._log = log
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> ProgressDisplay:
         if self._log.isatty() and os.environ.get("TERM") != "dumb":
             from rich.console import Console
             from rich.progress import Progress
@@ -41,19 +41,19 @@ class Live:
         if self._bar is not None:
             self._bar.stop()
 
-    def tell(self, event: TrainingEvent) -> None:
+    def report(self, event: TrainingEvent) -> None:
         match event:
             case EpochEnd():
-                self._say(_epoch(event))
+                self._say(_epoch_end(event))
             case Resumed():
                 self._say(_resumed(event))
             case _:
                 self._draw(event)
-                if self._bar is None and time.monotonic() - self._said >= EVERY:
-                    self._say(_underway(event))
+                if self._bar is None and time.monotonic() - self._last_line >= REPORT_EVERY:
+                    self._say(_step_progress(event))
 
     def _say(self, line: str) -> None:
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
         if self._bar is not None:
             self._bar.console.print(line, highlight=False, markup=False)
         else:
@@ -73,7 +73,7 @@ class Live:
         )
 
 
-def _epoch(event: EpochEnd) -> str:
+def _epoch_end(event: EpochEnd) -> str:
     validated = f"  val loss {event.val_loss:.4f}" if event.val_loss is not None else ""
     return (
         f"epoch {event.epoch:3d}  step {event.step:6d}  loss {event.loss:.4f}{validated}  {event.seconds:.1f} s  "
@@ -81,7 +81,7 @@ def _epoch(event: EpochEnd) -> str:
     )
 
 
-def _underway(event: StepProgress) -> str:
+def _step_progress(event: StepProgress) -> str:
     return (
         f"epoch {event.epoch:3d}: {event.batches} of {event.steps_per_epoch} batches  loss {event.loss:.4f}  "
         f"{event.examples_per_second:.0f} examples/s  {event.epoch_seconds_left:.0f} s left in the epoch, "

@@ -1,0 +1,138 @@
+"""Which losses can be told apart: the best loss of each column and of the mean over datasets, and how far the others
+are behind, with simultaneous intervals. Tables and sentences both take their intervals from here.
+
+A column is a dataset with an encoder. The intervals hold together with probability CONFIDENCE for all pairs of losses
+and all columns of the page: within a column by the studentised range, across columns by Bonferroni's rule. So a study
+in which all losses are equal names a winner in at most 5 % of its repetitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from mlcl.reporting.contrasts import Contrasts, Term
+from mlcl.reporting.figures.style import column_title
+from mlcl.reporting.metric_info import MetricInfo, metric_info
+from mlcl.reporting.ranking import Column, compared_columns, complete_means
+from mlcl.reporting.results import Results
+from mlcl.reporting.statistics import ALPHA
+from mlcl.reporting.statistics.contrast import Contrast
+from mlcl.reporting.statistics.seeds import Estimate
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Losses compared on one column, or on the mean over datasets (`column` None).
+
+    `means`: loss -> mean over seeds (and datasets). `gaps`: loss -> its mean less that of the best loss, in the
+    metric's own units; `intervals`: simultaneous ones of the gaps, infinite where there is one seed.
+    """
+
+    column: Column | None
+    title: str
+    metric: MetricInfo
+    datasets: tuple[str, ...]
+    seeds: int
+    means: Mapping[str, float]
+    gaps: Mapping[str, Contrast]
+    intervals: Mapping[str, Estimate]
+    confidence: float
+
+    @property
+    def order(self) -> list[str]:
+        """Best first."""
+        return sorted(self.means, key=self.means.__getitem__, reverse=self.metric.higher_is_better)
+
+    @property
+    def best(self) -> str:
+        return self.order[0]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an interval at all: two seeds or more."""
+        return all(interval.is_known for interval in self.intervals.values())
+
+    @property
+    def covers_examples(self) -> bool:
+        return all(gap.covers_examples for gap in self.gaps.values())
+
+    @property
+    def apart(self) -> list[str]:
+        """The losses that the best one can be told from, in order."""
+        return [loss for loss in self.order[1:] if self.is_apart(loss)]
+
+    @property
+    def tied(self) -> list[str]:
+        """The losses that the best one cannot be told from, in order, without the best."""
+        return [loss for loss in self.order[1:] if not self.is_apart(loss)]
+
+    def is_apart(self, loss: str) -> bool:
+        interval = self.intervals[loss]
+        return self.metric.is_visible(interval.value) and not interval.low <= 0 <= interval.high
+
+
+def standings(results: Results, metric: str, contrasts: Contrasts) -> list[Standing]:
+    """The mean over datasets first, if there are several, then each column with two complete losses or more."""
+    info, split = metric_info(metric), results.outline.split
+    means = complete_means(results, metric)
+    columns = {
+        column: [loss for loss, own in means.items() if column in own] for column in results.outline.columns()
+    }
+    columns = {column: losses for column, losses in columns.items() if len(losses) > 1}
+    shared = compared_columns(means) if len(means) > 1 else {}
+    families = len(columns) + (len(shared) > 1)
+    confidence = 1 - ALPHA / max(families, 1)
+
+    def one(
+        column: Column | None, title: str, losses: Sequence[str], weights: Mapping[Column, float]
+    ) -> Standing:
+        own = {loss: sum(weight * means[loss][c] for c, weight in weights.items()) for loss in losses}
+        best = max(own, key=lambda loss: own[loss] if info.higher_is_better else -own[loss])
+        gaps = {
+            loss: contrasts.of(_difference(loss, best, weights), metric, split)
+            for loss in losses
+            if loss != best
+        }
+        intervals = {loss: gap.interval(confidence, len(losses)) for loss, gap in gaps.items()}
+        datasets = tuple(dict.fromkeys(dataset for dataset, _ in weights))
+        return Standing(
+            column, title, info, datasets, len(results.outline.seeds), own, gaps, intervals, confidence
+        )
+
+    found = []
+    if len(shared) > 1:
+        weights = {column: 1 / len(shared) / len(own) for own in shared.values() for column in own}
+        found.append(one(None, f"the mean over {len(shared)} datasets", list(means), weights))
+    found += [
+        one(column, column_title(results.outline, *column), losses, {column: 1.0})
+        for column, losses in columns.items()
+    ]
+    return found
+
+
+def _difference(loss: str, other: str, weights: Mapping[Column, float]) -> list[Term]:
+    return [
+        (sign * weight, (*column, name, "base"))
+        for column, weight in weights.items()
+        for name, sign in ((loss, 1.0), (other, -1.0))
+    ]
+
+
+def controls_above(results: Results, metric: str) -> dict[str, list[str]]:
+    """loss -> the baselines that have a better mean, over the columns on which the loss is complete."""
+    info, outline = metric_info(metric), results.outline
+    means = complete_means(results, metric)
+    found: dict[str, list[str]] = {}
+    for loss, own in means.items():
+        for baseline in outline.baselines:
+            pairs = []
+            for column, value in own.items():
+                row = results.row_for(*column, baseline)
+                summary = results.mean_sd_n(row, outline.split, metric) if row else None
+                if summary is not None:
+                    pairs.append((value, summary[0]))
+            if pairs and info.better(fmean(b for _, b in pairs), fmean(a for a, _ in pairs)):
+                found.setdefault(loss, []).append(baseline)
+    return found
