@@ -10,7 +10,7 @@ import contextlib
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TextIO
 
@@ -19,8 +19,10 @@ import typer
 if TYPE_CHECKING:
     from mlcl.records.outline import OpenStudy
     from mlcl.records.record import Record
+    from mlcl.reporting.failures import Failure
     from mlcl.study.plan import Plan, PlannedCell
 
+NOT_MADE = "some tables or figures failed; the others were made, and the log has the tracebacks"
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -30,6 +32,10 @@ app = typer.Typer(
 
 StudyArgument = Annotated[
     str, typer.Argument(help="A study file, the name of a study in results/, or a results folder anywhere.")
+]
+KeepGoing = Annotated[
+    bool,
+    typer.Option(help="End well although a table or figure failed; 'status --complete' will not."),
 ]
 AsPlanned = Annotated[
     bool,
@@ -158,7 +164,11 @@ def aggregate(
 
 @app.command()
 def tables(
-    study: StudyArgument, partial: bool = False, log: Log = None, as_planned: AsPlanned = False
+    study: StudyArgument,
+    partial: bool = False,
+    log: Log = None,
+    as_planned: AsPlanned = False,
+    keep_going: KeepGoing = False,
 ) -> None:
     """Write the tables; with --partial, from whatever records exist."""
     from mlcl import reporting
@@ -166,12 +176,15 @@ def tables(
     with _logged(log):
         opened = _open(study, write=True, as_planned=as_planned)
         _collect_if_needed(opened, anyway=partial)
-        reporting.write_tables(opened.paths.results)
+        failed = reporting.write_tables(opened.paths.results)
         _say(f"{opened.outline.study}: tables in {opened.paths.tables}/")
+        _require_all_made(failed, keep_going)
 
 
 @app.command()
-def figures(study: StudyArgument, log: Log = None, as_planned: AsPlanned = False) -> None:
+def figures(
+    study: StudyArgument, log: Log = None, as_planned: AsPlanned = False, keep_going: KeepGoing = False
+) -> None:
     """Draw the figures from the collected metrics."""
     from mlcl import reporting
 
@@ -179,20 +192,24 @@ def figures(study: StudyArgument, log: Log = None, as_planned: AsPlanned = False
         opened = _open(study, write=True, as_planned=as_planned)
         _collect_if_needed(opened)
         _say(f"{opened.outline.study}: drawing the figures")
-        reporting.write_figures(opened.paths.results)
+        failed = reporting.write_figures(opened.paths.results)
         _say(f"{opened.outline.study}: figures in {opened.paths.figures}/")
+        _require_all_made(failed, keep_going)
 
 
 @app.command()
-def report(study: StudyArgument, log: Log = None, as_planned: AsPlanned = False) -> None:
+def report(
+    study: StudyArgument, log: Log = None, as_planned: AsPlanned = False, keep_going: KeepGoing = False
+) -> None:
     """Write the report, one self-contained HTML page."""
     from mlcl import reporting
 
     with _logged(log):
         opened = _open(study, write=True, as_planned=as_planned)
         _collect_if_needed(opened)
-        reporting.write_report(opened.paths.results)
+        failed = reporting.write_report(opened.paths.results)
         _say(f"{opened.outline.study}: report in {opened.paths.report}")
+        _require_all_made(failed, keep_going)
 
 
 @app.command()
@@ -205,12 +222,14 @@ def status(
     as_planned: AsPlanned = False,
 ) -> None:
     """Say how far a study is, and which cells failed; with --complete, end with exit code 1 unless all is done."""
-    from mlcl.errors import FailedCellsError
+    from mlcl.errors import FailedCellsError, MlclError
     from mlcl.records.files import write_text
     from mlcl.records.status import study_status
+    from mlcl.reporting.failures import listed, read_failures
 
     with _logged(log):
-        now = study_status(_open(study, as_planned=as_planned))
+        opened = _open(study, as_planned=as_planned)
+        now = study_status(opened)
         _say(f"{now.study}: {now.line()}")
         failed = [f"  {cell}: {record.status}: {record.reason}" for cell, record in now.failures]
         if complete is None:
@@ -223,6 +242,8 @@ def status(
             )
         elif not now.counts.complete:
             raise FailedCellsError(f"{now.study}: not complete: {now.counts}; run the study again")
+        elif not_made := read_failures(opened.paths):
+            raise MlclError(f"{now.study}: {NOT_MADE}:\n{listed(not_made)}")
         else:
             write_text(complete, f"{now.counts}\n")
 
@@ -397,6 +418,17 @@ def _planned_cell(study: Path, cell: str, data_root: Path | None) -> tuple[Plan,
     if cell not in planned.by_id:
         raise ConfigError(f"{study}: has no cell '{cell}'; {closest(cell, planned.by_id)}")
     return planned, planned.by_id[cell]
+
+
+def _require_all_made(failed: Sequence[Failure], keep_going: bool) -> None:
+    """Raises MlclError if a part of reporting failed, unless the run's last step will."""
+    from mlcl.errors import MlclError
+    from mlcl.reporting.failures import listed
+
+    if failed and keep_going:
+        _say(f"{NOT_MADE}:\n{listed(failed)}")
+    elif failed:
+        raise MlclError(f"{NOT_MADE}:\n{listed(failed)}")
 
 
 def _open(study: str, write: bool = False, as_planned: bool = False) -> OpenStudy:

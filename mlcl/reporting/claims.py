@@ -16,6 +16,7 @@ from mlcl.reporting.specs import Claim, read_claims
 from mlcl.reporting.statistics import ALPHA, CONFIDENCE
 from mlcl.reporting.statistics.contrast import Contrast
 from mlcl.reporting.statistics.seeds import Estimate
+from mlcl.reporting.visible import as_markdown
 
 Column = tuple[str, str]
 Answer = Literal["holds", "does not hold", "undecided", "no data"]
@@ -48,6 +49,11 @@ class Verdict:
     remark: str
     is_complete: bool = False
     """Whether all datasets that the claim speaks of have all their runs."""
+
+    @property
+    def source_text(self) -> str:
+        """Where the claim comes from; a hypothesis is called one."""
+        return self.claim.source if self.claim.kind == "paper" else f"hypothesis: {self.claim.source}"
 
     @property
     def metric(self) -> MetricInfo:
@@ -265,10 +271,10 @@ def render(verdicts: Sequence[Verdict], outline: Outline) -> str:
     ]
     for v in verdicts:
         in_favour = f"{v.favourable} of {len(v.columns)}" if v.columns else "–"
-        answer = f"**{v.answer}**" + (f" ({v.remark})" if v.remark else "")
-        cells = [
-            v.claim.statement, v.claim.source, f"{v.metric.title} ({v.claim.readout or outline.readout})", answer,
-            v.estimate_text, in_favour, ", ".join(v.columns) or "–",
-        ]  # fmt: skip
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        answer = f"**{v.answer}**" + (f" ({as_markdown(v.remark)})" if v.remark else "")
+        metric = f"{v.metric.title} ({v.claim.readout or outline.readout})"
+        texts = [as_markdown(text) for text in (v.claim.statement, v.source_text, metric)]
+        datasets = as_markdown(", ".join(v.columns)) or "–"
+        cells = [*texts, answer, v.estimate_text, in_favour, datasets]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])

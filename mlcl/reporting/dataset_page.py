@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from mlcl.data.dataset import PreparedDataset, Split, open_dataset
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.dataset_labels import label_frequencies
+from mlcl.reporting.visible import visible
 
 EXAMPLES = 12
 MOST_FREQUENT = 30  # labels shown in the co-occurrence matrix
@@ -184,7 +185,7 @@ def _count(value: float) -> str:
 
 
 def _text(value: Any) -> str:
-    return html.escape(str(value))
+    return html.escape(visible(str(value)))
 
 
 # Pictures

@@ -6,6 +6,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from mlcl.records.status import cell_statuses
 from mlcl.reporting.budgets import selection_rule, tuning_in_words
 from mlcl.reporting.claims import EXPLANATION, judge_all
 from mlcl.reporting.contrasts import Contrasts
+from mlcl.reporting.failures import Attempts, Failure
 from mlcl.reporting.figures import INDEX
 from mlcl.reporting.overview import overview
 from mlcl.reporting.results import Results, load_results
 from mlcl.reporting.tables import html, study_tables
 from mlcl.reporting.tables.grid import dataset_table
+from mlcl.reporting.tables.table import Table
 from mlcl.reporting.tables.text import comma_separated
+from mlcl.reporting.visible import visible
 
 SECTIONS = (
     ("overview", "Overview"),
@@ -38,7 +42,7 @@ SECTIONS = (
     ("provenance", "Provenance"),
     ("cells", "Missing cells"),
 )
-LEADING = ("ranks-macro_f1", "heat-map")
+LEADING = ("heat-map",)
 """The picture of the overview: the first of these that there is, or else the first figure of all."""
 PNG_SIZE = slice(16, 24)
 """Width and height in a PNG file, four bytes each."""
@@ -46,33 +50,47 @@ WIDE = 1000
 """Pixels from which a figure takes the whole width of the page."""
 
 
-def write_report(study: str | Path) -> None:
-    """`results/<study>/report.html`, from the CSV files and the figures that `write_figures` made."""
-    results = load_results(study)
+def write_report(study: str | Path) -> list[Failure]:
+    """`results/<study>/report.html`, from the CSV files and the figures that `write_figures` made.
+
+    A part that fails is shown as failed in its place; the failures are returned.
+    """
+    results, attempts = load_results(study), Attempts("report")
     template = files("mlcl.reporting").joinpath("templates/report.html").read_text("utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.from_string(template).render(_content(results))
+    environment.finalize = _finalize
+    page = environment.from_string(template).render(_content(results, attempts))
     write_text(results.paths.report, page)
+    return attempts.write(results.paths)
 
 
-def _content(results: Results) -> dict[str, Any]:
+def _finalize(value: Any) -> Any:
+    """Texts of others without control characters; markup of our own as it is."""
+    return visible(value) if type(value) is str else value
+
+
+def _content(results: Results, attempts: Attempts) -> dict[str, Any]:
     outline = results.outline
     contrasts = Contrasts(results)
-    tables = study_tables(results, contrasts)
     figures = _figures(results.paths.figures)
+    answer = attempts.make("overview", lambda: overview(results, contrasts))
+    tables = [_table(table, attempts) for table in study_tables(results, contrasts, attempts)]
+    verdicts = attempts.make("claims", lambda: judge_all(results, contrasts))
+    contrasts.write()
     return {
         "study": outline.study,
         "outline": outline,
         "sections": SECTIONS,
-        "answer": overview(results, contrasts),
+        "answer": [_in_words(answer)] if isinstance(answer, Failure) else answer,
         "state": _state(results),
         "leading": _leading(figures),
-        "tables": [
-            {"name": t.name, "html": html.render(t), "csv": _csv_link(comma_separated(t))} for t in tables
-        ],
-        "claims": sorted(judge_all(results, contrasts), key=lambda verdict: verdict.answer == "no data"),
+        "tables": tables,
+        "claims": (
+            [] if isinstance(verdicts, Failure) else sorted(verdicts, key=lambda v: v.answer == "no data")
+        ),
+        "claims_failed": _in_words(verdicts) if isinstance(verdicts, Failure) else None,
         "explanation": EXPLANATION,
         "tuning": tuning_in_words(outline),
         "figures": _by_kind([figure for figure in figures if figure["dataset"] is None]),
@@ -82,6 +100,22 @@ def _content(results: Results) -> dict[str, Any]:
         "provenance": _provenance(results),
         "problems": list(_problems(results)),
     }
+
+
+def _table(table: Table | Failure, attempts: Attempts) -> dict[str, Any]:
+    """A table as the page shows it."""
+    shown = table if isinstance(table, Failure) else attempts.make(table.name, partial(_rendered, table))
+    if isinstance(shown, Failure):
+        return {"name": shown.name, "failed": _in_words(shown)}
+    return {"name": table.name, "failed": None} | shown
+
+
+def _rendered(table: Table) -> dict[str, str]:
+    return {"html": html.render(table), "csv": _csv_link(comma_separated(table))}
+
+
+def _in_words(failure: Failure) -> str:
+    return f"{failure.name} failed: {failure.reason}"
 
 
 def _state(results: Results) -> str:
@@ -135,7 +169,10 @@ def _figures(folder: Path) -> list[dict[str, Any]]:
     """The figures as `write_figures` left them. Raises MlclError if a picture is gone."""
     try:
         index = json.loads((folder / INDEX).read_text("utf-8"))
-        return [entry | _picture(folder / f"{entry['name']}.png") for entry in index]
+        return [
+            entry if "error" in entry else entry | _picture(folder / f"{entry['name']}.png")
+            for entry in index
+        ]
     except FileNotFoundError as error:
         raise MlclError(f"{error.filename}: is not there; make the study's figures first") from None
 
@@ -156,8 +193,8 @@ def _by_kind(figures: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _leading(figures: list[dict[str, Any]]) -> dict[str, Any] | None:
-    by_name = {figure["name"]: figure for figure in figures}
-    return next((by_name[name] for name in LEADING if name in by_name), figures[0] if figures else None)
+    by_name = {figure["name"]: figure for figure in figures if "error" not in figure}
+    return next((by_name[name] for name in LEADING if name in by_name), next(iter(by_name.values()), None))
 
 
 def _datasets(results: Results, figures: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:

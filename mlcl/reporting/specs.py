@@ -74,7 +74,7 @@ class DatasetFilter(Spec):
 
 
 class Claim(Spec):
-    """A finding as a statement that results can decide: `better` beats `worse` by `metric`.
+    """A statement that results can decide: `better` beats `worse` by `metric`.
 
     With `variant` (changed settings, as a study's variants have them) the comparison is made there, and with
     `against` as well it is the lead that is compared: larger under `variant` than under `against`.
@@ -82,6 +82,8 @@ class Claim(Spec):
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
     statement: str
+    kind: Literal["paper", "hypothesis"] = "hypothesis"
+    """Whether `source` says it, or it is an expectation of ours."""
     source: str
     metric: str
     readout: Readout | None = None

@@ -238,6 +238,8 @@ def test_the_papers_claims_are_well_formed_and_speak_of_known_losses():
 
     claims = read_claims(SPECS)
     assert len(claims) >= 10
+    assert {"kmcl", "mulsupcon"} <= {c.better for c in claims}
+    assert all(c.source.startswith("ours; ") == (c.kind == "hypothesis") for c in claims)
     assert {name for c in claims for name in (c.better, c.worse)} <= set(losses.names())
 
 

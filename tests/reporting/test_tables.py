@@ -23,6 +23,7 @@ from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
 from mlcl.reporting import tables, write_tables
 from mlcl.reporting.contrasts import Contrasts
+from mlcl.reporting.failures import Attempts
 from mlcl.reporting.results import load_results
 from mlcl.reporting.tables import latex, pdf
 from mlcl.reporting.tables.costs import costs_table
@@ -246,7 +247,9 @@ def test_costs_are_told_where_records_have_them(finished):
 def test_the_main_table_compares_one_readout_and_the_others_stand_beside_it(finished):
     results = load_results("tiny")
     row = ("scenes", "cnn", "bce", "base")
-    shown_tables = {table.name: table for table in tables.study_tables(results, Contrasts(results))}
+    shown_tables = {
+        table.name: table for table in tables.study_tables(results, Contrasts(results), Attempts("tables"))
+    }
     assert "Readout: linear heads on frozen features" in shown_tables["main"].caption
     assert "Readout: the head trained with the encoder." in shown_tables["main-head"].caption
     for name, readout in (("main", "linear"), ("main-head", "head")):

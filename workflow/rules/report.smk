@@ -49,7 +49,7 @@ rule tables:
         results=str(PATHS.results),
         captions=TableCaptions(PATHS.tables),
     shell:
-        "python -m mlcl tables {params.results} --as-planned --log {log}"
+        "python -m mlcl tables {params.results} --as-planned --keep-going --log {log}"
 
 
 rule figures:
@@ -71,7 +71,7 @@ rule figures:
         results=str(PATHS.results),
         captions=FigureCaptions(PATHS.figures),
     shell:
-        "python -m mlcl figures {params.results} --as-planned --log {log}"
+        "python -m mlcl figures {params.results} --as-planned --keep-going --log {log}"
 
 
 rule report:
@@ -93,7 +93,7 @@ rule report:
     params:
         results=str(PATHS.results),
     shell:
-        "python -m mlcl report {params.results} --as-planned --log {log}"
+        "python -m mlcl report {params.results} --as-planned --keep-going --log {log}"
 
 
 rule complete:

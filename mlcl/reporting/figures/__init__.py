@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mlcl.evaluation.readouts import in_words
 from mlcl.records.files import write_json
+from mlcl.reporting.failures import Attempts, Failure
 from mlcl.reporting.figures import (
     costs,
     dataset_labels,
@@ -43,20 +45,51 @@ OF_SCORES = frozenset({
 INDEX = "index.json"
 
 
-def write_figures(study: str | Path) -> None:
-    """`results/<study>/figures/*.pdf|png` and an index with captions; figures of an earlier state are removed."""
+def write_figures(study: str | Path) -> list[Failure]:
+    """`results/<study>/figures/*.pdf|png` and an index with captions; figures of an earlier state are removed.
+
+    A figure that fails is an entry of the index with its `error`; the failures are returned.
+    """
     results = load_results(study)
     folder = results.paths.figures
-    index = []
+    attempts = Attempts("figures")
+    index: list[dict[str, Any]] = []
     for kind, draw in KINDS.items():
-        for figure in draw(results):
-            style.save(figure.canvas, folder / figure.name)
-            texts = {key: getattr(figure, key) for key in ("name", "title", "caption", "alt", "dataset")}
-            if kind in OF_SCORES:
-                texts["caption"] += f" Readout: {in_words(results.outline.readout)}."
-            index.append({"kind": kind, **texts})
+        figures = draw(results)
+        while (figure := attempts.make(kind, lambda figures=figures: next(figures, None))) is not None:  # type: ignore[misc]
+            if not isinstance(figure, Failure):
+                figure = attempts.make(kind, lambda figure=figure: _save(figure, folder))  # type: ignore[misc]
+            if isinstance(figure, Failure):
+                index.append(_failed(kind, figure))
+            else:
+                texts = {key: getattr(figure, key) for key in ("name", "title", "caption", "alt", "dataset")}
+                if kind in OF_SCORES:
+                    texts["caption"] += f" Readout: {in_words(results.outline.readout)}."
+                index.append({"kind": kind, **texts})
     write_json(folder / INDEX, index)
-    kept = {f"{entry['name']}.{ending}" for entry in index for ending in ("pdf", "png")} | {INDEX}
+    drawn = {
+        f"{entry['name']}.{ending}" for entry in index if "error" not in entry for ending in ("pdf", "png")
+    }
     for file in folder.iterdir():
-        if file.suffix in (".pdf", ".png") and file.name not in kept:
+        if file.suffix in (".pdf", ".png") and file.name not in drawn:
             file.unlink()
+    return attempts.write(results.paths)
+
+
+def _save(figure: Figure, folder: Path) -> Figure:
+    style.save(figure.canvas, folder / figure.name)
+    return figure
+
+
+def _failed(kind: str, failure: Failure) -> dict[str, Any]:
+    name = f"failed-{kind.lower().replace(' ', '-')}"
+    caption = f"This figure failed: {failure.reason}"
+    return {
+        "kind": kind,
+        "name": name,
+        "title": kind,
+        "caption": caption,
+        "alt": caption,
+        "dataset": None,
+        "error": failure.reason,
+    }

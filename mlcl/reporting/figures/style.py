@@ -21,6 +21,7 @@ from matplotlib.figure import Figure as Canvas
 
 from mlcl.records.files import atomic_file
 from mlcl.records.outline import NO_ENCODER, Outline
+from mlcl.reporting.visible import visible
 
 ONE_COLUMN = 3.35
 TWO_COLUMNS = 6.9
@@ -155,6 +156,7 @@ def png(canvas: Canvas) -> bytes:
 
 def shorten(name: str, longest: int = 24) -> str:
     """A name that fits beside an axis; a cut one ends in an ellipsis."""
+    name = visible(name)
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
@@ -209,5 +211,5 @@ def names_in_a_line(names: Sequence[str], width: float) -> int:
 def column_title(outline: Outline, dataset: str, encoder: str) -> str:
     """A dataset's name, with the encoder where the study has several for it."""
     several = sum(d == dataset for d, _ in outline.columns()) > 1
-    title = outline.datasets[dataset].title
+    title = visible(outline.datasets[dataset].title)
     return f"{title}, {encoder}" if several and encoder != NO_ENCODER else title

@@ -2,52 +2,84 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from mlcl.records.files import write_text
 from mlcl.records.paths import StudyPaths
 from mlcl.reporting.claims import write_claims
 from mlcl.reporting.contrasts import Contrasts
+from mlcl.reporting.failures import Attempts, Failure
 from mlcl.reporting.results import Results, load_results
 from mlcl.reporting.tables import latex, numbers, text
 from mlcl.reporting.tables.best_against_each import best_against_each_table
 from mlcl.reporting.tables.costs import costs_table
 from mlcl.reporting.tables.differences import differences_table
-from mlcl.reporting.tables.grid import criteria_table, main_table, readout_tables, variants_table
+from mlcl.reporting.tables.grid import (
+    criteria_table,
+    main_table,
+    other_readouts,
+    readout_table,
+    variants_table,
+)
 from mlcl.reporting.tables.papers import paper_tables
 from mlcl.reporting.tables.pdf import compile_pdf
 from mlcl.reporting.tables.table import Table
+from mlcl.reporting.visible import as_markdown
+
+log = logging.getLogger(__name__)
 
 
-def write_tables(study: str | Path) -> None:
+def write_tables(study: str | Path) -> list[Failure]:
     """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
 
     Tables: `main`; `main-<readout>` for each other readout; `criteria` where thresholds were tuned; `variants` where
     the study has some; `differences` to the best loss; `best-against-each` where there are enough datasets for tests
-    of ranks; `paper-*` for each paper that shares a dataset with the study; `costs`.
+    of ranks; `paper-*` for each paper that shares a dataset with the study; `costs`. One that fails says so in its
+    file; the failures are returned.
     """
     results = load_results(study)
-    contrasts = Contrasts(results)
-    for table in study_tables(results, contrasts):
-        write_table(table, results.paths)
-    write_text(results.paths.tables / "numbers.tex", numbers.render(results))
-    write_claims(results, contrasts)
+    contrasts, attempts = Contrasts(results), Attempts("tables")
+    for table in study_tables(results, contrasts, attempts):
+        if isinstance(table, Failure):
+            written: object = table
+        else:
+            written = attempts.make(table.name, lambda table=table: write_table(table, results.paths))  # type: ignore[misc]
+        if isinstance(written, Failure):
+            _write_failure(written, results.paths)
+    numbers_file = results.paths.tables / "numbers.tex"
+    attempts.make("numbers", lambda: write_text(numbers_file, numbers.render(results)))
+    if isinstance(failed := attempts.make("claims", lambda: write_claims(results, contrasts)), Failure):
+        _write_failure(failed, results.paths)
     contrasts.write()
+    return attempts.write(results.paths)
 
 
-def study_tables(results: Results, contrasts: Contrasts) -> list[Table]:
-    """All tables of a study, in the order in which they are shown."""
-    tables = [
-        main_table(results),
-        *readout_tables(results),
-        criteria_table(results),
-        variants_table(results),
-        differences_table(results, contrasts),
-        best_against_each_table(results),
-        *paper_tables(results),
-        costs_table(results),
-    ]
-    return [table for table in tables if table is not None]
+def study_tables(results: Results, contrasts: Contrasts, attempts: Attempts) -> list[Table | Failure]:
+    """All tables of a study, in the order in which they are shown; in the place of one that fails, its failure."""
+    single: dict[str, Callable[[], Table | None]] = {
+        "main": lambda: main_table(results),
+        **{f"main-{name}": partial(readout_table, results, name) for name in other_readouts(results)},
+        "criteria": lambda: criteria_table(results),
+        "variants": lambda: variants_table(results),
+        "differences": lambda: differences_table(results, contrasts),
+        "best-against-each": lambda: best_against_each_table(results),
+    }
+    made: list[Table | Failure | None] = [attempts.make(name, make) for name, make in single.items()]
+    papers = attempts.make("papers", lambda: list(paper_tables(results)))
+    made += [papers] if isinstance(papers, Failure) else papers
+    made.append(attempts.make("costs", lambda: costs_table(results)))
+    return [table for table in made if table is not None]
+
+
+def _write_failure(failure: Failure, paths: StudyPaths) -> None:
+    """In the place of the table, so that no older one is taken for it."""
+    stem = paths.tables / failure.name
+    for ending in (".tex", ".csv", ".pdf"):
+        stem.with_suffix(ending).unlink(missing_ok=True)
+    write_text(stem.with_suffix(".md"), f"This table failed: {as_markdown(failure.reason)}\n")
 
 
 def write_table(table: Table, paths: StudyPaths) -> None:
@@ -55,6 +87,9 @@ def write_table(table: Table, paths: StudyPaths) -> None:
     stem = paths.tables / table.name
     source, pdf = stem.with_suffix(".tex"), stem.with_suffix(".pdf")
     code = latex.render(table, str(paths.metrics_csv))
+    if absent := latex.absent_characters(table):
+        named = ", ".join(f"{c} (U+{ord(c):04X})" for c in absent)
+        log.warning("%s: LaTeX fonts lack %s; they are shown by their numbers", source, named)
     is_current = pdf.exists() and source.exists() and source.read_text(encoding="utf-8") == code
     write_text(source, code)
     write_text(stem.with_suffix(".md"), text.markdown(table))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from mlcl.records.outline import NO_ENCODER, Outline
@@ -24,11 +24,14 @@ def main_table(results: Results, name: str = "main") -> Table:
     return _table(results, name, ("Loss",), [losses], baselines)
 
 
-def readout_tables(results: Results) -> Iterator[Table]:
-    """The main table by each other readout of the study: `main-head`, `main-knn`."""
-    for readout in results.outline.readouts:
-        if readout != results.outline.readout:
-            yield main_table(results.with_readout(readout), f"main-{readout}")
+def other_readouts(results: Results) -> list[str]:
+    """Those that the study has besides the one that its tables are about."""
+    return [readout for readout in results.outline.readouts if readout != results.outline.readout]
+
+
+def readout_table(results: Results, readout: str) -> Table:
+    """The main table by another readout: `main-head`, `main-knn`."""
+    return main_table(results.with_readout(readout), f"main-{readout}")
 
 
 def criteria_table(results: Results) -> Table | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup, escape
 
 from mlcl.reporting.tables.table import Cell, Number, Row, Table, letter
+from mlcl.reporting.visible import visible
 
 
 def render(table: Table) -> Markup:
@@ -18,7 +19,9 @@ def render(table: Table) -> Markup:
         '<div class="scroll" tabindex="0" role="region" aria-label="Table {name}">'
         '<table class="sortable" data-name="{name}"><thead>{head}</thead><tbody>{body}</tbody></table></div>'
         "{notes}</figure>"
-    ).format(name=table.name, caption=table.caption, head=_head(table), body=body, notes=_notes(table))
+    ).format(
+        name=table.name, caption=visible(table.caption), head=_head(table), body=body, notes=_notes(table)
+    )
 
 
 def _head(table: Table) -> Markup:
@@ -33,7 +36,8 @@ def _head(table: Table) -> Markup:
         else:
             stubs = Markup("<td></td>") * len(table.stubs)
             cells = Markup("").join(
-                Markup('<th scope="colgroup" colspan="{}">{}</th>').format(n, text) for text, n in groups
+                Markup('<th scope="colgroup" colspan="{}">{}</th>').format(n, visible(text))
+                for text, n in groups
             )
         lines.append(Markup("<tr>{}{}</tr>").format(stubs, cells))
     return Markup("").join(lines)
@@ -41,12 +45,12 @@ def _head(table: Table) -> Markup:
 
 def _button(text: str, kind: str = "value") -> Markup:
     template = Markup('<th scope="col" class="{}" aria-sort="none"><button type="button">{}</button></th>')
-    return template.format(kind, text)
+    return template.format(kind, visible(text))
 
 
 def _row(row: Row, block: int) -> Markup:
     headers = Markup("").join(
-        Markup('<th scope="row" data-value="{0}">{0}</th>').format(header) for header in row.headers
+        Markup('<th scope="row" data-value="{0}">{0}</th>').format(visible(header)) for header in row.headers
     )
     return Markup('<tr data-block="{}">{}{}</tr>').format(
         block, headers, Markup("").join(map(_cell, row.cells))
@@ -58,7 +62,7 @@ def _cell(cell: Cell) -> Markup:
         Markup("<sup>{}</sup>").format(", ".join(letter(note) for note in cell.notes)) if cell.notes else ""
     )
     if not isinstance(cell, Number):
-        return Markup('<td class="absent">{}{}</td>').format(cell.text, marks)
+        return Markup('<td class="absent">{}{}</td>').format(visible(cell.text), marks)
     text = escape(cell.text)
     if cell.mark == "best":
         text = Markup('<strong title="best">{}</strong>').format(text)
@@ -74,6 +78,7 @@ def _notes(table: Table) -> Markup:
     if not table.notes:
         return Markup("")
     items = Markup("").join(
-        Markup("<li><sup>{}</sup> {}.</li>").format(letter(i), note) for i, note in enumerate(table.notes)
+        Markup("<li><sup>{}</sup> {}.</li>").format(letter(i), visible(note))
+        for i, note in enumerate(table.notes)
     )
     return Markup('<ul class="notes">{}</ul>').format(items)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlcl.reporting.tables.table import Cell, Number, Row, Table, Text, letter
+from mlcl.reporting.visible import visible
 
 WIDEST = 6
 """Columns of numbers that fit on a page of A4."""
@@ -50,10 +51,49 @@ _GREEK = {
 }
 
 
+_LATIN_1 = {
+    "°": r"\textdegree{}",
+    "€": r"\texteuro{}",
+    "²": r"\texttwosuperior{}",
+    "³": r"\textthreesuperior{}",
+    "¹": r"\textonesuperior{}",
+    "µ": r"\textmu{}",
+    "£": r"\pounds{}",
+    "§": r"\S{}",
+    "©": r"\copyright{}",
+    "®": r"\textregistered{}",
+    "™": r"\texttrademark{}",
+    "¿": r"\textquestiondown{}",
+    "¡": r"\textexclamdown{}",
+    "«": r"\guillemotleft{}",
+    "»": r"\guillemotright{}",
+    "½": r"\textonehalf{}",
+    "¼": r"\textonequarter{}",
+    "¾": r"\textthreequarters{}",
+    "·": r"\textperiodcentered{}",
+    "•": r"\textbullet{}",
+    "‘": "`",
+    "‐": "-",
+}
+_KNOWN = _SPECIAL | _GREEK | _LATIN_1
+
+
 def escape(text: str) -> str:
-    """Plain text as LaTeX. What T1-encoded fonts do not have is shown as a question mark."""
-    known = _SPECIAL | _GREEK
-    return "".join(known.get(c, c if _is_latin(c) else "?") for c in " ".join(text.split()))
+    """Plain text as LaTeX. A character that T1-encoded fonts lack is shown by its number, such as [U+042F]."""
+    return "".join(_KNOWN.get(c, c if _is_latin(c) else f"[U+{ord(c):04X}]") for c in _plain(text))
+
+
+def absent_characters(table: Table) -> list[str]:
+    """The characters of a table's texts that its LaTeX form shows by their numbers."""
+    texts = [table.caption, *table.stubs, *table.notes]
+    texts += [header for column in table.columns for header in column.headers]
+    texts += [header for row in table.rows for header in row.headers]
+    texts += [cell.text for row in table.rows for cell in row.cells if isinstance(cell, Text)]
+    return sorted({c for text in texts for c in _plain(text) if c not in _KNOWN and not _is_latin(c)})
+
+
+def _plain(text: str) -> str:
+    return " ".join(visible(text).split())
 
 
 def _is_latin(char: str) -> bool:
