@@ -162,7 +162,9 @@ class Grid:
             self.make(cell)
         return self
 
-    def make(self, cell: CellId, fingerprint: str | None = None) -> None:
+    def make(
+        self, cell: CellId, fingerprint: str | None = None, diagnostics: dict[str, Any] | None = None
+    ) -> None:
         """A record that went well, with its scores and history."""
         folder = self.paths.cell(cell)
         folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +176,7 @@ class Grid:
             readout: evaluate_splits(*((labels[split], values[split]) for split in ROWS))
             for readout, values in scores.items()
         }
-        self._write(cell, "ok", None, metrics, fingerprint)
+        self._write(cell, "ok", None, metrics, fingerprint, diagnostics)
         write_text(folder / HISTORY, make_history(cell))
 
     def fail(self, cell: CellId, status: str, reason: str) -> None:
@@ -188,6 +190,7 @@ class Grid:
         reason: str | None,
         metrics: Mapping[str, Any],
         fingerprint: str | None,
+        diagnostics: dict[str, Any] | None = None,
     ) -> None:
         made_of = {
             "seed": cell.seed,
@@ -209,6 +212,7 @@ class Grid:
             "reason": reason,
             "metrics": metrics,
             "metrics_source": SOURCE,
+            "diagnostics": diagnostics or {},
             "selection": "last",
         }
         run = {

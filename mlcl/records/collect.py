@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlcl.errors import MlclError
+from mlcl.records.diagnosis import edges, untrained
 from mlcl.records.files import atomic_file, write_json
 from mlcl.records.format import FORMAT, require_format
 from mlcl.records.outline import OpenStudy, Outline
@@ -19,7 +20,8 @@ from mlcl.records.status import CellStatus, State, cell_statuses
 COORDINATES = ("dataset", "encoder", "loss", "variant", "seed")
 METRICS_COLUMNS = (*COORDINATES, "readout", "split", "metric", "value")
 COSTS_COLUMNS = (*COORDINATES, "cost", "value")
-CELLS_COLUMNS = (*COORDINATES, "state", "reason")
+CELLS_COLUMNS = (*COORDINATES, "state", "reason", "untrained", "edges")
+"""`untrained`, `edges`: see `mlcl.records.diagnosis`."""
 COSTS = (
     "wall_seconds",
     "cpu_seconds",
@@ -110,13 +112,15 @@ def _cost_rows(cell: CellStatus) -> Iterable[tuple[Any, ...]]:
 def _cell_row(cell: CellStatus) -> tuple[Any, ...]:
     record = cell.counted_record
     reason = (record.reason or "") if record is not None else REASONS[cell.state]
-    return (*_coordinates(cell.cell.id), cell.outcome, reason)
+    diagnostics = record.diagnostics if record is not None else None
+    marks = ("; ".join(texts) for texts in (untrained(diagnostics), edges(diagnostics)))
+    return (*_coordinates(cell.cell.id), cell.outcome, reason, *marks)
 
 
 def _skipped_rows(outline: Outline) -> Iterable[tuple[Any, ...]]:
     for row in outline.skipped:
         for seed in outline.seeds:
-            yield (row.dataset, row.encoder, row.loss, row.variant, seed, "skipped", row.reason)
+            yield (row.dataset, row.encoder, row.loss, row.variant, seed, "skipped", row.reason, "", "")
 
 
 def _coordinates(cell: CellId) -> tuple[str, str, str, str, int]:

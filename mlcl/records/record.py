@@ -56,6 +56,11 @@ class Record:
         return self.result["metrics"]
 
     @property
+    def diagnostics(self) -> dict[str, Any]:
+        """What was measured of the training (`mlcl.records.diagnosis` judges); empty where nothing is trained."""
+        return self.result.get("diagnostics") or {}
+
+    @property
     def attempt(self) -> int:
         """How many times the cell was run with these settings, failures included."""
         return self.run["attempt"]

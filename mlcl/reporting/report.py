@@ -99,6 +99,7 @@ def _content(results: Results, attempts: Attempts) -> dict[str, Any]:
         "selection": selection_rule(outline),
         "provenance": _provenance(results),
         "problems": list(_problems(results)),
+        "remarks": list(_remarks(results)),
     }
 
 
@@ -246,6 +247,17 @@ def _counted(values: Iterable[Any]) -> str:
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{value} ({n})" for value, n in counts.most_common())
+
+
+def _remarks(results: Results) -> Iterable[dict[str, str]]:
+    """Rows that were not trained to the end, or whose linear evaluation chose an end of its grid."""
+    for row, state in results.rows.items():
+        if state.untrained or state.edges:
+            yield {
+                "row": "/".join(row),
+                "untrained": "; ".join(state.untrained),
+                "edges": "; ".join(state.edges),
+            }
 
 
 def _problems(results: Results) -> Iterable[dict[str, str]]:

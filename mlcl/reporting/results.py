@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan
@@ -32,6 +33,10 @@ class RowState:
     skipped: bool
     problems: tuple[str, ...]
     """One text for each seed without a result: 'seed 2: diverged (reason)'."""
+    untrained: tuple[str, ...] = ()
+    """Why training did not reach its end (`mlcl.records.diagnosis`): '... (2 of 3 seeds)'. No conclusion is drawn."""
+    edges: tuple[str, ...] = ()
+    """Choices of linear evaluation at an end of its grid, likewise."""
 
     @property
     def complete(self) -> bool:
@@ -168,4 +173,12 @@ def _row_state(cells: pd.DataFrame) -> RowState:
         ok=len(cells) - len(lost),
         skipped=skipped,
         problems=(cells["reason"].iloc[0],) if skipped else problems,
+        untrained=_counted(cells["untrained"], len(cells)),
+        edges=_counted(cells["edges"], len(cells)),
     )
+
+
+def _counted(texts: pd.Series[str], seeds: int) -> tuple[str, ...]:
+    """Each remark of the seeds, with its number of seeds."""
+    counts = Counter(remark for text in texts for remark in text.split("; ") if remark)
+    return tuple(f"{remark} ({count} of {seeds} seeds)" for remark, count in counts.items())

@@ -148,14 +148,15 @@ class _Grid:
             return Skip(**coordinates, reason=f"{name} has no {', '.join(foreign)}")
         if foreign := for_other_modalities(changes.training, modality):
             return Skip(**coordinates, reason=f"{', '.join(foreign)}: not for the modality '{modality}'")
+        encoder_part = _encoder_part(study, encoder, changes.encoder)
         combined = (
-            _known(study.training, protocol)
+            own_learning_rate(encoder_part, protocol)
+            | _known(study.training, protocol)
             | _known(study.encoders[encoder].training, protocol)
             | entry.training
             | changes.training
         )
         training = _checked(protocol.Settings, combined, f"{where}.training").model_dump(mode="json")
-        encoder_part = _encoder_part(study, encoder, changes.encoder)
         frozen = bool(encoder_part.settings["freeze"])
         _check_together(study, protocol, info, encoder, frozen, training)
         settings = {
@@ -298,6 +299,16 @@ def _foreign(settings: Mapping[str, Any], protocol: ModuleType, study: Study) ->
     """The settings that are not this protocol's, but another's of the study."""
     others = {key for other in _protocols_used(study) for key in other.Settings.model_fields}
     return sorted(key for key in settings if key in others - protocol.Settings.model_fields.keys())
+
+
+def own_learning_rate(encoder: EncoderPart, protocol: ModuleType) -> dict[str, Any]:
+    """The learning rate of the encoder's declaration, where it starts from random weights and the protocol's default
+    is one for fine-tuning. A frozen encoder counts as pretrained: only a layer on its features is trained."""
+    info = encoders.describe(encoder.name)
+    settings = info.settings.model_validate(encoder.settings)
+    if settings.pretrained or settings.freeze or not protocols.has_finetuning_rate(protocol):
+        return {}
+    return {"learning_rate": info.learning_rate}
 
 
 def _known(settings: Mapping[str, Any], protocol: ModuleType) -> dict[str, Any]:

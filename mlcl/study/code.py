@@ -86,6 +86,7 @@ CONDITIONS: Mapping[str, Callable[[Facts], bool]] = {
     ),
     "mlcl.evaluation.linear.Grid": lambda cell: cell.settings.linear_evaluation is not None,
     "mlcl.evaluation.linear.fit": lambda cell: cell.settings.linear_evaluation is not None,
+    "mlcl.training.diagnostics.of_grid": lambda cell: "linear" in cell.settings.readouts,
     "mlcl.training.feature_cache": lambda cell: cell.frozen,
     "mlcl.training.fit.validation": lambda cell: cell.any_stage("selection", "last"),
     "mlcl.training.grad_cache": lambda cell: cell.any_stage("micro_batch_size", None),

@@ -127,6 +127,7 @@ class _Maker:
             "status": attempt.status,
             "reason": attempt.reason,
             "selection": protocols.selection(training) if training else None,
+            "diagnostics": outcome.diagnostics if outcome else {},
             "metrics": attempt.metrics,
             "metrics_source": metrics_source(),
         }

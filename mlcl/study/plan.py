@@ -39,7 +39,7 @@ from mlcl.records.outline import (
 from mlcl.records.paths import StudyPaths, prepared
 from mlcl.records.record import Record, read_record_if_present
 from mlcl.records.status import Counts, State, state_of
-from mlcl.study.cells import Cell, DatasetFacts, Skip, expand
+from mlcl.study.cells import Cell, DatasetFacts, Skip, expand, own_learning_rate
 from mlcl.study.code import changed_definitions, code_of
 from mlcl.study.config import DatasetEntry, Study, load_study
 from mlcl.study.fingerprint import fingerprint, metrics_source, payload, reporting_source
@@ -237,7 +237,9 @@ class Plan:
                 for name, planned in self.datasets.items()
             },
             encoders={
-                name: EncoderOutline(name, entry.modality, entry.settings, entry.training)
+                name: EncoderOutline(
+                    name, entry.modality, entry.settings, self._own_learning_rate(name) | entry.training
+                )
                 for name, entry in study.encoders.items()
             },
             losses={name: self._loss_outline(name) for name in study.losses},
@@ -264,6 +266,18 @@ class Plan:
         """The readout by which all losses of the study can be compared."""
         trained = [p.cell.settings.readouts for p in self.cells if p.cell.settings.loss is not None]
         return common(trained, fallback=self.study.readouts)
+
+    def _own_learning_rate(self, encoder: str) -> dict[str, Any]:
+        """What the encoder's declaration sets, if that is so for all cells and the study sets no learning rate."""
+        own = [
+            own_learning_rate(settings.encoder, protocols.load(settings.protocol))
+            for settings in (
+                planned.cell.settings for planned in self.cells if planned.cell.id.encoder == encoder
+            )
+            if settings.encoder is not None and settings.training is not None
+        ]
+        same = bool(own) and all(one == own[0] for one in own)
+        return own[0] if same and "learning_rate" not in self.study.training else {}
 
     def _training_by_protocol(self) -> dict[str, dict[str, Any]]:
         """protocol -> the training settings of the study as it applies them, but for those of an encoder or loss."""

@@ -11,7 +11,7 @@ import torch
 from mlcl.evaluation import linear
 from mlcl.evaluation.linear import LinearHeads
 from mlcl.evaluation.readouts import Readout
-from mlcl.training import distributed
+from mlcl.training import diagnostics, distributed
 from mlcl.training.context import Context
 from mlcl.training.events import Diverged
 from mlcl.training.loop import FitResult
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mlcl.evaluation.knn import Neighbours
 
 EVALUATED = ("val", "test")
+MOST_ROWS = 10_000
+"""Rows that the fit is measured on."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Outcome:
     """readout -> what computed its scores from features"""
     examples: dict[str, int] = field(default_factory=dict)
     """split -> number of rows used; filled in by `run.train`"""
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    """See `_diagnose`; empty without an encoder"""
     throughput: dict[str, Any] = field(default_factory=dict)
     """See `throughput.measure`; filled in by `run.train`"""
 
@@ -56,20 +60,13 @@ def read_out(context: Context, fitted: FitResult) -> Outcome:
     features = {split: context.encode(fitted.method.encoder, split) for split in splits}
     if not all(values.isfinite().all() for values in features.values()):
         raise Diverged("the trained encoder's features are not finite")
-    evaluated = {split: features[split] for split in EVALUATED}
     heads: dict[Readout, LinearHeads | Neighbours] = {}
     scores: dict[str, dict[str, np.ndarray]] = {}
-    for readout in _IN_TURN:
-        if readout in readouts:
-            heads[readout] = head = _head(readout, context, fitted, features)
-            scores[readout] = _to_numpy(
-                {split: head.probabilities(values) for split, values in evaluated.items()}
-            )
-    return Outcome(scores, _to_numpy(evaluated), fitted, heads)
-
-
-_IN_TURN: tuple[Readout, ...] = ("head", "knn", "linear")
-"""Linear evaluation comes last: from then on the whole process flushes denormal numbers to zero."""
+    for readout in readouts:
+        heads[readout] = head = _head(readout, context, fitted, features)
+        scores[readout] = _to_numpy({split: head.probabilities(features[split]) for split in EVALUATED})
+    evaluated = _to_numpy({split: features[split] for split in EVALUATED})
+    return Outcome(scores, evaluated, fitted, heads, diagnostics=_diagnose(context, fitted, features, heads))
 
 
 def _head(
@@ -82,6 +79,32 @@ def _head(
             return _fit_knn(context, features)
         case _:
             return _fit_linear(context, features)
+
+
+def _diagnose(
+    context: Context,
+    fitted: FitResult,
+    features: dict[str, torch.Tensor],
+    heads: dict[Readout, LinearHeads | Neighbours],
+) -> dict[str, Any]:
+    """`curve`, `fit` and, with linear evaluation, `grid` (`mlcl.training.diagnostics`).
+
+    The fit is that of the first readout: on training rows, or on validation rows where training rows were not encoded
+    or would find themselves among their neighbours.
+    """
+    readout, head = next(iter(heads.items()))
+    split = "train" if "train" in features and readout != "knn" else "val"
+    rows = context.rows(split)[:MOST_ROWS]
+    labels = context.labels(split)[torch.from_numpy(rows)].cpu().numpy()
+    fit_scores = head.probabilities(features[split][:MOST_ROWS]).cpu().numpy()
+    result: dict[str, Any] = {
+        "curve": diagnostics.of_curve(fitted.curve, context.settings.training),
+        "fit": diagnostics.of_fit(split, labels, fit_scores),
+    }
+    linear_heads, settings = heads.get("linear"), context.settings.linear_evaluation
+    if isinstance(linear_heads, LinearHeads) and settings is not None:
+        result["grid"] = diagnostics.of_grid(linear_heads, linear.Grid(**settings.model_dump()))
+    return result
 
 
 def _own_head(fitted: FitResult) -> LinearHeads:

@@ -46,7 +46,7 @@ def test_a_readout_is_chosen_at_export_or_at_prediction(workshop: Workshop, tmp_
     from mlcl.model import ModelError, load_model
 
     folder = workshop.export(CELL)
-    vectors = np.random.default_rng(0).random((3, 8), dtype=np.float32)
+    vectors = np.random.default_rng(0).random((3, 5), dtype=np.float32)
     by_head, by_heads = (load_model(folder, readout=name).predict(vectors) for name in ("head", "linear"))
     assert not np.allclose(by_head, by_heads)
     assert np.array_equal(load_model(folder).predict(vectors), by_heads)

@@ -261,4 +261,4 @@ def test_the_main_table_compares_one_readout_and_the_others_stand_beside_it(fini
     beside = shown_tables["main-head"]
     of_jaccard = next(row for row in beside.rows if row.key == ("jaccard",)).cells[0]
     assert isinstance(of_jaccard, Text)
-    assert any("has no such readout: head" in beside.notes[number - 1] for number in of_jaccard.notes)
+    assert any("has no such readout: head" in beside.notes[number] for number in of_jaccard.notes)

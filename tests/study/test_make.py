@@ -170,7 +170,7 @@ def test_scores_that_are_not_finite_are_no_result(plan: Plan, monkeypatch: pytes
     from mlcl.training.outcome import Outcome
 
     scores = {split: np.full((48, 10), np.nan, dtype=np.float32) for split in ("val", "test")}
-    monkeypatch.setattr(mlcl.training.launch, "train", lambda *_: Outcome(scores))
+    monkeypatch.setattr(mlcl.training.launch, "train", lambda *_: Outcome({"head": scores}))
     assert make_cell(request(plan), io.StringIO()).status == "diverged"
 
 

@@ -6,6 +6,8 @@ A file holds
 - `Settings`: the training settings with the paper's values as defaults; None for baselines that train nothing;
 - `LOSS_INPUTS`: the inputs of the losses that it trains ("embeddings", "logits", "features", "both");
 - `HAS_HEAD`: whether it trains a linear head together with the encoder, which is then a readout;
+- `FINETUNING_RATE`, optional: whether its learning rate is one for pretrained encoders, so that an encoder from random
+  weights takes the one of its own declaration;
 - `incompatible_with(loss, frozen)`, optional: why it cannot train this loss or a frozen encoder, or None.
 
 Nothing here imports torch before `run` is called, because planning reads the rest.
@@ -44,6 +46,11 @@ def load(name: str) -> ModuleType:
 def has_head(protocol: ModuleType, training: Mapping[str, Any] | None) -> bool:
     """Is a linear head trained together with the encoder? Fine-tuning trains one, too."""
     return bool(protocol.HAS_HEAD) or bool((training or {}).get("finetuning"))
+
+
+def has_finetuning_rate(protocol: ModuleType) -> bool:
+    """Is the protocol's learning rate one for pretrained encoders?"""
+    return bool(getattr(protocol, "FINETUNING_RATE", False))
 
 
 def selection(training: Mapping[str, Any]) -> str:

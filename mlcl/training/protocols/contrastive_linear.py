@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlcl.training.outcome import Outcome
 
 LOSS_INPUTS = ("embeddings",)
+FINETUNING_RATE = True
 HAS_HEAD = False
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlcl.training.outcome import Outcome
 
 LOSS_INPUTS = ("both",)
+FINETUNING_RATE = True
 HAS_HEAD = True
 
 
