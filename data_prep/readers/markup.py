@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-LONGEST_TAG = 2000  # characters between < and >
+LONGEST_TAG = 500  # characters between < and >
 
 
 def elements(text: str, tag: str) -> Iterator[tuple[str, str]]:

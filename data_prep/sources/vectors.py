@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -249,7 +250,16 @@ def _array(path: Path, what: str) -> np.ndarray:
 
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        SyntaxError,
+        TypeError,
+        MemoryError,
+        OverflowError,
+        TokenError,
+    ) as error:
         raise DataError(f"{path}: cannot be read as an .npy array ({str(error)[:200]})") from None
     if (
         not isinstance(array, np.ndarray)

