@@ -87,7 +87,10 @@ def merge(sources: Sequence[Path], study: str) -> Merged:
 def _wanted_cells(study: str) -> set[CellId] | None:
     """The cells that the study asks for; None if it was not planned here."""
     file = StudyPaths(study).outline
-    return {cell.id for cell in read_outline(file).cells} if file.exists() else None
+    if not file.exists():
+        return None
+    outline = read_outline(file)
+    return {cell.id for cell in (*outline.cells, *outline.trials)}
 
 
 def _find(folder: Path) -> Iterator[_SourceCell]:

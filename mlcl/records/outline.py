@@ -71,6 +71,29 @@ class OutlineCell:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A trial of the search: a cell with the settings that it drew, by name."""
+
+    id: CellName
+    fingerprint: str | None
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SearchOutline:
+    """How settings are searched for: the same for all losses, but for the parameters in `losses`."""
+
+    method: str
+    trials: int
+    seed: int
+    metric: str
+    readout: str
+    space: dict[str, Any]
+    losses: dict[str, dict[str, Any]]
+    """loss -> parameters that it has on top"""
+
+
+@dataclass(frozen=True)
 class SkippedRow:
     """All seeds of a row that the study leaves out on purpose."""
 
@@ -107,6 +130,8 @@ class Outline:
     compute: dict[str, Any]
     cells: list[OutlineCell]
     skipped: list[SkippedRow]
+    search: SearchOutline | None
+    trials: list[Trial]
     metrics_source: str
     """The digest of the code that computes metrics."""
     reporting_source: str

@@ -24,7 +24,7 @@ SPLITS = ("val", "test")
 def rescore_study(study: OpenStudy) -> int:
     """Brings the metrics of all records of a study up to date; returns how many were not."""
     outline, paths = study
-    folders = (paths.cell(cell.id) for cell in outline.cells)
+    folders = (paths.cell(cell.id) for cell in (*outline.cells, *outline.trials))
     with_record = [folder for folder in folders if (folder / "metrics.json").exists()]
     return sum(rescore(folder, outline.metrics_source) for folder in with_record)
 
