@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 
+import mlcl
 import mlcl.model.folder
 from mlcl.errors import MlclError
 from mlcl.evaluation.metrics import best_thresholds
@@ -35,6 +37,21 @@ def test_the_folder_says_what_the_model_is(workshop: Workshop) -> None:
         assert f"| {label} |" in card
     assert "{{" not in card
     assert str(workshop.folder) not in card
+
+
+def test_a_checkout_that_was_never_installed_makes_and_exports_models(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.metadata.distribution
+
+    def distribution(name: str) -> importlib.metadata.Distribution:
+        if name == "mlcl":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
+    model = workshop.export(CELL, workshop.study("checkout"))
+    assert json.loads((model / "config.json").read_text())["trained"]["versions"]["mlcl"] == mlcl.__version__
 
 
 def test_a_second_export_replaces_the_first_and_nothing_else(workshop: Workshop, tmp_path: Path) -> None:
