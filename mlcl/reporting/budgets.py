@@ -6,7 +6,7 @@ A comparison is only as fair as that, so tables, claims and report say it; all o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -20,8 +20,9 @@ OTHER_THRESHOLDS = ("_at_80", "_tuned", "_oracle")
 """Endings of metrics whose decisions are not made at 0.5."""
 
 
-def selection_rule(outline: Outline) -> str:
-    """How scores are made of the encoder, how the evaluated weights were chosen, and how decisions are made."""
+def selection_rule(outline: Outline, metrics: Sequence[str] | None = None) -> str:
+    """How scores are made of the encoder, how the evaluated weights were chosen, and how decisions are made in these
+    metrics (the table's by default)."""
     by_rule: dict[str, list[str]] = {}
     for loss, encoder in _pairs(outline):
         rule = outline.training_of(loss, encoder).get("selection", "last")
@@ -32,7 +33,7 @@ def selection_rule(outline: Outline) -> str:
         rules = "; ".join(f"{rule} ({', '.join(dict.fromkeys(own))})" for rule, own in by_rule.items())
     rules += "".join(_rules_of_variants(outline))
     tuned = "" if outline.readout == "head" else ", whose settings are chosen on validation"
-    others = any(name.endswith(OTHER_THRESHOLDS) for name in outline.metrics)
+    others = any(name.endswith(OTHER_THRESHOLDS) for name in metrics or outline.metrics)
     decisions = "Decisions at threshold 0.5" + " where a metric's name says no other" * others
     return f"Readout: {in_words(outline.readout)}{tuned}. Model selection: {rules}. {decisions}."
 
@@ -50,7 +51,7 @@ def _rules_of_variants(outline: Outline) -> Iterator[str]:
 
 def tuning_in_words(outline: Outline) -> str:
     """What search for settings each loss had, and whether all were trained with the same settings."""
-    told = [
+    sentences = [
         "Tuning: no loss had a search over hyperparameters in this study; each ran once for each seed with the "
         "settings that the study file gives it."
     ]
@@ -58,10 +59,10 @@ def tuning_in_words(outline: Outline) -> str:
         tried = prod(
             len(outline.linear_evaluation.get(key, [None])) for key in ("learning_rates", "weight_decays")
         )
-        told.append(
+        sentences.append(
             f"Linear evaluation chooses among {tried} settings of its heads on validation, for all losses alike."
         )
-    return " ".join([*told, _budgets(outline)])
+    return " ".join([*sentences, _budgets(outline)])
 
 
 def _budgets(outline: Outline) -> str:

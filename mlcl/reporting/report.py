@@ -232,14 +232,14 @@ def _provenance(results: Results) -> dict[str, str]:
     ]
     if not runs:
         return {}
-    told = {"Records": str(len(runs))}
+    facts = {"Records": str(len(runs))}
     for key in ("commit", "host", "device"):
-        told[key.capitalize()] = _counted(run.get(key) for run in runs)
+        facts[key.capitalize()] = _counted(run.get(key) for run in runs)
     packages = sorted({package for run in runs for package in run.get("versions", {})})
     for package in packages:
-        told[package] = _counted(run.get("versions", {}).get(package) for run in runs)
+        facts[package] = _counted(run.get("versions", {}).get(package) for run in runs)
     total = sum(run.get("wall_seconds") or 0.0 for run in runs)
-    return told | {"Time in cells": f"{total / 60:.1f} minutes in all"}
+    return facts | {"Time in cells": f"{total / 60:.1f} minutes in all"}
 
 
 def _counted(values: Iterable[Any]) -> str:

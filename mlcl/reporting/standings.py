@@ -101,15 +101,15 @@ def standings(results: Results, metric: str, contrasts: Contrasts) -> list[Stand
             column, title, info, datasets, len(results.outline.seeds), own, gaps, intervals, confidence
         )
 
-    found = []
+    result = []
     if len(shared) > 1:
         weights = {column: 1 / len(shared) / len(own) for own in shared.values() for column in own}
-        found.append(one(None, f"the mean over {len(shared)} datasets", list(means), weights))
-    found += [
+        result.append(one(None, f"the mean over {len(shared)} datasets", list(means), weights))
+    result += [
         one(column, column_title(results.outline, *column), losses, {column: 1.0})
         for column, losses in columns.items()
     ]
-    return found
+    return result
 
 
 def _difference(loss: str, other: str, weights: Mapping[Column, float]) -> list[Term]:
@@ -124,7 +124,7 @@ def controls_above(results: Results, metric: str) -> dict[str, list[str]]:
     """loss -> the baselines that have a better mean, over the columns on which the loss is complete."""
     info, outline = metric_info(metric), results.outline
     means = complete_means(results, metric)
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for loss, own in means.items():
         for baseline in outline.baselines:
             pairs = []
@@ -134,5 +134,5 @@ def controls_above(results: Results, metric: str) -> dict[str, list[str]]:
                 if summary is not None:
                     pairs.append((value, summary[0]))
             if pairs and info.better(fmean(b for _, b in pairs), fmean(a for a, _ in pairs)):
-                found.setdefault(loss, []).append(baseline)
-    return found
+                result.setdefault(loss, []).append(baseline)
+    return result

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from matplotlib.axes import Axes
 
 from mlcl.records.collect import STEP
 from mlcl.records.outline import Outline
-from mlcl.reporting.cost_means import costs_by_encoder, mean_costs, step_parts
+from mlcl.reporting.cost_means import compute_seconds, costs_by_encoder, mean_costs, step_parts
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.style import Figure, column_title, shared_legend, small_multiples
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.ranking import complete_means, primary_metric
 from mlcl.reporting.results import Results
 
-COSTS = {"wall_seconds": ("time", "seconds a cell"), "peak_memory_mb": ("memory", "peak memory in MB")}
+COSTS: dict[str, tuple[str, Callable[[Results], dict[tuple[str, ...], float]]]] = {
+    "time": ("compute seconds of a cell", compute_seconds),
+    "memory": ("peak memory in MB", lambda results: mean_costs(results, "peak_memory_mb")),
+}
+"""Name -> label of the axis, values of rows."""
 Point = tuple[float, float]
 """Cost, quality."""
 
@@ -23,8 +27,8 @@ Point = tuple[float, float]
 def draw_trade_off(results: Results) -> Iterator[Figure]:
     metric = metric_info(primary_metric(results))
     means = complete_means(results, metric.name)
-    for cost, (short, label) in COSTS.items():
-        costs = mean_costs(results, cost)
+    for short, (label, costs_of) in COSTS.items():
+        costs = costs_of(results)
         points = {
             column: own
             for column in results.outline.columns()
@@ -69,9 +73,9 @@ def _one(
         for ax, (column, own) in zip(axes, points.items(), strict=True):
             _panel(ax, results, own, fronts[column])
             ax.set_xlabel(label)
-        axes[0].set_ylabel(metric.title + (" in %" if metric.is_percentage else ""))
+        axes[0].set_ylabel(style.axis_label(metric))
         shared_legend(canvas, axes)
-    told = ", ".join(
+    orders = ", ".join(
         f"{column_title(outline, *column)}: {' then '.join(outline.title_of(loss) for loss in front)}"
         for column, front in fronts.items()
     )
@@ -82,7 +86,7 @@ def _one(
             f"{metric.title} on the {outline.split} split against {label} (training and evaluation), means over seeds. "
             f"A line joins the Pareto front (dark edges): what no other beats in both. Costs depend on the machine."
         ),
-        alt=f"Scatter plots. Pareto fronts, cheapest first: {told}.",
+        alt=f"Scatter plots. Pareto fronts, cheapest first: {orders}.",
         canvas=canvas,
     )
 
@@ -142,7 +146,7 @@ def _bars(ax: Axes, outline: Outline, parts: Mapping[str, Mapping[str, float]]) 
 
 def _longest_steps(parts: Mapping[str, Mapping[str, Mapping[str, float]]], encoders: list[str]) -> str:
     """The longest step with each encoder, and how it is split."""
-    told = []
+    sentences = []
     for encoder in encoders:
         steps: dict[str, float] = {}
         for own in parts.values():
@@ -154,7 +158,7 @@ def _longest_steps(parts: Mapping[str, Mapping[str, Mapping[str, float]]], encod
             for part, own in parts.items()
             if longest in own.get(encoder, {}) and steps[longest]
         )
-        told.append(
+        sentences.append(
             f"{encoder}: the longest step is that of {longest}, {1000 * steps[longest]:.1f} ms ({shares})"
         )
-    return "; ".join(told) + "."
+    return "; ".join(sentences) + "."

@@ -32,7 +32,7 @@ def draw(results: Results) -> Iterator[Figure]:
                         marker=look.marker, label=outline.title_of(loss))  # fmt: skip
             ax.set_xticks(range(3), BANDS)
             ax.set_xlim(-0.2, 2.2)
-        axes[0].set_ylabel(f"{metric.title} in %")
+        axes[0].set_ylabel(style.axis_label(metric))
         shared_legend(canvas, axes)
     yield Figure(
         name="frequency",
@@ -59,8 +59,8 @@ def _curves(results: Results, dataset: str, encoder: str, base: str) -> dict[str
 
 
 def _tail_in_words(results: Results, curves: dict[tuple[str, str], dict[str, list[float]]]) -> str:
-    told = []
+    sentences = []
     for column, own in curves.items():
         best = max(own, key=lambda loss: own[loss][2])
-        told.append(f"{results.outline.title_of(best)} on {column_title(results.outline, *column)}")
-    return ", ".join(told)
+        sentences.append(f"{results.outline.title_of(best)} on {column_title(results.outline, *column)}")
+    return ", ".join(sentences)

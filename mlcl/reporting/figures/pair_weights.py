@@ -126,11 +126,11 @@ def _label_set(row: Sequence[int]) -> str:
 
 def _in_words(found: Sequence[Weighting], sets: Sequence[str]) -> str:
     """The first anchor's weights of the batch's other rows, for the losses that weigh such pairs."""
-    told = [
+    sentences = [
         f"{' and '.join(w.losses)} {', '.join(f'{weight:.2f}' for weight in w.weights[0, 1 : len(sets)])}"
         for w in found
         if w.anchors[0] == w.references[0] == "batch"
     ]
-    if not told:
+    if not sentences:
         return f"None of the {len(found)} weighs pairs of examples."
-    return f"Of an anchor with labels {sets[0]}, to {' / '.join(sets[1:])}: {'; '.join(told)}."
+    return f"Of an anchor with labels {sets[0]}, to {' / '.join(sets[1:])}: {'; '.join(sentences)}."

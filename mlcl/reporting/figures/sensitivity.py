@@ -98,7 +98,7 @@ def _one(results: Results, setting: Setting, curves: dict[tuple[str, str], dict[
         for ax, own in zip(axes, curves.values(), strict=True):
             _panel(ax, results, metric, own)
             ax.set_xlabel(title)
-        axes[0].set_ylabel(metric.title + (" in %" if metric.is_percentage else ""))
+        axes[0].set_ylabel(style.axis_label(metric))
         shared_legend(canvas, axes)
     return Figure(
         name=f"sensitivity-{setting[1].replace('_', '-')}",
@@ -138,11 +138,11 @@ def _in_words(results: Results, metric: MetricInfo, curves: dict[tuple[str, str]
     def at(point: tuple[float, RowKey]) -> str:
         return f"{_estimate(results, metric, point[1]).value:.{metric.decimals}f} at {point[0]:g}"
 
-    told = []
+    sentences = []
     for column, own in curves.items():
         ends = [
             f"{results.outline.title_of(loss)} from {at(points[0])} to {at(points[-1])}"
             for loss, points in own.items()
         ]
-        told.append(f"{column_title(results.outline, *column)}: {', '.join(ends)}")
-    return "; ".join(told) + "."
+        sentences.append(f"{column_title(results.outline, *column)}: {', '.join(ends)}")
+    return "; ".join(sentences) + "."

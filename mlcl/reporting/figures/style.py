@@ -21,6 +21,7 @@ from matplotlib.figure import Figure as Canvas
 
 from mlcl.records.files import atomic_file
 from mlcl.records.outline import NO_ENCODER, Outline
+from mlcl.reporting.metric_info import MetricInfo
 from mlcl.reporting.visible import visible
 
 ONE_COLUMN = 3.35
@@ -152,6 +153,11 @@ def png(canvas: Canvas) -> bytes:
     with mpl.rc_context(PARAMETERS):
         canvas.savefig(buffer, format="png", dpi=PNG_DPI, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def axis_label(metric: MetricInfo) -> str:
+    """A metric beside a small panel: what stands in brackets on a line of its own."""
+    return metric.title.replace(" (", "\n(") + (" in %" if metric.is_percentage else "")
 
 
 def shorten(name: str, longest: int = 24) -> str:

@@ -107,7 +107,7 @@ def _table(
     return Table(
         name=name,
         label=f"tab:{outline.study}-{name}",
-        caption=_caption(results, name, bool(baselines)),
+        caption=_caption(results, name, bool(baselines), metrics or outline.metrics),
         stubs=stubs,
         levels=("dataset", "encoder", "metric"),
         columns=tuple(_headers(outline, *key) for key in keys),
@@ -179,10 +179,10 @@ def _below_controls(results: Results, notes: Notes, key: tuple[str, str, MetricI
     return replace(cell, notes=(*cell.notes, notes.refer(f"below the control row {' and '.join(above)}")))
 
 
-def _caption(results: Results, name: str, has_baselines: bool) -> str:
+def _caption(results: Results, name: str, has_baselines: bool, metrics: Sequence[str]) -> str:
     outline = results.outline
     n = len(outline.seeds)
-    infos = [metric_info(metric) for metric in outline.metrics]
+    infos = [metric_info(metric) for metric in metrics]
     seeds = f"mean ± standard deviation (ddof 1) over {n} seeds" if n > 1 else "one seed"
     plain = [info.title for info in infos if not info.is_percentage]
     unit = "in %" + (f" (but for {', '.join(plain)})" if plain else "") if len(plain) < len(infos) else ""
@@ -191,8 +191,14 @@ def _caption(results: Results, name: str, has_baselines: bool) -> str:
     return " ".join(
         [
             f"{outline.title.rstrip('.')}.",
+            *(
+                ["Ranking quality beside decisions at tuned thresholds and at 0.5."]
+                if name == "criteria"
+                else []
+            ),
             ", ".join(part for part in (f"{outline.split.capitalize()} split", seeds, unit) if part) + ".",
-            f"Best of the complete rows{scope} in bold, second underlined{baselines}.",
-            selection_rule(outline),
+            f"Best mean of the complete rows{scope} in bold, second underlined{baselines}; the table of differences "
+            f"says which can be told apart.",
+            selection_rule(outline, metrics),
         ]
     )

@@ -167,16 +167,16 @@ def explain(row: RowState) -> list[str]:
     """In words: why there are fewer seeds than the study asks for, and whether they were trained to the end."""
     if row.skipped:
         return [f"skipped: {row.problems[0]}"]
-    told = []
+    sentences = []
     if row.ok < row.expected:
         missing = sum(problem.endswith(": missing") for problem in row.problems)
         if missing == row.expected:
-            told.append("not run yet")
+            sentences.append("not run yet")
         else:
-            told.append(f"{row.ok} of {row.expected} seeds; {_shorten('; '.join(row.problems))}")
+            sentences.append(f"{row.ok} of {row.expected} seeds; {_shorten('; '.join(row.problems))}")
     if row.untrained:
-        told.append(f"not trained to the end: {'; '.join(row.untrained)}")
-    return told
+        sentences.append(f"not trained to the end: {'; '.join(row.untrained)}")
+    return sentences
 
 
 def _shorten(text: str) -> str:
