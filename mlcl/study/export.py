@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 from mlcl.errors import MlclError
 from mlcl.evaluation.metrics import best_thresholds
+from mlcl.records.cards import read_card
 from mlcl.records.files import atomic_folder
 from mlcl.records.outline import OpenStudy, Outline
 from mlcl.records.paths import CellId, StudyPaths
@@ -40,7 +40,8 @@ def export(study: OpenStudy, cell: str, to: Path | None = None) -> Path:
     config = config.model_copy(
         update={"thresholds": [float(value) for value in thresholds], "metrics": record.metrics}
     )
-    card = json.loads(paths.card(cell_id.dataset).read_text(encoding="utf-8"))
+    if (card := read_card(paths.card(cell_id.dataset))) is None:
+        raise MlclError(f"{paths.card(cell_id.dataset)}: is not there; run the study again")
     folder = to or default_folder(outline.study, cell_id)
     _refuse_foreign(folder)
     with atomic_folder(folder) as temporary:

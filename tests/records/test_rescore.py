@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from mlcl.digests import sealed
 from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import evaluate_splits
 from mlcl.evaluation.representation import evaluate_embeddings
@@ -79,7 +80,7 @@ def test_a_failed_cell_is_left_alone(folder):
 def test_the_datasets_card_adds_metrics_by_label_frequency(folder):
     counts = dict(zip("abcde", [50, 40, 30, 20, 10], strict=True))
     card = {"labels": list("abcde"), "splits": {"train": {"examples": 100, "label_counts": counts}}}
-    (folder.parents[3] / "card.json").write_text(json.dumps(card))
+    (folder.parents[3] / "card.json").write_text(json.dumps(sealed(card)))
     rescore(folder, "new")
     expected = evaluate_splits(*splits(folder), [50, 40, 30, 20, 10], 100)
     assert read_record(folder / "metrics.json").metrics == expected
