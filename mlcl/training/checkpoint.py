@@ -14,7 +14,7 @@ import warnings
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, BinaryIO, Self
+from typing import IO, Any, BinaryIO, Self, cast
 
 import torch
 
@@ -88,7 +88,7 @@ class Checkpoint:
             with temporary.open("wb") as file:
                 file.write(MAGIC + bytes(hashlib.sha256().digest_size))
                 hashed = _Hashed(file)
-                torch.save({"format": FORMAT, "of": self._place, **state}, hashed)
+                torch.save({"format": FORMAT, "of": self._place, **state}, cast(IO[bytes], hashed))
                 file.seek(len(MAGIC))
                 file.write(hashed.digest.digest())
             temporary.replace(self.file)
