@@ -251,6 +251,34 @@ def status(
 
 
 @app.command()
+def verify(study: StudyArgument) -> None:
+    """Check every stored file of a study against its digest, and the metrics against the scores; exit code 1 if one
+    is not what was written."""
+    import json
+
+    from mlcl.data import verify as of_data
+    from mlcl.records import verify as of_records
+
+    opened = _open(study)
+    found = list(of_records.defects(opened))
+    for dataset in opened.outline.datasets:
+        request = opened.paths.dataset_request(dataset)
+        folder = (
+            Path(json.loads(request.read_text(encoding="utf-8"))["prepared"]) if request.exists() else None
+        )
+        if folder is not None and folder.exists():
+            found += of_data.defects(folder)
+    for defect in found:
+        print(defect)
+    _say(
+        f"{opened.outline.study}: {len(found)} defects"
+        if found
+        else f"{opened.outline.study}: all is as written"
+    )
+    sys.exit(1 if found else 0)
+
+
+@app.command()
 def coverage(study: StudyArgument) -> None:
     """Show how much of a study is there, as a matrix; also while it runs."""
     from mlcl.records.coverage import coverage as coverage_of

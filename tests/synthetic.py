@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mlcl import reporting
+from mlcl.digests import sealed
 from mlcl.evaluation.metrics import evaluate_splits
 from mlcl.records.collect import collect
 from mlcl.records.files import write_json, write_text
@@ -238,8 +239,7 @@ class Grid:
 
     def make_card(self, dataset: str) -> None:
         train = dataset_labels(dataset, "train", 400)
-        write_json(
-            self.paths.card(dataset),
+        content = sealed(
             {
                 "name": dataset,
                 "title": dataset.capitalize(),
@@ -250,8 +250,9 @@ class Grid:
                     )
                     for split, rows in (("train", 400), ("val", 150), ("test", 300))
                 },
-            },
+            }
         )
+        write_json(self.paths.card(dataset), content)
 
 
 def split_card(dataset: str, labels: np.ndarray) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import MetricsError, evaluate_splits
 from mlcl.evaluation.readouts import NO_READOUT, preference
 from mlcl.evaluation.representation import evaluate_embeddings
+from mlcl.records.cards import read_card
 from mlcl.records.outline import OpenStudy
 from mlcl.records.record import (
     EMBEDDINGS,
@@ -145,11 +145,10 @@ def read_embeddings(file: Path) -> dict[str, NDArray[Any]] | None:
 
 def _training_counts(card: Path) -> tuple[list[int] | None, int | None]:
     """Label counts and rows of the training split; None without a card."""
+    if (content := read_card(card)) is None:
+        return None, None
     try:
-        content = json.loads(card.read_text(encoding="utf-8"))
         train = content["splits"]["train"]
         return [int(train["label_counts"][label]) for label in content["labels"]], int(train["examples"])
-    except FileNotFoundError:
-        return None, None
     except (ValueError, KeyError, TypeError):
         raise RecordError(f"{card}: is no card of a dataset; prepare the dataset again") from None

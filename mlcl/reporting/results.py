@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ import pandas as pd
 
 from mlcl.errors import MlclError
 from mlcl.evaluation.readouts import preference
+from mlcl.records.cards import read_card
 from mlcl.records.collect import CELLS_COLUMNS, COSTS_COLUMNS, METRICS_COLUMNS, require_collected
 from mlcl.records.outline import NO_ENCODER, Outline, open_study
 from mlcl.records.paths import StudyPaths
@@ -54,6 +54,8 @@ class Results:
     costs: pd.DataFrame
     cells: pd.DataFrame
     cards: dict[str, dict[str, Any]]
+    torch_versions: dict[str, int]
+    """Version -> number of the records that count."""
 
     @cached_property
     def rows(self) -> dict[RowKey, RowState]:
@@ -124,7 +126,7 @@ def load_results(study: str | Path) -> Results:
     no torch. Raises MlclError if its records were not collected, or not since the study changed.
     """
     opened = open_study(study)
-    require_collected(opened)
+    collected = require_collected(opened)
     outline, paths = opened
     return Results(
         outline,
@@ -132,7 +134,8 @@ def load_results(study: str | Path) -> Results:
         metrics=_read_csv(paths.metrics_csv, METRICS_COLUMNS),
         costs=_read_csv(paths.costs_csv, COSTS_COLUMNS),
         cells=_read_csv(paths.cells_csv, CELLS_COLUMNS),
-        cards={dataset: card for dataset in outline.datasets if (card := _read_card(paths.card(dataset)))},
+        cards={dataset: card for dataset in outline.datasets if (card := read_card(paths.card(dataset)))},
+        torch_versions=collected.torch_versions,
     )
 
 
@@ -150,16 +153,6 @@ def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         # Python's own reading of a float is exact; that of pandas is not in every version.
         frame["value"] = [float(text) for text in frame["value"]]
     return frame
-
-
-def _read_card(path: Path) -> dict[str, Any] | None:
-    try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise MlclError(f"{path}: is no card of a dataset ({error}); prepare the dataset again") from None
-    return card
 
 
 def _row_state(cells: pd.DataFrame) -> RowState:

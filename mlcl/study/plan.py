@@ -23,10 +23,11 @@ import data_prep
 from data_prep.planning import check as check_dataset
 from mlcl import losses
 from mlcl.encoders import EncoderError
-from mlcl.errors import ConfigError, MlclError, OutdatedPlanError
+from mlcl.errors import ConfigError, MlclError, OutdatedPlanError, RecordError
 from mlcl.evaluation.readouts import common
+from mlcl.records.cards import read_card
 from mlcl.records.code import read_definitions
-from mlcl.records.files import write_json_if_changed
+from mlcl.records.files import write_json, write_json_if_changed
 from mlcl.records.outline import (
     DatasetOutline,
     EncoderOutline,
@@ -163,9 +164,19 @@ class Plan:
             if dataset.recipe is not None:
                 request = self._dataset_request(dataset)
                 write_json_if_changed(self.paths.dataset_request(dataset.name), request)
+            self._mend_card(dataset)
         for planned in self.cells:
             if planned.fingerprint is not None:
                 self._write_request(planned, retry_failed)
+
+    def _mend_card(self, dataset: PlannedDataset) -> None:
+        """A copy of the dataset's card beside the records that is damaged is copied again, if the dataset is here."""
+        copy = self.paths.card(dataset.name)
+        try:
+            read_card(copy)
+        except RecordError:
+            if dataset.folder is not None and (card := read_card(dataset.folder / "card.json")) is not None:
+                write_json(copy, card)
 
     def rehearsal(self, folder: Path) -> Plan:
         """The same plan, which writes into `folder`, an empty one: for a dry run, which is to change nothing."""

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from mlcl.digests import sealed
 from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import evaluate_splits
 from mlcl.evaluation.representation import evaluate_embeddings
@@ -77,7 +78,7 @@ def test_a_failed_cell_is_left_alone(folder):
 def test_the_datasets_card_adds_metrics_by_label_frequency(folder):
     counts = dict(zip("abcde", [50, 40, 30, 20, 10], strict=True))
     card = {"labels": list("abcde"), "splits": {"train": {"examples": 100, "label_counts": counts}}}
-    (folder.parents[3] / "card.json").write_text(json.dumps(card))
+    (folder.parents[3] / "card.json").write_text(json.dumps(sealed(card)))
     rescore(folder, "new")
     expected = evaluate_splits(*splits(folder), [50, 40, 30, 20, 10], 100)
     assert read_record(folder / "metrics.json").metrics["linear"] == expected
@@ -145,4 +146,5 @@ def test_scores_without_an_encoder_stand_beside_every_readout(folder):
     (y_val, p_val), (y_test, p_test) = splits(folder)
     write_scores(file, {"none": {"val": p_val, "test": p_test}}, {"val": y_val, "test": y_test},
                  {"val": np.arange(40), "test": np.arange(40)})  # fmt: skip
+    reseal(folder)
     assert np.array_equal(read_scores(file, "linear")["test_scores"], p_test)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mlcl.records.outline import NO_ENCODER, Outline
@@ -200,5 +200,14 @@ def _caption(results: Results, name: str, has_baselines: bool, metrics: Sequence
             f"Best mean of the complete rows{scope} in bold, second underlined{baselines}; the table of differences "
             f"says which can be told apart.",
             selection_rule(outline, metrics),
+            *_mixed_versions(results.torch_versions),
         ]
     )
+
+
+def _mixed_versions(versions: Mapping[str, int]) -> list[str]:
+    """A sentence for the caption where the records were not all made with one version of torch."""
+    if len(versions) < 2:
+        return []
+    listed = ", ".join(f"{version} ({count})" for version, count in versions.items())
+    return [f"The records were made with different versions of torch: {listed}."]
