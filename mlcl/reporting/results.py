@@ -93,7 +93,9 @@ class Results:
 def load_results(study: str | Path) -> Results:
     """`study`: the name of a study in `results/` here, or a results folder, wherever that lies.
 
-    Raises MlclError if its records were not collected, or not since the study changed.
+    Its `metrics`, `costs` and `cells` are DataFrames with the coordinates of a cell in each row (dataset, encoder,
+    loss, variant, seed), then (split, metric, value), (cost, value) and (state, reason). Metrics are fractions. Needs
+    no torch. Raises MlclError if its records were not collected, or not since the study changed.
     """
     opened = open_study(study)
     require_collected(opened)

@@ -81,7 +81,7 @@ def _one(
             [outline.title_of(loss) for loss in found], [words for *_, words in LOOKS.values()], height=2.1
         )
         for ax, (_, embeddings) in zip(axes, found.values(), strict=True):
-            places = np.array(cache.get(_digest(embeddings), partial(_in_two_dimensions, embeddings)))
+            places = np.array(cache.get(_digest(embeddings), partial(project_to_plane, embeddings)))
             for name, (colour, marker, words) in LOOKS.items():
                 chosen = np.flatnonzero(masks[name][anchor])
                 ax.plot(*places[chosen].T, marker, color=colour, markersize=3.2, linestyle="none", label=words,
@@ -116,7 +116,7 @@ def _digest(embeddings: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def _in_two_dimensions(embeddings: NDArray[Any]) -> list[list[float]]:
+def project_to_plane(embeddings: NDArray[Any]) -> list[list[float]]:
     """(rows, 2), as exact as a picture needs."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
