@@ -231,9 +231,10 @@ def status(
         opened = _open(study, as_planned=as_planned)
         now = study_status(opened)
         _say(f"{now.study}: {now.line()}")
+        damaged = [f"  damaged: {damage}" for _, damage in now.damaged]
         failed = [f"  {cell}: {record.status}: {record.reason}" for cell, record in now.failures]
         if complete is None:
-            print("\n".join(failed), file=sys.stderr)
+            print("\n".join([*damaged, *failed]), file=sys.stderr)
         elif failed:
             raise FailedCellsError(
                 f"{len(failed)} of {now.counts.total} cells failed; the tables and the report show them, "
@@ -241,7 +242,8 @@ def status(
                 + "\n".join(failed)
             )
         elif not now.counts.complete:
-            raise FailedCellsError(f"{now.study}: not complete: {now.counts}; run the study again")
+            not_complete = f"{now.study}: not complete: {now.counts}; run the study again"
+            raise FailedCellsError("\n".join([not_complete, *damaged]))
         elif not_made := read_failures(opened.paths):
             raise MlclError(f"{now.study}: {NOT_MADE}:\n{listed(not_made)}")
         else:

@@ -27,7 +27,7 @@ from mlcl.records.outline import (
     write_outline,
 )
 from mlcl.records.paths import CellId, StudyPaths
-from mlcl.records.record import HISTORY, SCORES, Record, write_record
+from mlcl.records.record import HISTORY, RECORD, SCORES, Record, write_record
 
 SOURCE = "metrics-1"
 LABELS = {"scenes": 6, "docs": 12, "more": 4, "birds": 5, "songs": 5, "genes": 5}
@@ -158,8 +158,8 @@ class Grid:
         scores = make_scores(cell)
         np.savez(folder / SCORES, **scores)
         splits = [(scores[f"{split}_labels"], scores[f"{split}_scores"]) for split in ("val", "test")]
-        self._write(cell, "ok", None, evaluate_splits(*splits), fingerprint)
         write_text(folder / HISTORY, make_history(cell))
+        self._write(cell, "ok", None, evaluate_splits(*splits), fingerprint)
 
     def fail(self, cell: CellId, status: str, reason: str) -> None:
         """A record of a cell that failed."""
@@ -275,6 +275,31 @@ def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Grid:
     """A study of 2 datasets, 3 losses, 2 baselines, 3 seeds, in an empty working directory; nothing is made yet."""
     monkeypatch.chdir(tmp_path)
     return Grid()
+
+
+def edit_record(folder: Path, *path: str, value: Any) -> None:
+    """Sets a value of a record, such as `result`, `code`, as if it had been written so."""
+    file = folder / RECORD
+    content = read_json(file)
+    place = content
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    write_record(file, Record(content["result"], content["run"]))
+
+
+def change_scores(folder: Path, **changes: Any) -> None:
+    """Other arrays in the scores of a record (None: not there), as if it had been written with them."""
+    with np.load(folder / SCORES) as stored:
+        arrays = dict(stored) | changes
+    np.savez(folder / SCORES, **{key: values for key, values in arrays.items() if values is not None})
+    reseal(folder)
+
+
+def reseal(folder: Path) -> None:
+    """As if the record had been written with the files that lie beside it now."""
+    content = read_json(folder / RECORD)
+    write_record(folder / RECORD, Record(content["result"], content["run"]))
 
 
 def read_json(path: Path) -> Any:

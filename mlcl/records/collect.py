@@ -83,7 +83,10 @@ def require_collected(study: OpenStudy) -> None:
 
 
 def _require_all(outline: Outline, cells: list[CellStatus]) -> None:
-    if lacking := [f"{cell.cell.id}: {cell.state}" for cell in cells if cell.counted_record is None]:
+    lacking = [
+        f"{cell.cell.id}: {cell.damage or cell.state}" for cell in cells if cell.counted_record is None
+    ]
+    if lacking:
         raise MlclError(
             f"{outline.file}: {len(lacking)} of {len(cells)} cells have no current record (the first: {lacking[0]}); "
             f"finish the run, or ask for partial results (--partial)"
@@ -108,7 +111,7 @@ def _cost_rows(cell: CellStatus) -> Iterable[tuple[Any, ...]]:
 
 def _cell_row(cell: CellStatus) -> tuple[Any, ...]:
     record = cell.counted_record
-    reason = (record.reason or "") if record is not None else REASONS[cell.state]
+    reason = (record.reason or "") if record is not None else cell.damage or REASONS[cell.state]
     return (*_coordinates(cell.cell.id), cell.outcome, reason)
 
 

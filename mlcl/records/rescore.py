@@ -14,17 +14,24 @@ from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import MetricsError, evaluate_splits
 from mlcl.evaluation.representation import evaluate_embeddings
 from mlcl.records.outline import OpenStudy
-from mlcl.records.record import EMBEDDINGS, SCORES, Metrics, read_record, write_record
+from mlcl.records.record import (
+    EMBEDDINGS,
+    SCORES,
+    Metrics,
+    find_record,
+    read_record,
+    require_sealed,
+    write_record,
+)
 
 KEYS = ("val_scores", "val_labels", "test_scores", "test_labels")
 
 
 def rescore_study(study: OpenStudy) -> int:
-    """Brings the metrics of all records of a study up to date; returns how many were not."""
+    """Brings the metrics of all whole records of a study up to date; returns how many were not."""
     outline, paths = study
-    folders = (paths.cell(cell.id) for cell in outline.cells)
-    with_record = [folder for folder in folders if (folder / "metrics.json").exists()]
-    return sum(rescore(folder, outline.metrics_source) for folder in with_record)
+    cells = [cell.id for cell in outline.cells if find_record(paths.record(cell.id), cell.id).record]
+    return sum(rescore(paths.cell(cell), outline.metrics_source) for cell in cells)
 
 
 def rescore(folder: Path, metrics_source: str) -> bool:
@@ -66,6 +73,7 @@ def metrics_of(folder: Path, card: Path) -> Metrics:
 
 def read_scores(file: Path) -> dict[str, NDArray[Any]]:
     """Scores and labels of both splits. Raises RecordError if the file is absent, broken or of another kind."""
+    require_sealed(file)
     try:
         with np.load(file, allow_pickle=False) as stored:
             kind = str(stored["scores_kind"])
@@ -85,6 +93,7 @@ def read_scores(file: Path) -> dict[str, NDArray[Any]]:
 
 def read_embeddings(file: Path) -> dict[str, NDArray[Any]] | None:
     """Embeddings (N, D) of both splits; None if there is no file. Raises RecordError if it is broken."""
+    require_sealed(file)
     try:
         with np.load(file, allow_pickle=False) as stored:
             return {split: stored[split] for split in ("val", "test")}

@@ -36,7 +36,7 @@ from mlcl.records.outline import (
     write_outline,
 )
 from mlcl.records.paths import StudyPaths, prepared
-from mlcl.records.record import Record, read_record_if_present
+from mlcl.records.record import Record, find_record
 from mlcl.records.status import Counts, State, state_of
 from mlcl.study.cells import Cell, DatasetFacts, Skip, expand
 from mlcl.study.code import changed_definitions, code_of
@@ -75,6 +75,8 @@ class PlannedCell:
     """The folder `results/<study>`."""
     defect: str | None = None
     """What keeps the cell from being made, other than its dataset."""
+    damage: str | None = None
+    """Why there is no record though a file lies in its place."""
 
     @cached_property
     def state(self) -> State:
@@ -88,7 +90,7 @@ class PlannedCell:
     def why(self) -> list[str]:
         """What differs between the record and the plan, in words; empty for a current cell."""
         if self.state == "missing":
-            return ["there is no record"]
+            return [f"the record is damaged ({self.damage})" if self.damage else "there is no record"]
         if self.state != "stale" or self.record is None or self.payload is None:
             return []
         changes = _differences(self.record.result, self.payload)
@@ -297,17 +299,20 @@ class Plan:
         )
 
     def summary(self) -> str:
-        """One line on what there is to do, and the reasons, most frequent first."""
+        """One line on what there is to do, and the reasons, most frequent first; then one for each damaged record."""
         parts = [str(self.counts)]
         if to_make := [planned for planned in self.cells if planned.state in ("stale", "missing")]:
-            reasons = Counter("; ".join(planned.why()) for planned in to_make)
+            reasons = Counter(
+                "damaged records" if planned.damage else "; ".join(planned.why()) for planned in to_make
+            )
             listed = [f"{_shortened(reason)} ({count})" for reason, count in reasons.most_common(3)]
             parts.append(f"{len(to_make)} to make: {', '.join(listed)}{', ...' if len(reasons) > 3 else ''}")
         if waiting := sum(planned.fingerprint is None for planned in to_make):
             parts.append(f"{waiting} of these wait for raw data or weights")
         if self.skips:
             parts.append(f"{len(self.skips)} rows skipped")
-        return f"study {self.study.name}: {'; '.join(parts)}"
+        damaged = [f"\n  damaged: {planned.damage}" for planned in self.cells if planned.damage]
+        return f"study {self.study.name}: {'; '.join(parts)}{''.join(damaged)}"
 
 
 def make_plan(file: Path, data_root: Path | None = None, as_before: bool = False) -> Plan:
@@ -355,14 +360,14 @@ def _plan_dataset(study: Study, name: str, entry: DatasetEntry, data_root: Path)
 
 
 def _plan_cell(cell: Cell, dataset: PlannedDataset, paths: StudyPaths) -> PlannedCell:
-    record = read_record_if_present(paths.record(cell.id))
+    record, damage = find_record(paths.record(cell.id), cell.id)
     if dataset.recipe is None:
-        return PlannedCell(cell, None, None, record, paths.results)
+        return PlannedCell(cell, None, None, record, paths.results, damage=damage)
     try:
         made_of = payload(cell, dataset.recipe.fingerprint)
     except EncoderError as error:
-        return PlannedCell(cell, None, None, record, paths.results, str(error))
-    return PlannedCell(cell, made_of, fingerprint(made_of), record, paths.results)
+        return PlannedCell(cell, None, None, record, paths.results, str(error), damage)
+    return PlannedCell(cell, made_of, fingerprint(made_of), record, paths.results, damage=damage)
 
 
 def _shortened(reason: str) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlcl.errors import RecordError
 from mlcl.records.paths import CellId
-from mlcl.records.record import HISTORY
+from mlcl.records.record import HISTORY, require_sealed
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.style import Figure, names_in_a_line, shared_legend
 from mlcl.reporting.results import Results
@@ -39,6 +39,7 @@ def _curves(results: Results, dataset: str, encoder: str, loss: str) -> list[Cur
 
 def read_history(file: Path) -> Curve | None:
     """Epochs and training loss; None if there is no history. Raises RecordError if it is broken."""
+    require_sealed(file)
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             rows = [(float(row["epoch"]), float(row["loss"])) for row in csv.DictReader(lines)]
