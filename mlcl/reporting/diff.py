@@ -93,21 +93,21 @@ def diff_metrics(old: Path, new: Path, tolerance: float = 1e-3) -> Changes:
 
 
 def _read(file: Path) -> dict[Key, Runs]:
-    found: dict[Key, Runs] = {}
+    runs: dict[Key, Runs] = {}
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             reader = csv.reader(lines)
             if tuple(next(reader, ())) != METRICS_COLUMNS:
                 raise MlclError(f"{file}: is no metrics.csv (its columns: {', '.join(METRICS_COLUMNS)})")
             for dataset, encoder, loss, variant, seed, split, metric, value in reader:
-                found.setdefault((dataset, encoder, loss, variant, split, metric), {})[int(seed)] = float(
+                runs.setdefault((dataset, encoder, loss, variant, split, metric), {})[int(seed)] = float(
                     value
                 )
     except FileNotFoundError:
         raise MlclError(f"{file}: is not there") from None
     except ValueError as error:
         raise MlclError(f"{file}: is no metrics.csv ({error})") from None
-    return found
+    return runs
 
 
 def _rows_only_in(one: Mapping[Key, Runs], other: Mapping[Key, Runs]) -> tuple[str, ...]:

@@ -62,14 +62,14 @@ class Results:
 
     @cached_property
     def _values(self) -> dict[tuple[str, ...], dict[int, float]]:
-        found: dict[tuple[str, ...], dict[int, float]] = {}
+        by_row: dict[tuple[str, ...], dict[int, float]] = {}
         columns = (self.metrics[column].tolist() for column in (*ROW, "split", "metric"))
         keys = zip(*columns, strict=True)
         for key, seed, value in zip(
             keys, self.metrics["seed"].tolist(), self.metrics["value"].tolist(), strict=True
         ):
-            found.setdefault(key, {})[seed] = value
-        return found
+            by_row.setdefault(key, {})[seed] = value
+        return by_row
 
     def values(self, row: RowKey, split: str, metric: str) -> dict[int, float]:
         """seed -> value, for the seeds that are there."""
