@@ -30,7 +30,7 @@ def selection_rule(outline: Outline, metrics: Sequence[str] | None = None) -> st
     if len(by_rule) == 1:
         rules = next(iter(by_rule))
     else:
-        rules = "; ".join(f"{rule} ({', '.join(dict.fromkeys(own))})" for rule, own in by_rule.items())
+        rules = "; ".join(f"{rule} ({', '.join(dict.fromkeys(losses))})" for rule, losses in by_rule.items())
     rules += "".join(_rules_of_variants(outline))
     tuned = "" if outline.readout == "head" else ", whose settings are chosen on validation"
     others = any(name.endswith(OTHER_THRESHOLDS) for name in metrics or outline.metrics)
@@ -44,8 +44,8 @@ def _rules_of_variants(outline: Outline) -> Iterator[str]:
     for cell in outline.cells:
         if cell.selection is not None:
             rules.setdefault(cell.id.variant, set()).add(cell.selection)
-    for variant, own in rules.items():
-        if others := sorted(own - rules.get("base", own)):
+    for variant, variant_rules in rules.items():
+        if others := sorted(variant_rules - rules.get("base", variant_rules)):
             yield f"; in the variant {variant}, {' or '.join(map(_rule_in_words, others))}"
 
 
@@ -79,15 +79,15 @@ def _differences(outline: Outline) -> Iterator[str]:
     for encoder in dict.fromkeys(encoder for _, encoder in _pairs(outline)):
         settings = {loss: outline.training_of(loss, encoder) for loss in outline.losses}
         shared = [
-            key for key in next(iter(settings.values())) if all(key in own for own in settings.values())
+            key for key in next(iter(settings.values())) if all(key in values for values in settings.values())
         ]
         where = f" with {encoder}" if several else ""
         for key in shared:
-            usual = Counter(str(own[key]) for own in settings.values()).most_common(1)[0][0]
+            usual = Counter(str(values[key]) for values in settings.values()).most_common(1)[0][0]
             others: dict[str, list[str]] = {}
-            for loss, own in settings.items():
-                if str(own[key]) != usual:
-                    others.setdefault(str(own[key]), []).append(loss)
+            for loss, values in settings.items():
+                if str(values[key]) != usual:
+                    others.setdefault(str(values[key]), []).append(loss)
             for value, losses in others.items():
                 yield f"{_in_words(key)} {value} for {', '.join(losses)}{where}, {usual} for the others"
 

@@ -170,7 +170,9 @@ def _winners(results: Results, standings_: Sequence[Standing]) -> str:
     by_loss: dict[str, list[str]] = {}
     for standing in standings_:
         by_loss.setdefault(standing.best, []).append(standing.title)
-    return "; ".join(f"{results.outline.title_of(loss)} on {_listed(own)}" for loss, own in by_loss.items())
+    return "; ".join(
+        f"{results.outline.title_of(loss)} on {_listed(places)}" for loss, places in by_loss.items()
+    )
 
 
 def _one_seed(results: Results, all_standings: Sequence[Standing]) -> Iterator[str]:
@@ -216,10 +218,10 @@ def _cheaper(results: Results, standing: Standing) -> Iterator[str]:
     seconds = compute_seconds(results)
     columns = [standing.column] if standing.column else results.outline.columns()
     costs = {
-        loss: fmean(own)
+        loss: fmean(times)
         for loss in [standing.best, *standing.tied]
-        if (own := [seconds[*c, loss, "base"] for c in columns if (*c, loss, "base") in seconds])
-        and len(own) == len(columns)
+        if (times := [seconds[*c, loss, "base"] for c in columns if (*c, loss, "base") in seconds])
+        and len(times) == len(columns)
     }
     if standing.best not in costs:
         return
@@ -299,9 +301,13 @@ def _criteria(results: Results) -> Iterator[str]:
     best: dict[str, str] = {}
     for name in ("map", "macro_f1_tuned", "macro_f1"):
         means = complete_means(results, name)
-        shared = set.intersection(*(set(own) for own in means.values())) if len(means) > 1 else set()
+        shared = (
+            set.intersection(*(set(by_column) for by_column in means.values())) if len(means) > 1 else set()
+        )
         if shared:
-            averages = {loss: fmean(own[column] for column in shared) for loss, own in means.items()}
+            averages = {
+                loss: fmean(by_column[column] for column in shared) for loss, by_column in means.items()
+            }
             best[name] = max(averages, key=averages.__getitem__)
     if len(best) < 2:
         return

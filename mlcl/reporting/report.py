@@ -133,14 +133,19 @@ def _state(results: Results) -> str:
 def _settings(outline: Outline) -> dict[str, dict[str, Any]]:
     """Heading -> setting -> value; protocols with the same settings stand under one heading."""
     by_settings: dict[str, list[str]] = {}
-    for protocol, own in outline.training.items():
-        by_settings.setdefault(json.dumps(own, sort_keys=True), []).append(protocol)
+    for protocol, training_settings in outline.training.items():
+        by_settings.setdefault(json.dumps(training_settings, sort_keys=True), []).append(protocol)
     own_training = {
         name: one.training for name, one in (outline.encoders | outline.losses).items() if one.training
     }
     return {
-        **{f"Training: {', '.join(names)}": json.loads(own) for own, names in by_settings.items()},
-        "Training of single encoders and losses": {name: _flat(own) for name, own in own_training.items()},
+        **{
+            f"Training: {', '.join(names)}": json.loads(training_settings)
+            for training_settings, names in by_settings.items()
+        },
+        "Training of single encoders and losses": {
+            name: _flat(training_settings) for name, training_settings in own_training.items()
+        },
         "Readouts": {name: in_words(name) for name in outline.readouts},
         "Linear evaluation": outline.linear_evaluation,
         "Compute": outline.compute,

@@ -70,14 +70,14 @@ class Results:
 
     @cached_property
     def _values(self) -> dict[tuple[str, ...], dict[int, float]]:
-        found: dict[tuple[str, ...], dict[int, float]] = {}
+        by_row: dict[tuple[str, ...], dict[int, float]] = {}
         columns = (self.metrics[column].tolist() for column in (*ROW, "readout", "split", "metric"))
         keys = zip(*columns, strict=True)
         for key, seed, value in zip(
             keys, self.metrics["seed"].tolist(), self.metrics["value"].tolist(), strict=True
         ):
-            found.setdefault(key, {})[seed] = value
-        return found
+            by_row.setdefault(key, {})[seed] = value
+        return by_row
 
     def values(self, row: RowKey, split: str, metric: str) -> dict[int, float]:
         """seed -> value by the readout of the study's tables, for the seeds that are there.

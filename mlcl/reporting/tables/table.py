@@ -100,14 +100,14 @@ class Table:
 
     def groups(self, level: int, columns: range | None = None) -> list[tuple[str, int]]:
         """Neighbouring columns under one header of a level: its text and how many they are."""
-        found: list[tuple[tuple[str, ...], int]] = []
+        headers: list[tuple[tuple[str, ...], int]] = []
         for i in columns or range(len(self.columns)):
             path = self.columns[i].headers[: level + 1]
-            if found and found[-1][0] == path:
-                found[-1] = (path, found[-1][1] + 1)
+            if headers and headers[-1][0] == path:
+                headers[-1] = (path, headers[-1][1] + 1)
             else:
-                found.append((path, 1))
-        return [(path[-1], n) for path, n in found]
+                headers.append((path, 1))
+        return [(path[-1], n) for path, n in headers]
 
     def panels(self, widest: int) -> Iterator[range]:
         """Ranges of at most `widest` columns that leave the groups of the first level whole where they can."""
