@@ -121,11 +121,11 @@ def main() -> None:
         "--json", type=Path, help="where to write the figures: {case, metric, value, studies}"
     )
     options = parser.parse_args()
-    found = list(measure(quick_kinds() if options.quick else KINDS))
-    for line in found:
+    rows = list(measure(quick_kinds() if options.quick else KINDS))
+    for line in rows:
         print(f"{line['case']:<30} {line['metric']:<34} {line['value']:>9.4f}  of {line['studies']}")
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def quick_kinds() -> list[Kind]:

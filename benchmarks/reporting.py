@@ -67,11 +67,11 @@ def main() -> None:
         "--json", type=Path, help="where to write the figures as a list of {case, metric, value}"
     )
     options = parser.parse_args()
-    found = list(measure(QUICK if options.quick else FULL))
-    for line in found:
+    rows = list(measure(QUICK if options.quick else FULL))
+    for line in rows:
         print(f"{line['case']:<20} {line['metric']:<18} {line['value']:>10.2f}")
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def measure(size: Size) -> Iterator[dict[str, Any]]:

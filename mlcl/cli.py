@@ -72,7 +72,7 @@ def plan(
     for name, dataset in planned.datasets.items():
         for number, sentence in enumerate(sanity.report(dataset.folder) if dataset.folder else ()):
             print(f"\ndataset {name}: {sentence}" if number == 0 else f"  {sentence}")
-    for cell in planned.cells if cells else ():
+    for cell in planned.all_cells if cells else ():
         if reasons := cell.why():
             print(f"  {cell.cell.id}: {'; '.join(reasons)}")
     for skip in planned.skips if cells else ():
@@ -140,6 +140,25 @@ def train(
             target = planned_study.paths.request(planned.cell.id)
         record = make_cell(target, log_file)
         _say_finished(record)
+
+
+@app.command()
+def choose(
+    study: StudyFile,
+    row: Annotated[str, typer.Argument(help="<dataset>/<encoder>/<loss>")],
+    data_root: DataRoot = None,
+    log: Log = None,
+) -> None:
+    """Choose among the trials of a row, and request its cells: the workflow's step between search and seeds."""
+    from mlcl.study.plan import make_plan
+
+    with _logged(log):
+        dataset, encoder, loss = row.split("/")
+        planned = make_plan(study, data_root)
+        choice = planned.write_chosen(dataset, encoder, loss)
+        settings = ", ".join(f"{key} = {value}" for key, value in choice.trial.settings.items())
+        edges = f"; at an end of its range: {', '.join(choice.edges)}" if choice.edges else ""
+        _say(f"{row}: chosen: {settings} (value on validation {choice.value:.3f}{edges})")
 
 
 @app.command()
@@ -231,9 +250,10 @@ def status(
         opened = _open(study, as_planned=as_planned)
         now = study_status(opened)
         _say(f"{now.study}: {now.line()}")
+        damaged = [f"  damaged: {damage}" for _, damage in now.damaged]
         failed = [f"  {cell}: {record.status}: {record.reason}" for cell, record in now.failures]
         if complete is None:
-            print("\n".join(failed), file=sys.stderr)
+            print("\n".join([*damaged, *failed]), file=sys.stderr)
         elif failed:
             raise FailedCellsError(
                 f"{len(failed)} of {now.counts.total} cells failed; the tables and the report show them, "
@@ -241,11 +261,40 @@ def status(
                 + "\n".join(failed)
             )
         elif not now.counts.complete:
-            raise FailedCellsError(f"{now.study}: not complete: {now.counts}; run the study again")
+            not_complete = f"{now.study}: not complete: {now.counts}; run the study again"
+            raise FailedCellsError("\n".join([not_complete, *damaged]))
         elif not_made := read_failures(opened.paths):
             raise MlclError(f"{now.study}: {NOT_MADE}:\n{listed(not_made)}")
         else:
             write_text(complete, f"{now.counts}\n")
+
+
+@app.command()
+def verify(study: StudyArgument) -> None:
+    """Check every stored file of a study against its digest, and the metrics against the scores; exit code 1 if one
+    is not what was written."""
+    import json
+
+    from mlcl.data import verify as of_data
+    from mlcl.records import verify as of_records
+
+    opened = _open(study)
+    found = list(of_records.defects(opened))
+    for dataset in opened.outline.datasets:
+        request = opened.paths.dataset_request(dataset)
+        folder = (
+            Path(json.loads(request.read_text(encoding="utf-8"))["prepared"]) if request.exists() else None
+        )
+        if folder is not None and folder.exists():
+            found += of_data.defects(folder)
+    for defect in found:
+        print(defect)
+    _say(
+        f"{opened.outline.study}: {len(found)} defects"
+        if found
+        else f"{opened.outline.study}: all is as written"
+    )
+    sys.exit(1 if found else 0)
 
 
 @app.command()

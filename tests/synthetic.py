@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mlcl import reporting
+from mlcl.digests import sealed
 from mlcl.evaluation.metrics import evaluate_splits
 from mlcl.records.collect import collect
 from mlcl.records.files import write_json, write_text
@@ -27,7 +28,7 @@ from mlcl.records.outline import (
     write_outline,
 )
 from mlcl.records.paths import CellId, StudyPaths
-from mlcl.records.record import HISTORY, SCORES, Record, write_record
+from mlcl.records.record import HISTORY, RECORD, SCORES, Record, write_record
 from mlcl.records.rescore import write_scores
 
 SOURCE = "metrics-1"
@@ -178,8 +179,8 @@ class Grid:
             readout: evaluate_splits(*((labels[split], values[split]) for split in ROWS))
             for readout, values in scores.items()
         }
-        self._write(cell, "ok", None, metrics, fingerprint, diagnostics)
         write_text(folder / HISTORY, make_history(cell))
+        self._write(cell, "ok", None, metrics, fingerprint, diagnostics)
 
     def fail(self, cell: CellId, status: str, reason: str) -> None:
         """A record of a cell that failed."""
@@ -240,8 +241,7 @@ class Grid:
 
     def make_card(self, dataset: str) -> None:
         train = dataset_labels(dataset, "train", 400)
-        write_json(
-            self.paths.card(dataset),
+        content = sealed(
             {
                 "name": dataset,
                 "title": dataset.capitalize(),
@@ -252,8 +252,9 @@ class Grid:
                     )
                     for split, rows in (("train", 400), ("val", 150), ("test", 300))
                 },
-            },
+            }
         )
+        write_json(self.paths.card(dataset), content)
 
 
 def split_card(dataset: str, labels: np.ndarray) -> dict[str, Any]:
@@ -296,6 +297,31 @@ def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Grid:
     """A study of 2 datasets, 3 losses, 2 baselines, 3 seeds, in an empty working directory; nothing is made yet."""
     monkeypatch.chdir(tmp_path)
     return Grid()
+
+
+def edit_record(folder: Path, *path: str, value: Any) -> None:
+    """Sets a value of a record, such as `result`, `code`, as if it had been written so."""
+    file = folder / RECORD
+    content = read_json(file)
+    place = content
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    write_record(file, Record(content["result"], content["run"]))
+
+
+def change_scores(folder: Path, **changes: Any) -> None:
+    """Other arrays in the scores of a record (None: not there), as if it had been written with them."""
+    with np.load(folder / SCORES) as stored:
+        arrays = dict(stored) | changes
+    np.savez(folder / SCORES, **{key: values for key, values in arrays.items() if values is not None})
+    reseal(folder)
+
+
+def reseal(folder: Path) -> None:
+    """As if the record had been written with the files that lie beside it now."""
+    content = read_json(folder / RECORD)
+    write_record(folder / RECORD, Record(content["result"], content["run"]))
 
 
 def read_json(path: Path) -> Any:

@@ -16,26 +16,29 @@ MAY_IMPORT = {
     "mlcl.errors": set(),
     "mlcl.suggest": set(),
     "mlcl.offline": set(),
+    "mlcl.digests": set(),
     # These stand alone: of mlcl they use the ground floor only, and their errors are their own.
-    "data_prep": {"mlcl.suggest", "mlcl.offline"},
+    "data_prep": {"mlcl.suggest", "mlcl.offline", "mlcl.digests"},
     "mlcl.losses": {"mlcl.suggest"},
     "mlcl.encoders": {"mlcl.suggest", "mlcl.offline"},
-    "mlcl.data": {"mlcl.suggest", "mlcl.offline", "data_prep"},
+    "mlcl.data": {"mlcl.suggest", "mlcl.offline", "mlcl.digests", "data_prep"},
     "mlcl.evaluation": {"mlcl.errors"},
-    "mlcl.training": {"mlcl.suggest", "mlcl.errors", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses"},
+    "mlcl.training": {
+        "mlcl.suggest", "mlcl.errors", "mlcl.digests", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses",
+    },
     "mlcl.model": {
         "mlcl.suggest", "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation",
         "mlcl.training",
     },
-    "mlcl.records": {"mlcl.errors", "mlcl.evaluation"},
+    "mlcl.records": {"mlcl.errors", "mlcl.digests", "mlcl.evaluation"},
     "mlcl.study": {
-        "mlcl.suggest", "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses",
-        "mlcl.training", "mlcl.model", "mlcl.records",
+        "mlcl.suggest", "mlcl.errors", "mlcl.digests", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation",
+        "mlcl.losses", "mlcl.training", "mlcl.model", "mlcl.records",
     },
-    "mlcl.reporting": {"mlcl.errors", "mlcl.data", "mlcl.records", "mlcl.evaluation"},
+    "mlcl.reporting": {"mlcl.errors", "mlcl.digests", "mlcl.data", "mlcl.records", "mlcl.evaluation"},
     "mlcl.cli": {
-        "mlcl.suggest", "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.encoders", "mlcl.study", "mlcl.reporting",
-        "mlcl.data", "mlcl.model", "mlcl.records", "mlcl.training",
+        "mlcl.suggest", "mlcl.digests", "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.encoders", "mlcl.study",
+        "mlcl.reporting", "mlcl.data", "mlcl.model", "mlcl.records", "mlcl.training",
     },
     "mlcl.__main__": {"mlcl.cli"},
 }  # fmt: skip

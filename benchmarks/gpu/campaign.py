@@ -20,6 +20,9 @@ LEAST_SECONDS = 5.0
 KILL_AFTER = 3.0
 """Seconds between SIGTERM and SIGKILL for a step that is over its limit."""
 LOG_BYTES = 15_000_000
+QUICK_TESTS = "mulsupcon or tile or contrastive_linear or mlp or group"
+QUICK_SHARE = 0.35
+"""Of the time, for each step in its smallest form."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,15 @@ class Step:
 
 def steps(work: Path, out: Path, device: str, quick: bool) -> list[Step]:
     """All of them, in the order in which they run."""
-    found = str(out / results.FILE)
+    results_file = str(out / results.FILE)
     small = ["--quick"] if quick else []
-    given = ["--device", device, "--append", found, *small]
+    given = ["--device", device, "--append", results_file, *small]
     tests = [
-        "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "-p", "benchmarks.gpu.test_log", "--append", found,
+        "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "-p", "benchmarks.gpu.test_log", "--append", results_file,
         "-p", "no:cacheprovider", "--timeout=120", "-o", "addopts=--strict-markers --import-mode=importlib",
     ]  # fmt: skip
+    if quick:
+        tests += ["-k", QUICK_TESTS]
     if _importable("xdist"):
         tests += ["-n", "8" if device == "cuda" else "2"]
     return [
@@ -76,7 +81,8 @@ class Campaign:
         print(text)
 
     def _run(self, step: Step) -> None:
-        limit = min(step.share * self.seconds, self.left)
+        share = max(step.share, QUICK_SHARE) if self.quick else step.share
+        limit = min(share * self.seconds, self.left)
         if limit < LEAST_SECONDS:
             results.add(
                 self.out / results.FILE, "step", name=step.name, state="skipped: no time left", seconds=0

@@ -36,7 +36,8 @@ def rate(work: Work, device: Device = "cuda", append: Append = None, quick: Quic
     planned = _planned(work, "cells")
     for number, at_once in enumerate(AT_ONCE[:2] if quick else AT_ONCE):
         mine = [cell for cell in planned if cell["cell"].endswith(f"seed{number}")]
-        mine = mine[: 2 if quick else len(mine)]
+        if quick:
+            mine = [cell for cell in mine if cell["cell"].startswith("mulan_yeast")]
         begun = time.perf_counter()
         made = list(make(mine, work, device, at_once))
         seconds = time.perf_counter() - begun
@@ -99,7 +100,7 @@ def _make(cell: dict[str, str], work: Path) -> dict[str, Any]:
     from mlcl.cli import app as commands
 
     begun = time.perf_counter()
-    found: dict[str, Any] = {"study": cell["study"], "cell": cell["cell"]}
+    cell_result: dict[str, Any] = {"study": cell["study"], "cell": cell["cell"]}
     with (
         chdir(work),
         Path(os.devnull).open("w") as nowhere,
@@ -110,7 +111,7 @@ def _make(cell: dict[str, str], work: Path) -> dict[str, Any]:
             commands(["train", cell["request"]], standalone_mode=False)
         except BaseException as error:
             reason = "".join(traceback.format_exception(error))[-600:]
-            return found | {
+            return cell_result | {
                 "seconds": round(time.perf_counter() - begun, 2),
                 "status": "none",
                 "reason": reason,
@@ -120,7 +121,7 @@ def _make(cell: dict[str, str], work: Path) -> dict[str, Any]:
     )
     result, run = content["result"], content["run"]
     test = result["metrics"].get("test", {})
-    return found | {
+    return cell_result | {
         "seconds": round(time.perf_counter() - begun, 2),
         "status": result["status"],
         "reason": result["reason"],

@@ -56,7 +56,7 @@ def prepare(settings: DigitScenesSettings, raw: RawPaths, writer: DatasetWriter)
 
     digits = load_digits()
     images, classes = digits.images / 16.0, digits.target
-    parts = _divide(classes, settings.seed)
+    parts = divide_digits(classes, settings.seed)
     writer.labels(NAMES)
     writer.note("Source digits are divided by class, 60 / 15 / 25 %, before scenes are composed.")
     for number, split in enumerate(("train", "val", "test")):
@@ -67,8 +67,8 @@ def prepare(settings: DigitScenesSettings, raw: RawPaths, writer: DatasetWriter)
             writer.split(split).add(f"{split}-{index:05d}", labels, scene)
 
 
-def _divide(classes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Rows of the source digits for each split, the same shares of every class."""
+def divide_digits(classes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Split -> rows of the source digits (classes (N,) in 0..9), the same shares of every class."""
     import numpy as np
 
     rng = np.random.default_rng([seed, 0])

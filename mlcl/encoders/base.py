@@ -1,4 +1,4 @@
-"""What every encoder is, and the form in which texts come to it."""
+"""The base class of encoders, and the batches that they take."""
 
 from __future__ import annotations
 

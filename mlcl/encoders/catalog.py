@@ -41,17 +41,17 @@ class EncoderSettings(BaseModel):
 
     @property
     def pretrained(self) -> bool:
-        """Does the encoder start from stored weights, so that it is the same for every seed?"""
+        """Whether the encoder starts from stored weights, which are the same for every seed."""
         return False
 
     @property
     def weights_source(self) -> str | None:
-        """Where stored weights come from, as the study names it: a local path, a hub id, a library's own name."""
+        """The source of stored weights as the study names it: a local path, a hub id, or a name of the library."""
         return None
 
     @property
     def tokenizer_source(self) -> str | None:
-        """Where a published tokenizer of its own comes from: a local folder or a hub id."""
+        """The source of a published tokenizer that is named apart from the model: a local folder or a hub id."""
         return None
 
 
@@ -86,7 +86,7 @@ class CnnSettings(EncoderSettings):
 
 
 class BackboneSettings(EncoderSettings):
-    """A network of a library without its classifier; `mlcl.encoders.weights` says what `weights` may be."""
+    """A network of a library without its classifier. `mlcl.encoders.weights` lists the forms of `weights`."""
 
     default_is_on_hub: ClassVar[bool] = False
 
@@ -143,11 +143,9 @@ class TransformerSettings(EncoderSettings):
     token_dropout: Probability = 0.1
 
     @model_validator(mode="after")
-    def _heads_share_the_width(self) -> Self:
+    def _heads_divide_dim(self) -> Self:
         if self.dim % self.heads:
-            raise EncoderError(
-                f"dim {self.dim} cannot be shared by {self.heads} heads; take a multiple of it"
-            )
+            raise EncoderError(f"dim {self.dim} is not divisible by {self.heads} heads; set a multiple of it")
         return self
 
     @property
@@ -177,26 +175,26 @@ class HuggingFaceSettings(EncoderSettings):
     weights: bool = True
     """False: random weights in the form that `model` has."""
     config: dict[str, Any] | None = None
-    """`{model_type: bert, hidden_size: 384, ...}`, with random weights; the vocabulary is the tokenizer's."""
+    """`{model_type: bert, hidden_size: 384, ...}`, with random weights and the tokenizer's vocabulary."""
     tokenizer: (
         Annotated[TokenizerSettings | PublishedTokenizerSettings, Field(discriminator="kind")] | None
     ) = None
-    """None: the one that lies beside `model`."""
+    """None: the tokenizer in the repository or folder of `model`."""
     pooling: Literal["cls", "mean", "last"] = "cls"
     """A text's feature: the first token's (comprehensive study), the mean over its tokens, or the last token's.
 
-    Where the tokenizer is trained there is no [CLS] to read, and the default is `mean`.
+    With a trained tokenizer the default is `mean`, because it adds no [CLS].
     """
     max_length: PositiveInt = 300
     """Tokens of a text, or of a chunk, special tokens included."""
     max_chunks: PositiveInt = 1
-    """Long texts are cut into up to so many chunks; the rest of a text is left out."""
+    """Long texts are cut into at most this many chunks; the rest of the text is dropped."""
     chunk_pooling: Literal["mean", "max"] = "mean"
-    """How the features of a text's chunks become one."""
+    """How the features of a text's chunks are combined."""
     dropout: Probability | None = None
     """All dropout rates of the model; None leaves each as it is."""
     gradient_checkpointing: bool = False
-    """Computes activations twice to save memory."""
+    """Saves memory by computing activations twice."""
 
     @model_validator(mode="before")
     @classmethod
@@ -222,11 +220,11 @@ class HuggingFaceSettings(EncoderSettings):
             if not isinstance(self.config.get("model_type"), str):
                 raise EncoderError("config: needs model_type, such as bert")
             if "vocab_size" in self.config or "pad_token_id" in self.config:
-                raise EncoderError("config: leave vocab_size and pad_token_id out, the tokenizer says them")
+                raise EncoderError("config: leave vocab_size and pad_token_id out, the tokenizer sets them")
         weights.check_pinned(self.model, self.revision)
         if self.pretrained and isinstance(self.tokenizer, TokenizerSettings):
             raise EncoderError(
-                f"tokenizer: the weights of '{self.model}' know their own tokens only; leave it out, or set "
+                f"tokenizer: the weights of '{self.model}' need the model's own tokenizer; leave it out, or set "
                 "weights: false"
             )
         return self
@@ -261,29 +259,29 @@ class LoraSettings(BaseModel):
     alpha: PositiveInt = 16
     dropout: Probability = 0.0
     target_modules: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = ["q_proj", "v_proj"]
-    """Names of the layers that get one; the paper adapts queries and values."""
+    """Names of the layers that get adapters; the paper adapts queries and values."""
 
 
 class DecoderSettings(HuggingFaceSettings):
-    """A decoder model (Llama family) as an encoder of texts: its weights are kept, adapters are trained."""
+    """A decoder model (Llama family) as an encoder of texts: its weights are frozen, adapters are trained."""
 
     pooling: Literal["mean", "last"] = "last"
-    """The first token sees no other, so there is no `cls`."""
+    """No `cls`: with causal attention the first token does not depend on the others."""
     lora: LoraSettings = LoraSettings()
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the kept weights; adapters are float32."""
+    """Type of the frozen weights; adapters are float32."""
 
 
 @dataclass(frozen=True)
 class EncoderInfo:
-    """An encoder as a study sees it."""
+    """An entry of the catalog."""
 
     name: str
-    """The family; a name such as `resnet18` is its family's with the setting `model`."""
+    """The family; a short name such as `resnet18` is its family with the setting `model`."""
     modality: Modality
     settings: type[EncoderSettings]
     module: str
-    """Has `build(settings, inputs)`, which returns a module with an attribute `feature_dim`."""
+    """A module with a function `build(settings, inputs)` that returns an `Encoder`."""
     learning_rate: float
     """Of AdamW, where the encoder starts from random weights and the study sets none: fine-tuning rates, such as the
     comprehensive study's 5e-5, are too low for it."""
@@ -291,7 +289,7 @@ class EncoderInfo:
 
 @dataclass(frozen=True)
 class InputShape:
-    """What an encoder has to know of its input; only the field of its modality is read."""
+    """The shape of an encoder's input; only the fields of its modality are read."""
 
     channels: int = 0
     height: int = 0
@@ -317,7 +315,7 @@ _FAMILIES: Mapping[str, EncoderInfo] = {
 
 @dataclass(frozen=True)
 class _Shorthand:
-    """A model's own name for its family's: `resnet18: {}` reads `{name: torchvision, model: resnet18}`."""
+    """A short name: `resnet18: {}` stands for `{name: torchvision, model: resnet18}`."""
 
     family: str
     fixed: Mapping[str, str]
@@ -325,7 +323,7 @@ class _Shorthand:
 
 
 def _text(model: str, revision: str | None, **defaults: Any) -> _Shorthand:
-    """A text model of the hub; where no revision is given here, the study must give one."""
+    """A text model of the hub; with `revision=None` the study must give one."""
     fixed = {"model": model} if revision is None else {"model": model, "revision": revision}
     return _Shorthand("huggingface", fixed, defaults)
 
@@ -351,7 +349,7 @@ _SHORTHANDS: Mapping[str, _Shorthand] = {
 
 
 def names() -> list[str]:
-    """All that a study may name."""
+    """All names that a study may use."""
     return sorted({*_FAMILIES, *_SHORTHANDS})
 
 
@@ -362,7 +360,7 @@ def describe(name: str) -> EncoderInfo:
 
 @cache
 def _shorthand(name: str) -> EncoderInfo:
-    """The family of this model; its settings with the model filled in and fixed, and with the model's defaults."""
+    """The model's family, with settings in which the model is fixed and its own defaults are set."""
     shorthand = _SHORTHANDS[name]
     family = _FAMILIES[shorthand.family]
     fields: dict[str, Any] = {key: (Literal[value], value) for key, value in shorthand.fixed.items()}
@@ -377,7 +375,7 @@ def create(name: str, settings: Mapping[str, Any], inputs: InputShape) -> Encode
     """Builds the encoder; random weights are drawn from torch's global generator.
 
     The module maps a batch of its modality (`mlcl.encoders.base.Batch`) to features (B, `feature_dim`). Raises
-    EncoderError where inputs or stored weights do not suit the encoder.
+    EncoderError if the inputs or the stored weights do not fit the encoder.
     """
     info = describe(name)
     module = importlib.import_module(info.module)
@@ -386,18 +384,16 @@ def create(name: str, settings: Mapping[str, Any], inputs: InputShape) -> Encode
 
 
 def local_sources(name: str, settings: Mapping[str, Any]) -> list[str]:
-    """The files and folders of this machine that an encoder's weights and tokenizer come from, as the study names
-    them."""
+    """The local files and folders of an encoder's weights and tokenizer, as the study names them."""
     checked = describe(name).settings.model_validate(settings)
     sources = (checked.weights_source, checked.tokenizer_source)
     return [source for source in sources if source is not None and weights.kind(source) == "local"]
 
 
 def weights_digest(name: str, settings: Mapping[str, Any]) -> str | None:
-    """The hash of the local weights and tokenizer that an encoder starts from, so that new ones are a new cell.
+    """The hash of the local weights and tokenizer that an encoder starts from; part of a cell's fingerprint.
 
-    None where there are none, or where name and revision say already which they are. Raises EncoderError where they
-    are not there.
+    None if it uses none, or if name and revision determine them. Raises EncoderError if the files do not exist.
     """
     digests = [weights.digest(source) or "" for source in local_sources(name, settings)]
     return ":".join(digests) or None

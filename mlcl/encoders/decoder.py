@@ -14,10 +14,10 @@ from mlcl.encoders.huggingface import HuggingFace, feature_dim, load, quiet
 
 
 def build(settings: DecoderSettings, inputs: InputShape) -> HuggingFace:
-    """Only adapters require gradients; they are part of `state_dict`.
+    """The model with adapters, which alone require gradients; they are part of `state_dict`.
 
-    Raises EncoderError where the model cannot be had, does not suit tokens or settings, or has none of the target
-    modules.
+    Raises EncoderError if the model cannot be loaded, does not fit the tokenizer or the settings, or has none of the
+    target modules.
     """
     model = load(settings, inputs, getattr(torch, settings.dtype))
     width = feature_dim(model)

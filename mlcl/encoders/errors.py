@@ -1,5 +1,5 @@
-"""What goes wrong with encoders. This floor stands on its own, so its error does too."""
+"""The error of `mlcl.encoders`. It is no MlclError, because the package imports nothing of the floors above."""
 
 
 class EncoderError(ValueError):
-    """An encoder's setting, weights or input that the user can mend; the message says how."""
+    """A wrong setting, weights or input of an encoder; the message says how to fix it."""

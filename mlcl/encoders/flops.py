@@ -1,7 +1,7 @@
-"""What an encoder costs, from its structure alone: no weights, no arithmetic, no download.
+"""Parameters and operations of an encoder, counted from its structure: no weights, no arithmetic, no download.
 
-Counted are the multiplications of matrices and the convolutions (torch.utils.flop_counter), a multiply-add as two
-operations. All else of a forward pass is small beside them. A training step is about three forward passes.
+Matrix products and convolutions are counted (torch.utils.flop_counter), a multiply-add as two operations; the rest of a
+forward pass is negligible. A training step costs about three forward passes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlcl.encoders.base import Batch, Encoder
 
 TOKENS = 128
-"""Tokens of a text where the caller knows no better."""
+"""Assumed length of a text where the caller gives none."""
 _BATCH = 2  # some layers refuse a batch of one
 
 
@@ -44,8 +44,8 @@ class Cost:
 class _Published:
     """Shape of a published transformer.
 
-    kv: width of its keys and values; gated: three feed-forward matrices; further: matrices (dim, dim) in a layer
-    beyond the usual; window: how many tokens a token sees at most.
+    kv: width of keys and values (0: dim); gated: three feed-forward matrices instead of two; further: additional
+    matrices (dim, dim) in a layer; window: largest number of tokens that a token attends to (0: all).
     """
 
     parameters: int
@@ -60,9 +60,9 @@ class _Published:
     def cost(self, tokens: int) -> Cost:
         attention = (2 + self.further) * self.dim * self.dim + 2 * self.dim * (self.kv or self.dim)
         matrices = attention + (3 if self.gated else 2) * self.dim * self.feedforward
-        seen = min(tokens, self.window or tokens)
-        each = 2 * tokens * matrices + 4 * tokens * seen * self.dim
-        return Cost(self.parameters, float(self.layers * each), self.dim)
+        attended = min(tokens, self.window or tokens)
+        per_layer = 2 * tokens * matrices + 4 * tokens * attended * self.dim
+        return Cost(self.parameters, float(self.layers * per_layer), self.dim)
 
 
 PUBLISHED: Mapping[str, _Published] = {
@@ -83,16 +83,16 @@ PUBLISHED: Mapping[str, _Published] = {
     "Llama-3.2-1B": _Published(1_235_814_400, 16, 2048, 8192, kv=512, gated=True),
     "Llama-3.2-3B": _Published(3_212_749_824, 28, 3072, 8192, kv=1024, gated=True),
 }
-"""Hub ids without their owner: public facts of their config.json (layers, hidden_size, intermediate_size, key and
-value heads × head size); parameters of the model without pooler and head, as its layers add up. For estimates where
-the configuration is not at hand."""
+"""Hub ids without owner -> shape, for estimates without the model's configuration: public facts of its config.json
+(layers, hidden_size, intermediate_size, key and value heads × head size), and the number of parameters without pooler
+and head, summed over the layers."""
 
 
 def cost(name: str, settings: Mapping[str, Any], inputs: InputShape, tokens: int = TOKENS) -> Cost:
-    """What a forward pass of one example costs; `tokens`: the length of a text, which the encoder's settings may cut
-    off or into chunks.
+    """The cost of an encoder and of a forward pass of one example.
 
-    Raises EncoderError where it cannot be told, as for a hub id whose configuration is not at hand.
+    `tokens`: the length of a text, which the encoder's settings may truncate or cut into chunks. Raises EncoderError if
+    the cost cannot be determined, such as for a hub id whose configuration is not in the local cache.
     """
     info = describe(name)
     checked = info.settings.model_validate(settings)
@@ -105,7 +105,7 @@ def cost(name: str, settings: Mapping[str, Any], inputs: InputShape, tokens: int
 def _cost_of_chunk(info: EncoderInfo, settings: EncoderSettings, inputs: InputShape, tokens: int) -> Cost:
     try:
         with no_downloads():
-            return _counted(_skeleton(info, settings, inputs), info, inputs, tokens)
+            return _count(_skeleton(info, settings, inputs), info, inputs, tokens)
     except EncoderError:
         published = PUBLISHED.get(str(getattr(settings, "model", "")).rsplit("/", 1)[-1])
         if info.modality == "text" and published:
@@ -114,9 +114,9 @@ def _cost_of_chunk(info: EncoderInfo, settings: EncoderSettings, inputs: InputSh
 
 
 def _skeleton(info: EncoderInfo, settings: EncoderSettings, inputs: InputShape) -> Encoder:
-    """The encoder without its weights, on the meta device where its code allows that.
+    """The encoder without stored weights, on the meta device.
 
-    Raises EncoderError where its form is on the hub and not in the local cache.
+    Raises EncoderError if its configuration is on the hub and not in the local cache.
     """
     import torch
 
@@ -130,15 +130,18 @@ def _skeleton(info: EncoderInfo, settings: EncoderSettings, inputs: InputShape) 
         try:
             with torch.device("meta"):
                 encoder: Encoder = make(bare, inputs)
-        except NotImplementedError:  # code that reads values while it builds: RegNet's, for one
+        except NotImplementedError:  # code that reads values when it is built, such as RegNet's
             encoder = make(bare, inputs)
     return encoder.to("meta")
 
 
-def _counted(encoder: Encoder, info: EncoderInfo, inputs: InputShape, tokens: int) -> Cost:
+def _count(encoder: Encoder, info: EncoderInfo, inputs: InputShape, tokens: int) -> Cost:
     try:
         flops = forward_flops(encoder, _batch(info, inputs, tokens))
-    except (RuntimeError, NotImplementedError) as error:  # Longformer's, for one, looks at its input's values
+    except (
+        RuntimeError,
+        NotImplementedError,
+    ) as error:  # forward passes that read values, such as Longformer's
         reason = str(error).strip().splitlines()[0]
         raise EncoderError(
             f"{info.name}: its operations cannot be counted without running it ({reason})"
@@ -148,9 +151,9 @@ def _counted(encoder: Encoder, info: EncoderInfo, inputs: InputShape, tokens: in
 
 
 def forward_flops(encoder: Encoder, batch: Batch) -> int:
-    """Operations of a forward pass over a batch, which leaves the encoder in evaluation mode.
+    """Operations of a forward pass over a batch. Leaves the encoder in evaluation mode.
 
-    With gradients on: torch's fused attention for inference is one operation that the counter does not know.
+    Gradients are on, because the counter does not know torch's fused attention for inference.
     """
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -40,7 +40,7 @@ ChunkPooling = Literal["mean", "max"]
 
 
 def _always_a_mask(*args: Any, **kwargs: Any) -> torch.Tensor | None:
-    """The library's mask, without its question whether one is needed: to answer it, the CPU waits for the GPU."""
+    """The library's mask, without its check whether one is needed, which would synchronise with the GPU."""
     return sdpa_mask(*args, **kwargs | {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
 
 
@@ -55,15 +55,15 @@ class HuggingFace(Encoder):
         super().__init__()
         self.feature_dim, self.model = feature_dim, model
         self.pooling, self.chunk_pooling = settings.pooling, settings.chunk_pooling
-        takes = inspect.signature(_bare(model).forward).parameters
-        self._global_attention = "global_attention_mask" in takes
-        self._options = {"use_cache": False} if "use_cache" in takes else {}
+        parameters = inspect.signature(_base_model(model).forward).parameters
+        self._global_attention = "global_attention_mask" in parameters
+        self._options = {"use_cache": False} if "use_cache" in parameters else {}
 
     def forward(self, batch: TokenBatch) -> torch.Tensor:
         """A TokenBatch of at most `max_length` tokens a row -> features (texts, feature_dim), float32."""
         attention_mask = batch.attention_mask.long()
         options: dict[str, Any] = dict(self._options)
-        if self._global_attention:  # Longformer: the first token sees all others, and they see it
+        if self._global_attention:  # Longformer: the first token attends to all others, and they to it
             options["global_attention_mask"] = torch.zeros_like(attention_mask)
             options["global_attention_mask"][:, 0] = 1
         states = self.model(input_ids=batch.ids, attention_mask=attention_mask, **options).last_hidden_state
@@ -99,7 +99,7 @@ def pool_chunks(features: torch.Tensor, batch: TokenBatch, how: ChunkPooling) ->
 
 
 def build(settings: HuggingFaceSettings, inputs: InputShape) -> HuggingFace:
-    """Raises EncoderError where the model cannot be had, or does not suit tokens or settings."""
+    """Raises EncoderError if the model cannot be loaded, or does not fit the tokenizer or the settings."""
     model = load(settings, inputs)
     return HuggingFace(model, feature_dim(model), settings)
 
@@ -115,7 +115,7 @@ def load(
         folder = weights.folder(settings.model, settings.revision, files)
     config = _config(settings, inputs, folder, where)
     model_class = _model_class(config, where)
-    getLogger(model_class.__module__).setLevel(ERROR)  # Longformer tells of its own padding
+    getLogger(model_class.__module__).setLevel(ERROR)  # Longformer logs each padding of its inputs
     options: dict[str, Any] = {"dtype": dtype}
     if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
         options["add_pooling_layer"] = False
@@ -126,7 +126,7 @@ def load(
             model = AutoModel.from_config(config, trust_remote_code=False, **options)
         if settings.gradient_checkpointing:
             if not model.supports_gradient_checkpointing:
-                raise EncoderError(f"{where}: knows no gradient checkpointing; leave it out")
+                raise EncoderError(f"{where}: does not support gradient checkpointing; leave it out")
             model.gradient_checkpointing_enable({"use_reentrant": False})
     _check_tokens(model, settings, inputs, where)
     if model.config._attn_implementation == "sdpa":
@@ -138,8 +138,8 @@ def feature_dim(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().hidden_size)
 
 
-def _bare(model: nn.Module) -> nn.Module:
-    """The library's model behind adapters, if there are any."""
+def _base_model(model: nn.Module) -> nn.Module:
+    """The library's model itself, without adapters around it."""
     inner = getattr(model, "get_base_model", None)
     return inner() if inner is not None else model
 
@@ -155,9 +155,7 @@ def _config(
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, EncoderError):
             raise
-        raise EncoderError(
-            f"{where}: has no configuration that can be read ({_first_line(error)})"
-        ) from error
+        raise EncoderError(f"{where}: its configuration cannot be read ({_first_line(error)})") from error
     if folder is None or isinstance(settings.tokenizer, TokenizerSettings):
         config.vocab_size, config.pad_token_id = inputs.vocab_size, inputs.pad_id
     if settings.dropout is not None:
@@ -169,20 +167,20 @@ def _config(
     return config
 
 
-def _new_config(given: dict[str, Any], where: str) -> PretrainedConfig:
-    """A configuration from model_type and sizes; unlike the library's, it takes no unknown names."""
-    fields = {name: value for name, value in given.items() if name != "model_type"}
-    default = AutoConfig.for_model(given["model_type"])
+def _new_config(config: dict[str, Any], where: str) -> PretrainedConfig:
+    """A configuration from model_type and sizes. Unknown names are errors, which the library would accept."""
+    fields = {name: value for name, value in config.items() if name != "model_type"}
+    default = AutoConfig.for_model(config["model_type"])
     known = set(default.to_dict()) | set(default.attribute_map)
     for name in fields:
         if name not in known:
             raise EncoderError(f"{where}: has no setting {name!r}; {closest(name, known)}")
-    return AutoConfig.for_model(given["model_type"], **fields)
+    return AutoConfig.for_model(config["model_type"], **fields)
 
 
 def _model_class(config: PretrainedConfig, where: str) -> type[PreTrainedModel]:
     if config.is_encoder_decoder:
-        raise EncoderError(f"{where}: is an encoder with a decoder; take a model that is one of the two")
+        raise EncoderError(f"{where}: is an encoder-decoder model; take an encoder or a decoder")
     try:
         classes = MODEL_MAPPING[type(config)]
     except KeyError:
@@ -215,11 +213,12 @@ def _stored(folder: Path, config: PretrainedConfig, options: dict[str, Any], whe
 def _check_tokens(
     model: PreTrainedModel, settings: HuggingFaceSettings, inputs: InputShape, where: str
 ) -> None:
-    """Are there embeddings for all token ids and positions?"""
+    """Raises EncoderError unless there are embeddings for all token ids and positions."""
     vocabulary = int(model.config.get_text_config().vocab_size)
     if inputs.vocab_size > vocabulary:
         raise EncoderError(
-            f"{where}: knows {vocabulary} tokens, the tokenizer has {inputs.vocab_size}; is it another model's?"
+            f"{where}: has embeddings of {vocabulary} tokens, the tokenizer has {inputs.vocab_size} tokens; "
+            "name the tokenizer of this model"
         )
     positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     for name, module in model.named_modules():
@@ -234,10 +233,7 @@ def _check_tokens(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the libraries' reports of weights they have no use for, such as a language model's head.
-
-    And without what one library tells the other of its coming version.
-    """
+    """Suppresses reports of unused weights, such as a language model's head, and warnings of future versions."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""What all image encoders of the libraries share: normalisation, grey images, and a trial without arithmetic."""
+"""What image encoders of the libraries share: normalisation, grey images, and the feature width by a dry run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ImageEncoder(Encoder):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W) or (B, 1, H, W) in [0, 1] -> features (B, feature_dim)."""
-        return self.net((images - self.mean) / self.std)  # a grey image becomes three equal channels here
+        return self.net((images - self.mean) / self.std)  # broadcasting makes grey images three channels
 
 
 def check_images(name: str, inputs: InputShape) -> None:
@@ -41,9 +41,9 @@ def check_images(name: str, inputs: InputShape) -> None:
 
 
 def feature_dim(name: str, net: nn.Module, inputs: InputShape) -> int:
-    """The width of what the network gives for such images, found by a pass over tensors without values.
+    """The number of features that the network returns, found by a forward pass on the meta device.
 
-    Raises EncoderError where it cannot take images of this size.
+    Raises EncoderError if the network cannot take images of this size.
     """
     shapes = {
         key: torch.empty_like(value, device="meta") for key, value in net.state_dict(keep_vars=True).items()

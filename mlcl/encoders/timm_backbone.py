@@ -16,15 +16,15 @@ from mlcl.suggest import closest
 
 
 def build(settings: TimmSettings, inputs: InputShape) -> ImageEncoder:
-    """Raises EncoderError where the images do not suit the network, or the weights are not there or not its own."""
+    """Raises EncoderError if the network cannot take the images, or the weights are missing or do not fit."""
     timm = _timm()
     name = settings.model
     check_images(name, inputs)
-    about = _about(timm, name)
-    net = _network(timm, name, about, inputs)
+    config = _pretrained_config(timm, name)
+    net = _network(timm, name, config, inputs)
     if settings.weights is not None:
-        _load(net, settings, about)
-    return ImageEncoder(net, feature_dim(name, net, inputs), about.mean, about.std)
+        _load(net, settings, config)
+    return ImageEncoder(net, feature_dim(name, net, inputs), config.mean, config.std)
 
 
 def _timm() -> Any:
@@ -35,8 +35,8 @@ def _timm() -> Any:
     return timm
 
 
-def _about(timm: Any, name: str) -> Any:
-    """What timm says of the network: normalisation, classifier, hub id."""
+def _pretrained_config(timm: Any, name: str) -> Any:
+    """timm's description of the network: normalisation, classifier, hub id."""
     known = timm.is_model(name) and ("." not in name or timm.models.is_model_pretrained(name))
     if not known:
         raise EncoderError(
@@ -45,10 +45,10 @@ def _about(timm: Any, name: str) -> Any:
     return timm.models.get_pretrained_cfg(name)
 
 
-def _network(timm: Any, name: str, about: Any, inputs: InputShape) -> nn.Module:
-    sized = {"img_size": (inputs.height, inputs.width)} if about.fixed_input_size else {}
+def _network(timm: Any, name: str, config: Any, inputs: InputShape) -> nn.Module:
+    options = {"img_size": (inputs.height, inputs.width)} if config.fixed_input_size else {}
     try:
-        net: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **sized)
+        net: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
     except (ValueError, AssertionError, RuntimeError) as error:
         raise EncoderError(
             f"{name}: cannot take images of {inputs.height}×{inputs.width} pixels: {' '.join(str(error).split())}"
@@ -56,7 +56,7 @@ def _network(timm: Any, name: str, about: Any, inputs: InputShape) -> nn.Module:
     return net
 
 
-def _load(net: nn.Module, settings: TimmSettings, about: Any) -> None:
+def _load(net: nn.Module, settings: TimmSettings, config: Any) -> None:
     source = settings.weights or ""
     match weights.kind(source):
         case "library":
@@ -65,20 +65,20 @@ def _load(net: nn.Module, settings: TimmSettings, about: Any) -> None:
                 "model (model: resnet50.a1_in1k) and set weights: default, a hub id, or a local folder"
             )
         case "default":
-            if not about.hf_hub_id:
+            if not config.hf_hub_id:
                 raise EncoderError(
                     f"{settings.model}: timm names no hub id for its weights; set weights yourself"
                 )
-            source = about.hf_hub_id
+            source = config.hf_hub_id
     path = weights.folder(source, settings.revision)
-    state = _renamed(net, weights.read(path), path)
-    classifier = about.classifier or ()
+    state = _converted(net, weights.read(path), path)
+    classifier = config.classifier or ()
     names = (classifier,) if isinstance(classifier, str) else classifier
     weights.load(net, state, tuple(f"{name}." for name in names), f"{settings.model}: weights: {path}")
 
 
-def _renamed(net: nn.Module, state: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Many modules of timm have a function for files of older forms and other image sizes, by this name."""
+def _converted(net: nn.Module, state: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The weights in the network's current form: many modules of timm convert older files and other image sizes."""
     convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return state

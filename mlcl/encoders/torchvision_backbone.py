@@ -33,13 +33,13 @@ def build(settings: TorchvisionSettings, inputs: InputShape) -> ImageEncoder:
     if settings.weights is not None:
         state, where = _published(chosen) if chosen else _stored(settings)
         if name.startswith("vit_"):
-            state = _positions(torchvision.models, state, net, inputs.height, where)
+            state = interpolate_positions(torchvision.models, state, net, inputs.height, where)
         weights.load(net, state, (f"{classifier}.", *AUXILIARY), f"{name}: weights: {where}")
     normalisation = (chosen or published.DEFAULT).transforms()
     mean, std = normalisation.mean, normalisation.std
     if settings.weights is not None and hasattr(net, "transform_input"):
-        # GoogLeNet's and Inception's weights want inputs in [-1, 1]. torchvision makes them so by this attribute, which
-        # no file of weights holds: an exported model would lose it.
+        # Weights of GoogLeNet and Inception expect inputs in [-1, 1]. torchvision rescales them if this attribute is
+        # set, but no file of weights stores it: an exported model would lose it.
         mean = std = (0.5, 0.5, 0.5)
     return ImageEncoder(net, feature_dim(name, net, inputs), mean, std)
 
@@ -81,7 +81,7 @@ def drop_classifier(net: nn.Module) -> str:
 
 
 def _chosen(published: Any, settings: TorchvisionSettings) -> Any:
-    """The member of torchvision's enumeration that the settings name, or None for other weights or none at all."""
+    """The member of torchvision's enumeration that the settings name; None for random weights and other sources."""
     if settings.weights is None or weights.kind(settings.weights) in ("local", "hub"):
         return None
     if settings.weights == "default":
@@ -94,7 +94,7 @@ def _chosen(published: Any, settings: TorchvisionSettings) -> Any:
 
 
 def _published(chosen: Any) -> tuple[dict[str, torch.Tensor], str]:
-    """torchvision's own file: a pickle, but of tensors only, and its name holds its hash, which is checked."""
+    """torchvision's own file: a pickle, read as tensors only and checked against the hash in its name."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / chosen.url.rsplit("/", 1)[1]
     if (reason := offline()) and not file.is_file():
         raise EncoderError(
@@ -112,7 +112,7 @@ def _published(chosen: Any) -> tuple[dict[str, torch.Tensor], str]:
 
 
 def _densenet_name(name: str) -> str:
-    """torchvision's files for DenseNet are older than its code: their layers are `norm.1`, now `norm1`."""
+    """torchvision's files for DenseNet are older than its code: the layer `norm1` is called `norm.1` there."""
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)
 
 
@@ -121,10 +121,14 @@ def _stored(settings: TorchvisionSettings) -> tuple[dict[str, torch.Tensor], str
     return weights.read(path), str(path)
 
 
-def _positions(
+def interpolate_positions(
     models: Any, state: dict[str, torch.Tensor], net: nn.Module, image_size: int, where: str
 ) -> dict[str, torch.Tensor]:
-    """Position embeddings of another image size are interpolated, as in Dosovitskiy et al. 2021, section 3.2."""
+    """The stored weights with position embeddings interpolated to the network's image size.
+
+    As in Dosovitskiy et al. 2021, section 3.2. `models`: torchvision's module. Raises EncoderError naming `where` if
+    there are no position embeddings that fit.
+    """
     try:
         return dict(
             models.vision_transformer.interpolate_embeddings(

@@ -1,4 +1,4 @@
-"""Stored weights: which kind a study names, where they lie, what is in them. Safetensors only.
+"""Stored weights: their source, their files, their content. Safetensors only.
 
     weights: null                                random weights, drawn from torch's global generator
     weights: default                             the library's own choice
@@ -32,7 +32,7 @@ Kind = Literal["default", "library", "local", "hub"]
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = (".bin", ".pth", ".pt", ".ckpt")
 WEIGHT_FILES = (SINGLE, INDEX, "model-*.safetensors", "config.json")
-"""What of a hub repository is fetched for weights alone."""
+"""Files of a hub repository that are fetched when only weights are needed."""
 HASHED = (".safetensors", ".json", ".txt", ".model")
 """Weights, configuration, and the files of tokenizers."""
 
@@ -43,7 +43,7 @@ _BLOCK = 1 << 20
 
 
 def kind(source: str) -> Kind:
-    """What a study means by this source. Where a folder of the name of a hub id exists, it is the folder."""
+    """The kind of source. A name that could be a hub id is local if a file or folder of that name exists."""
     if source == "default":
         return "default"
     if _LIBRARY_NAME.fullmatch(source):
@@ -54,31 +54,35 @@ def kind(source: str) -> Kind:
 
 
 def check_pinned(source: str | None, revision: str | None, default_from_hub: bool = False) -> None:
-    """Raises EncoderError unless what comes from the hub has a full commit hash, and nothing else has one.
+    """Raises EncoderError unless a source on the hub has a full commit hash, and other sources have none.
 
-    A branch or tag may point elsewhere tomorrow, and a cell must know what it was made of.
+    Branches and tags can move, and a cell's fingerprint must determine its weights.
     """
     if source is None:
         if revision is not None:
-            raise EncoderError("a revision says which weights to take, and none are asked for; set weights")
+            raise EncoderError("a revision is given but no weights; set weights, or leave the revision out")
         return
-    what = kind(source)
-    if what == "hub" or (what == "default" and default_from_hub):
+    source_kind = kind(source)
+    if source_kind == "hub" or (source_kind == "default" and default_from_hub):
         if revision is None or not _COMMIT.fullmatch(revision):
-            no_folder = f"there is no folder '{source}', and as a hub id it" if what == "hub" else "'default'"
+            no_folder = (
+                f"there is no folder '{source}', and as a hub id it" if source_kind == "hub" else "'default'"
+            )
             given = "" if revision is None else f", not '{revision}'"
             raise EncoderError(
                 f"{no_folder} needs revision: a full commit hash (40 hexadecimal digits){given}; "
                 "the hub shows it under 'Files and versions', 'History'"
             )
     elif revision is not None:
-        raise EncoderError(f"a revision pins what comes from the hub; '{source}' does not, leave it out")
+        raise EncoderError(
+            f"a revision is for weights from the hub; '{source}' is not, leave the revision out"
+        )
 
 
 def folder(source: str, revision: str | None, files: Collection[str] = WEIGHT_FILES) -> Path:
-    """The local folder (or single file) behind a local path or a hub id; downloads the latter where it has to.
+    """The local folder (or single file) of a local path or a hub id; downloads from the hub what is not in the cache.
 
-    files: patterns of the files that are fetched from the hub. Raises EncoderError where nothing is there.
+    files: patterns of the files that are fetched from the hub. Raises EncoderError if they cannot be had.
     """
     if kind(source) == "local":
         path = _path(source)
@@ -101,9 +105,9 @@ def _snapshot(source: str, revision: str | None, files: Collection[str]) -> Path
             )
         )
     except LocalEntryNotFoundError as error:
-        why = offline() or f"the hub cannot be reached ({type(error.__cause__ or error).__name__})"
+        reason = offline() or f"the hub cannot be reached ({type(error.__cause__ or error).__name__})"
         raise EncoderError(
-            f"weights: {pinned} is not in the local cache, and {why}; where there is a network run "
+            f"weights: {pinned} is not in the local cache, and {reason}; where there is a network run "
             f"'hf download {source} --revision {revision}', or name a local folder"
         ) from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
@@ -164,27 +168,27 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 
 
 def load(module: nn.Module, state: Mapping[str, torch.Tensor], dropped: Collection[str], where: str) -> None:
-    """Loads weights into a module; `dropped`: prefixes of names that it has no use for, such as its classifier's.
+    """Loads weights into a module; `dropped`: prefixes of names to ignore, such as those of the classifier.
 
-    Raises EncoderError naming `where` if names are missing or left over, or shapes or values do not fit.
+    Raises EncoderError naming `where` for missing and unexpected names, other shapes, and values that are not finite.
     """
     stored = {name: value for name, value in state.items() if not name.startswith(tuple(dropped))}
     expected = module.state_dict()
-    unlike = [
+    other_shapes = [
         f"{name} is {tuple(stored[name].shape)} there and {tuple(expected[name].shape)} here"
         for name in expected
         if name in stored and stored[name].shape != expected[name].shape
     ]
-    if unlike:
-        raise EncoderError(f"{where}: does not fit: {_some(unlike)}")
-    if spoilt := [
+    if other_shapes:
+        raise EncoderError(f"{where}: does not fit: {_some(other_shapes)}")
+    if not_finite := [
         name for name, value in stored.items() if value.is_floating_point() and not value.isfinite().all()
     ]:
-        raise EncoderError(f"{where}: has values that are not finite: {_some(spoilt)}")
-    outcome = module.load_state_dict(stored, strict=False)
+        raise EncoderError(f"{where}: has values that are not finite: {_some(not_finite)}")
+    keys = module.load_state_dict(stored, strict=False)
     problems = [
-        f"{what}: {_some(names)}"
-        for what, names in (("missing", outcome.missing_keys), ("unexpected", outcome.unexpected_keys))
+        f"{problem}: {_some(names)}"
+        for problem, names in (("missing", keys.missing_keys), ("unexpected", keys.unexpected_keys))
         if names
     ]
     if problems:
@@ -192,10 +196,10 @@ def load(module: nn.Module, state: Mapping[str, torch.Tensor], dropped: Collecti
 
 
 def digest(source: str | None) -> str | None:
-    """The sha256 of the weights in a local folder or file; None for what its name or revision pins already.
+    """The sha256 of the weights in a local folder or file; None for sources that a name or revision determines.
 
-    In a folder: weights, configuration and tokenizer files, by relative path. A file is read once per path, size and
-    time in a process. Raises EncoderError where the path does not exist.
+    In a folder: weights, configuration and tokenizer files, by relative path. A process reads a file again only if its
+    size or time of modification changed. Raises EncoderError if the path does not exist.
     """
     if source is None or kind(source) != "local":
         return None
@@ -214,12 +218,12 @@ def digest(source: str | None) -> str | None:
 
 
 def _file_digest(file: Path) -> str:
-    about = file.stat()
-    return _hashed(file.resolve(), about.st_size, about.st_mtime_ns)
+    stat = file.stat()
+    return _content_digest(file.resolve(), stat.st_size, stat.st_mtime_ns)
 
 
 @cache
-def _hashed(file: Path, size: int, mtime: int) -> str:
+def _content_digest(file: Path, size: int, mtime: int) -> str:
     content = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(_BLOCK):

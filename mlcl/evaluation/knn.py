@@ -1,12 +1,12 @@
 """kNN evaluation of frozen features: nothing is trained, the labels of the nearest training rows vote.
 
-Similarity is the cosine. The probability of a label is the mean over the k nearest training rows, each counting
-the same, or exp(similarity / temperature) as in Wu, Xiong, Yu, Lin (Unsupervised Feature Learning via
-Non-parametric Instance Discrimination, CVPR 2018; there the temperature is 0.07). `fit` takes k from a list, by
-micro-F1 on validation at threshold 0.5, and returns what is used like `mlcl.evaluation.linear.LinearHeads`.
+Similarity is the cosine. The probability of a label is its mean over the k nearest training rows, unweighted, or
+weighted by exp(similarity / temperature) as in Wu, Xiong, Yu, Lin (Unsupervised Feature Learning via Non-parametric
+Instance Discrimination, CVPR 2018; there the temperature is 0.07). `fit` chooses k from a list by micro-F1 on
+validation at threshold 0.5 and returns `Neighbours`, with the interface of `mlcl.evaluation.linear.LinearHeads`.
 
-Queries are worked on in blocks, so that memory stays flat however many rows there are. The metrics `knn_*` of
-`mlcl.evaluation.representation` are something else: fixed k, neighbours from validation, numpy.
+Queries are processed in blocks, so memory does not grow with their number. The metrics `knn_*` of
+`mlcl.evaluation.representation` are another thing: fixed k, neighbours from validation, numpy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mlcl.evaluation.metrics import MetricsError
 KS = (5, 10, 20, 50)
 THRESHOLD = 0.5
 BLOCK = 16_000_000
-"""Entries of a temporary array."""
+"""Largest number of entries of a temporary array."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Neighbours:
         return result
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Everything there is to store, as tensors."""
+        """All fields as tensors, ready to be stored."""
         state = {"features": self.features, "labels": self.labels, "k": torch.tensor(self.k)}
         if self.temperature is not None:
             state["temperature"] = torch.tensor(self.temperature, dtype=torch.float64)
@@ -81,26 +81,26 @@ def fit(
     ks: Sequence[int] = KS,
     temperature: float | None = None,
 ) -> Neighbours:
-    """Chooses k on validation: the best micro-F1 at threshold 0.5, the smallest k of equals.
+    """Chooses k on validation by micro-F1 at threshold 0.5; of equals the smallest k.
 
     Features (N, D), labels (N, L); raises MetricsError as `probabilities` does, and for an empty `ks`.
     """
     if not ks:
         raise MetricsError("ks: at least one number of neighbours is needed")
-    tried = sorted({min(k, len(features)) for k in ks})
-    largest = _neighbours(features, labels, tried[0], temperature)
+    candidates = sorted({min(k, len(features)) for k in ks})
+    training = _neighbours(features, labels, candidates[0], temperature)
     queries, truth = _normalised(val_features), val_labels.bool()
-    # (ks, 2): true positives, and positives + predicted; they stay on the device until all blocks are through.
-    counts = torch.zeros(len(tried), 2, dtype=torch.int64, device=queries.device)
-    for rows, similarity, nearest in _nearest(largest.features, largest.labels, queries, tried[-1]):
-        voters = largest.labels[nearest]
-        for index, k in enumerate(tried):
-            predicted = _votes(voters[:, :k], similarity[:, :k], temperature) > THRESHOLD
+    # (ks, 2): true positives, and positives + predicted. They stay on the device until all blocks are done.
+    counts = torch.zeros(len(candidates), 2, dtype=torch.int64, device=queries.device)
+    for rows, similarity, nearest in _nearest(training.features, training.labels, queries, candidates[-1]):
+        neighbour_labels = training.labels[nearest]
+        for index, k in enumerate(candidates):
+            predicted = _votes(neighbour_labels[:, :k], similarity[:, :k], temperature) > THRESHOLD
             counts[index, 0] += (predicted & truth[rows]).sum()
             counts[index, 1] += predicted.sum() + truth[rows].sum()
     hits, total = counts.double().T
     best = int((2 * hits / total.clamp(min=1)).argmax())
-    return Neighbours(largest.features, largest.labels, tried[best], temperature)
+    return Neighbours(training.features, training.labels, candidates[best], temperature)
 
 
 def _neighbours(
@@ -122,8 +122,7 @@ def _normalised(features: torch.Tensor) -> torch.Tensor:
     if not features.isfinite().all():
         row = int((~features.isfinite().all(dim=1)).nonzero()[0])
         raise MetricsError(f"features must be finite; the first row that is not: {row}")
-    wide = features if features.dtype == torch.float64 else features.float()
-    return F.normalize(wide, dim=1)
+    return F.normalize(features if features.dtype == torch.float64 else features.float(), dim=1)
 
 
 def _nearest(

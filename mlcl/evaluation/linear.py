@@ -3,13 +3,13 @@
 Protocol of the comprehensive study (Audibert, Gauffre, Amini, arXiv 2412.00101): for each combination of
 learning rate and weight decay several linear heads are trained with AdamW and binary cross-entropy; each head
 takes, for every label, the combination with the best validation F1 (threshold 0.5); the probabilities of the
-heads are averaged. Unlike the released code, which averages in two heads that it never trains, only trained
+heads are averaged. Unlike the released code, which includes two untrained heads in the average, only trained
 heads count, and a training set smaller than a batch is one batch rather than none.
 
-The three heads of a combination differ in their initial weights and in the order of their rows, as they would one
-at a time: heads that share their batches share the noise of large learning rates, which averaging then cannot
-remove. The combinations, of which only one is taken for each label, share both. So a step of all combinations is one
-matrix product forward and one back.
+The three heads of a combination differ in their initial weights and in the order of their rows: heads with the same
+batches would share the noise of large learning rates, which averaging could not remove. The combinations, of which
+only one is used for each label, share both, so that a step of all combinations is one matrix product forward and one
+backward.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from torch.optim.adam import adam
 
 from mlcl.evaluation.metrics import MetricsError
 
-GATHERED = 16
-"""Batches whose rows are copied at once."""
+BATCHES_PER_COPY = 16
+"""Rows of this many batches are copied at once."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Which heads are trained: `heads` of each (learning rate, weight decay)."""
+    """The heads to train: `heads` for each combination of learning rate and weight decay."""
 
     learning_rates: Sequence[float] = (1.0, 0.1)
     weight_decays: Sequence[float] = (1.0, 0.1, 0.01, 1e-4)
@@ -56,7 +56,7 @@ class LinearHeads:
         return torch.sigmoid(logits).mean(dim=0)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Everything there is to store, as tensors."""
+        """All fields as tensors, ready to be stored."""
         return {"weights": self.weights, "biases": self.biases, "chosen": self.chosen}
 
     @classmethod
@@ -74,28 +74,32 @@ def fit(
     val_labels: torch.Tensor,
     grid: Grid,
     generator: torch.Generator,
+    heads_at_once: int | None = None,
 ) -> LinearHeads:
-    """Trains the grid on features (N, D) and labels (N, L), and chooses on the validation rows.
+    """Trains the grid on features (N, D) and labels (N, L), and chooses combinations on the validation rows.
 
-    `generator` (on the CPU) draws the initial weights and the orders of the rows. Denormal numbers are flushed
-    to zero in the process from here on: saturated heads produce them, and they make a CPU ten times slower.
+    `generator` (on the CPU) draws the initial weights and the orders of the rows. `heads_at_once`: how many heads of a
+    combination are trained in one product; the result does not depend on it but for rounding. By default all on a GPU,
+    which one head does not fill, and one on a CPU, where its arrays stay in the cache.
+
+    From this call on, denormal numbers are flushed to zero in this process: saturated heads produce them, and they make
+    a CPU ten times slower.
     """
     torch.set_flush_denormal(True)
-    weights, biases = _initial(features, labels.shape[1], grid.heads, generator)
-    orders = torch.stack([_epoch(len(features), grid, generator) for _ in range(grid.epochs)], dim=1)
-    # All orders go to the device in one copy: nothing waits for the host within the loop.
+    weights, biases = _initial_parameters(features, labels.shape[1], grid.heads, generator)
+    orders = torch.stack([_row_orders(len(features), grid, generator) for _ in range(grid.epochs)], dim=1)
+    # All orders are copied to the device at once, so that no step waits for the host.
     orders = orders.to(features.device)
-    # A GPU wants the heads side by side. One fills a CPU, and one at a time stays in its cache.
-    together = grid.heads if features.is_cuda else 1
+    group = heads_at_once or (grid.heads if features.is_cuda else 1)
     trained = [
-        _train(features, labels, grid, *some)
-        for some in zip(*(part.split(together) for part in (weights, biases, orders)), strict=True)
+        _train(features, labels, grid, *parts)
+        for parts in zip(*(part.split(group) for part in (weights, biases, orders)), strict=True)
     ]
     weights, biases = (torch.cat(parts) for parts in zip(*trained, strict=True))
     return _choose(weights, biases, val_features, val_labels)
 
 
-def _initial(
+def _initial_parameters(
     features: torch.Tensor, labels: int, heads: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights (H, L, D) and biases (H, L, 1), uniform within 1 / sqrt(D)."""
@@ -105,8 +109,8 @@ def _initial(
     return weights, biases
 
 
-def _epoch(rows: int, grid: Grid, generator: torch.Generator) -> torch.Tensor:
-    """(H, N) an order of the rows for each head."""
+def _row_orders(rows: int, grid: Grid, generator: torch.Generator) -> torch.Tensor:
+    """(H, N): the order of the rows in one epoch, for each head."""
     return torch.stack([torch.randperm(rows, generator=generator) for _ in range(grid.heads)])
 
 
@@ -118,8 +122,11 @@ def _train(
     biases: torch.Tensor,
     orders: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """From initial weights (H, L, D) and biases (H, L, 1), by orders (H, E, N), to (H, C, L, D) and (H, C, L)."""
-    heads = _Heads(weights, biases, grid)
+    """Trained weights (H, C, L, D) and biases (H, C, L).
+
+    From initial weights (H, L, D) and biases (H, L, 1), with the rows in the orders (H, E, N).
+    """
+    heads = HeadStack(weights, biases, grid)
     steps = grid.epochs * math.ceil(len(features) / grid.batch_size)
     for step, (inputs, truth) in enumerate(_batches(features, labels, orders, grid.batch_size)):
         heads.step(inputs, truth, decay_to_zero=1 - step / steps)
@@ -129,11 +136,11 @@ def _train(
 def _batches(
     features: torch.Tensor, labels: torch.Tensor, orders: torch.Tensor, batch_size: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Inputs (H, B, D) and labels (H, L, B) in the orders (H, E, N); valid until the next one is asked for.
+    """Inputs (H, B, D) and labels (H, L, B) in the orders (H, E, N); overwritten by the next batches.
 
     The rows of several batches are copied at once, which is faster than batch by batch.
     """
-    chunk = min(GATHERED * batch_size, len(features))
+    chunk = min(BATCHES_PER_COPY * batch_size, len(features))
     inputs = features.new_empty(len(orders) * chunk, features.shape[1])
     for epoch in orders.unbind(dim=1):
         for rows in epoch.split(chunk, dim=1):
@@ -147,20 +154,20 @@ def _batches(
             )
 
 
-class _Heads:
-    """Heads for every combination under AdamW: weights (H, C L, D), a combination's L rows in a block.
+class HeadStack:
+    """Heads of every combination, trained by AdamW: weights (H, C L, D), the L rows of a combination in a block.
 
-    Adam's step is its learning rate times a term that does not depend on it. So the weights are held divided by the
-    learning rate of their row: what is left of it, the decay to zero, is one number for all rows, and one fused Adam
-    updates them. Logits are multiplied by the learning rates; weight decay, which differs between rows, too, is
+    Adam's step is the learning rate times a term that does not depend on it. The weights are stored divided by the
+    learning rate of their row, so that the step size (which decays to zero) is one number for all rows and one fused
+    Adam updates them. Logits are multiplied by the learning rates. Weight decay differs between rows as well and is
     applied here.
 
-    A step writes to arrays that are there already: fresh ones of this size come as unmapped pages, which cost a
-    CPU half as much as the products.
+    Steps write into preallocated arrays: new arrays of this size are unmapped pages, and mapping them costs a CPU half
+    as much time as the products.
     """
 
     def __init__(self, weights: torch.Tensor, biases: torch.Tensor, grid: Grid) -> None:
-        """Initial weights (H, L, D) and biases (H, L, 1); those of different combinations are the same."""
+        """Initial weights (H, L, D) and biases (H, L, 1), the same for all combinations."""
         self.labels = weights.shape[1]
         combinations = torch.tensor(grid.combinations, dtype=torch.float64, device=weights.device)
         rate, decay = combinations.to(weights.dtype).T.repeat_interleave(self.labels, dim=1)[..., None]
@@ -184,13 +191,13 @@ class _Heads:
     def step(self, inputs: torch.Tensor, truth: torch.Tensor, decay_to_zero: float) -> None:
         """One step of AdamW on the mean binary cross-entropy: inputs (H, B, D), truth (H, L, B)."""
         weights, biases = self.scaled
-        of_weights, of_biases = self.gradients
+        weight_gradient, bias_gradient = self.gradients
         errors = self._errors[..., : inputs.shape[1]]
         torch.bmm(weights, inputs.mT, out=errors)
         errors.add_(biases).mul_(self.learning_rate).sigmoid_()
         errors.unflatten(1, (-1, self.labels)).sub_(truth[:, None]).div_(truth[0].numel())
-        torch.bmm(errors, inputs, out=of_weights)
-        torch.sum(errors, dim=2, keepdim=True, out=of_biases)
+        torch.bmm(errors, inputs, out=weight_gradient)
+        torch.sum(errors, dim=2, keepdim=True, out=bias_gradient)
         weights.addcmul_(weights, self.rate_times_decay, value=-decay_to_zero)
         adam(
             self.scaled,
@@ -213,20 +220,20 @@ class _Heads:
 def _choose(
     weights: torch.Tensor, biases: torch.Tensor, val_features: torch.Tensor, val_labels: torch.Tensor
 ) -> LinearHeads:
-    """For each head and label the combination with the best F1 on the validation rows; the first one of equals.
+    """For each head and label the combination with the best F1 on the validation rows; the first of equals.
 
     weights (H, C, L, D), biases (H, C, L).
     """
     truth = val_labels.bool()[:, None, :]
-    finals, choices = [], []
+    chosen_parameters, choices = [], []
     for weight, bias in zip(weights, biases, strict=True):
         logits = torch.addmm(bias.flatten(), val_features, weight.flatten(end_dim=1).T)
         predicted = logits.unflatten(1, bias.shape) > 0
         hits = (predicted & truth).sum(dim=0)
         f1 = 2 * hits / (predicted.sum(dim=0) + truth.sum(dim=0)).clamp(min=1)
         chosen = f1.argmax(dim=0)
-        each = torch.arange(len(chosen), device=chosen.device)
-        finals.append((weight[chosen, each].T, bias[chosen, each]))
+        label = torch.arange(len(chosen), device=chosen.device)
+        chosen_parameters.append((weight[chosen, label].T, bias[chosen, label]))
         choices.append(chosen)
-    chosen_weights, chosen_biases = map(torch.stack, zip(*finals, strict=True))
+    chosen_weights, chosen_biases = map(torch.stack, zip(*chosen_parameters, strict=True))
     return LinearHeads(chosen_weights, chosen_biases, torch.stack(choices))

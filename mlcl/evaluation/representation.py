@@ -1,7 +1,7 @@
-"""Metrics of embeddings: what lies near what. Plain numpy; definitions stand in docs/metrics.md.
+"""Metrics of embeddings: how well distances reflect labels. Plain numpy; docs/metrics.md defines them.
 
-All of them look at l2-normalised embeddings. Rows of the test split are the queries; the references are the rows
-of validation (kNN) or the other rows of test.
+All use l2-normalised embeddings. The queries are rows of the test split; the references are the rows of validation
+(kNN) or the other rows of test.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mlcl.evaluation.metrics import BLOCK, THRESHOLD, MetricsError, evaluate
 
 NEIGHBOURS = 10
 MOST_ROWS = 2000
-"""Pairs of rows are looked at for the first so many rows: their number grows with the square."""
+"""Metrics of pairs use at most this many rows, the first: the number of pairs grows with the square."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -37,7 +37,7 @@ def evaluate_embeddings(
 
 
 def _neighbours(y_val: Ints, z_val: Floats, y_test: Ints, z_test: Floats) -> dict[str, float]:
-    """F1 where a label is predicted that more than half of the k nearest rows of validation have."""
+    """F1 of predicting the labels that more than half of the k nearest validation rows have."""
     k = min(NEIGHBOURS, len(y_val))
     votes = np.empty(y_test.shape, dtype=np.float32)
     step = max(1, BLOCK // len(y_val))
@@ -57,9 +57,9 @@ def _pairs(y: Ints, z: Floats) -> dict[str, float]:
     other = ~np.eye(len(y), dtype=np.bool_)
     result = {"retrieval_map": _retrieval_map(similarity, _jaccard(shared, size), other)}
     squared = 2 - 2 * similarity
-    alike = other & (shared > 0)
-    if alike.any():
-        result["alignment"] = float(np.mean(squared[alike]))
+    positives = other & (shared > 0)
+    if positives.any():
+        result["alignment"] = float(np.mean(squared[positives]))
     result["uniformity"] = float(np.log(np.mean(np.exp(-2 * squared[other]))))
     for name, pairs in relations(shared, size).items():
         if (pairs & other).any():
@@ -91,17 +91,19 @@ def _jaccard(shared: Ints, size: Ints) -> NDArray[np.float64]:
 
 
 def _retrieval_map(similarity: Floats, relevance: NDArray[np.float64], other: NDArray[np.bool_]) -> float:
-    """Average precision with graded relevance: at each place the mean relevance so far, weighted by the relevance
-    there; the mean over the queries to which anything is relevant (NaN if there is none)."""
+    """Average precision with graded relevance: the mean relevance up to each rank, weighted by the relevance at it.
+
+    The mean over the queries that have relevant rows; NaN if there are none.
+    """
     ranked = np.where(other, -similarity, np.inf)
     order = np.argsort(ranked, axis=1, kind="stable")[:, :-1]
     gains = np.take_along_axis(relevance, order, axis=1)
     precision = np.cumsum(gains, axis=1) / np.arange(1, gains.shape[1] + 1)
     total = gains.sum(axis=1)
-    there = total > 0
-    if not there.any():
+    has_relevant = total > 0
+    if not has_relevant.any():
         return float("nan")
-    return float(np.mean((precision * gains).sum(axis=1)[there] / total[there]))
+    return float(np.mean((precision * gains).sum(axis=1)[has_relevant] / total[has_relevant]))
 
 
 def _checked(labels: ArrayLike, embeddings: ArrayLike) -> tuple[Ints, Floats]:

@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it was trained on, how well it does, where it ends."""
+"""The model card: what a model is, what it was trained on, its metrics and its limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jinja2
 from mlcl.model.config import THRESHOLD, ModelConfig
 
 MOST_LABELS = 50
-"""Rows of the table of labels; `config.json` has all."""
+"""Largest number of rows in the table of labels; `config.json` has all labels."""
 METRICS = {
     "micro_f1": "micro-F1",
     "macro_f1": "macro-F1",
@@ -48,7 +48,7 @@ tags:
 
 A multi-label classifier of {{ modality }}s: {{ labels | length }} labels, the encoder `{{ trained.encoder }}`,
 {% if trained.loss %}trained with the loss `{{ trained.loss.name }}` by the protocol `{{ trained.protocol }}`{% else -%}
-not trained (protocol `{{ trained.protocol }}`){% endif %}, seed {{ trained.seed }}. It reads
+not trained (protocol `{{ trained.protocol }}`){% endif %}, seed {{ trained.seed }}. Input:
 {{ takes }}. Scores come from {{ readouts[readout] }} (readout `{{ readout }}`).
 {% if others %}
 
@@ -70,7 +70,7 @@ Source: {{ data.citation }}
 {% endif %}
 
 Licence and terms of the data: {{ data.terms or "the dataset's card states none." }}
-They may bind the use of a model that was trained on it.
+They may restrict the use of a model that was trained on it.
 
 ## Labels
 
@@ -85,7 +85,7 @@ The {{ rows | length }} most frequent of {{ labels | length }}; `config.json` ha
 {% endif %}
 
 Thresholds: {{ fixed }} for all labels, or tuned: for each label the one with the best F1 on validation
-({{ fixed }} for a label without a positive there). A label is predicted where its score lies above.
+({{ fixed }} for a label without a positive there). A label is predicted if its score is above its threshold.
 
 ## Metrics
 
@@ -97,8 +97,8 @@ Selection: {{ rule }}. The test set was scored once.
 | {{ row.title }} | {{ row.val }} | {{ row.test }} |
 {% endfor %}
 
-Fractions, at the threshold {{ fixed }} where nothing else is said. All of the record's metrics stand in
-`config.json`.
+Values are fractions, at the threshold {{ fixed }} unless the name says otherwise. `config.json` has all metrics of the
+record.
 
 ## Use
 
@@ -112,19 +112,19 @@ Fractions, at the threshold {{ fixed }} where nothing else is said. All of the r
 
 ## Limits
 
-- It was made for a comparison of losses on this dataset; nobody tested it on anything else.
-- It knows these labels only, and a score is as well calibrated as the metric ECE says.
+- The model was made for a comparison of losses on this dataset and was not tested on other data.
+- It predicts these labels only. The metric ECE measures how well its scores are calibrated.
 {% if unseen %}
-- Without a positive in training, so that their scores mean nothing: {{ unseen | join(", ") }}.
+- Labels without a positive in training, whose scores are meaningless: {{ unseen | join(", ") }}.
 {% endif %}
 {% if modality == "text" and cleaning is none %}
-- Texts are taken as they are. Where the dataset's own preparation does more, new texts need the same.
+- Texts are not cleaned. Where the preparation of the dataset changes its texts, new texts need the same changes.
 {% endif %}
 {% if modality == "vector" %}
 - A vector must have the columns of the prepared dataset, in their order and on their scale.
 {% endif %}
 {% if holds_training_rows %}
-- `model.safetensors` holds features and labels of all training rows: who gets the model gets these.
+- `model.safetensors` contains the features and labels of all training rows: sharing the model shares them.
 {% endif %}
 
 Fingerprint of the cell: `{{ trained.fingerprint }}`
@@ -132,7 +132,7 @@ Fingerprint of the cell: `{{ trained.fingerprint }}`
 
 
 def render(config: ModelConfig, data: Mapping[str, Any], selection: str | None) -> str:
-    """The card as Markdown. `data`: the card of the prepared dataset; `selection`: the record's rule."""
+    """The card as Markdown. `data`: the card of the prepared dataset; `selection`: the record's rule of selection."""
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -149,7 +149,7 @@ def render(config: ModelConfig, data: Mapping[str, Any], selection: str | None) 
         labels=config.labels,
         trained=config.trained,
         cleaning=config.cleaning,
-        takes=_takes(config),
+        takes=_input(config),
         readouts=READOUTS,
         readout=config.readout,
         others=[name for name in config.readouts if name != config.readout],
@@ -164,14 +164,13 @@ def render(config: ModelConfig, data: Mapping[str, Any], selection: str | None) 
     )
 
 
-def _takes(config: ModelConfig) -> str:
+def _input(config: ModelConfig) -> str:
     inputs, settings = config.encoder.inputs, config.encoder.settings
     match config.modality:
         case "text":
             chunks = settings.get("max_chunks", 1)
-            pieces = f"{chunks} pieces of {settings['max_length']} tokens" if chunks > 1 else "tokens"
-            first = pieces if chunks > 1 else f"{settings['max_length']} tokens"
-            return f"the first {first} of a text"
+            tokens = f"{settings['max_length']} tokens"
+            return f"the first {f'{chunks} chunks of {tokens}' if chunks > 1 else tokens} of a text"
         case "image":
             colour = "grey" if inputs["channels"] == 1 else "RGB"
             return (
@@ -195,5 +194,5 @@ def _number(value: float | None) -> str:
 
 
 def _cell(text: str) -> str:
-    """For a cell of a Markdown table."""
+    """The text, escaped for a cell of a Markdown table."""
     return " ".join(text.replace("|", "\\|").split())

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import mlcl
 from mlcl import encoders
 from mlcl.data import PreparedDataset
 from mlcl.encoders import EncoderError, InputShape, weights
@@ -149,7 +150,11 @@ def _provenance(settings: CellSettings, dataset: PreparedDataset) -> dict[str, A
         "loss": {"name": loss.name, "hyperparameters": loss.hyperparameters} if loss else None,
         "training": settings.training,
         "seed": settings.seed,
-        "versions": {package: version(package) for package in ("mlcl", "torch", "safetensors")},
+        "versions": {
+            "mlcl": mlcl.__version__,
+            "torch": version("torch"),
+            "safetensors": version("safetensors"),
+        },
     }
 
 

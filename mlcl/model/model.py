@@ -26,6 +26,7 @@ class Model:
         config: what the model's folder says of it (`mlcl.model.config.ModelConfig`).
         labels: label names, in the order of the scores.
         modality: `text`, `image` or `vector`.
+        encoder: the encoder, with the weights and buffers of the model's folder.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Model:
         device: torch.device,
     ) -> None:
         self.config, self.labels, self.modality = config, config.labels, config.modality
-        self._encoder, self._adapter, self._heads = encoder, adapter, heads
+        self.encoder, self._adapter, self._heads = encoder, adapter, heads
         self._preprocess, self._device = preprocess, device
 
     def predict(self, inputs: Sequence[Any] | np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
@@ -57,9 +58,9 @@ class Model:
 
     @torch.no_grad()
     def score(self, inputs: Sequence[Any] | np.ndarray, places: Sequence[str]) -> np.ndarray:
-        """As `predict`, for one batch; `places` are what messages call its inputs."""
+        """As `predict`, for one batch; `places` are the names of its inputs in messages."""
         batch = self._preprocess(inputs, places)
-        features = self._encoder(batch.take(np.arange(len(batch)), self._device)).float()
+        features = self.encoder(batch.take(np.arange(len(batch)), self._device)).float()
         if self._adapter is not None:
             features = self._adapter(features)
         scores: np.ndarray = self._heads.probabilities(features).float().cpu().numpy()

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mlcl.digests import is_sealed, sealed
+
 
 @contextmanager
 def atomic_file(path: Path, durable: bool = True) -> Iterator[Path]:
@@ -91,23 +93,20 @@ def write_json_if_changed(path: Path, content: Any) -> None:
     write_json(path, content, durable=False)
 
 
-def canonical_json(content: Any) -> str:
-    """One text for equal contents, whatever the order of the keys."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
 class JsonCache:
     """A JSON cache of slow results, keyed by a digest of their inputs.
 
-    `write` keeps the entries that were asked for since the file was opened and drops the others.
+    `write` keeps the entries that were asked for since the file was opened and drops the others. A file that is not
+    what was written counts as none: its entries are computed again.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
         try:
-            self._stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            self._stored = {}
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError, RecursionError):
+            content = None
+        self._stored: dict[str, Any] = content["entries"] if is_sealed(content) else {}
         self._used: dict[str, Any] = {}
 
     def get(self, digest: str, compute: Callable[[], Any]) -> Any:
@@ -118,4 +117,4 @@ class JsonCache:
 
     def write(self) -> None:
         if self._used != self._stored:
-            write_json(self._file, self._used)
+            write_json(self._file, sealed({"entries": self._used}))

@@ -15,8 +15,13 @@ FORMAT = 2
 """
 
 
+class NewerFormatError(RecordError):
+    """The file was written by a later version of mlcl. It is no damage: nothing may take its place."""
+
+
 def require_format(content: Mapping[str, Any], file: Path, make_again: str) -> None:
-    """Raises RecordError unless `content`, read from `file`, has the format of this version.
+    """Raises RecordError unless `content`, read from `file`, has the format of this version; NewerFormatError where
+    it has a higher number.
 
     `make_again` says what to do with a file of an older version, such as 'plan the study again'.
     """
@@ -24,7 +29,7 @@ def require_format(content: Mapping[str, Any], file: Path, make_again: str) -> N
     if number == FORMAT:
         return
     if isinstance(number, int) and number > FORMAT:
-        raise RecordError(
+        raise NewerFormatError(
             f"{file}: has format {number}, this version of mlcl reads format {FORMAT}; update mlcl"
         )
     described = "has no format number" if number is None else f"has format {number!r}"

@@ -14,7 +14,7 @@ from mlcl.records.code import read_definitions, write_definitions
 from mlcl.records.files import atomic_folder
 from mlcl.records.outline import read_outline
 from mlcl.records.paths import CellId, StudyPaths
-from mlcl.records.record import FILES, RECORD, Record, read_record
+from mlcl.records.record import RECORD, SCORES, Record, find_record, read_record, stored_files
 
 MOST_LISTED = 30
 
@@ -50,9 +50,12 @@ def merge(sources: Sequence[Path], study: str) -> Merged:
 
     A source may be another study that shares cells with this one: where this study was planned here, only cells that
     it asks for are looked at. All are checked before anything is copied. Of a cell that is there more than once, one
-    that went well wins over one that failed, and what is here over what is elsewhere. Raises MergeError, with a list,
-    if the same cell was made with different settings, the cells of a row or dataset with different settings, code or
-    data, the cells of the study with different forms of a definition, or the same cell has different results.
+    that went well wins over one that failed, and what is here over what is elsewhere; a damaged record here counts as
+    missing.
+
+    Raises MergeError, with a list, if a record elsewhere is damaged, went well but has no scores, or is reached by a
+    link; if the same cell was made with different settings, the cells of a row or dataset with different settings, code
+    or data, the cells of the study with different forms of a definition, or the same cell has different results.
     """
     target = StudyPaths(study).results
     for source in sources:
@@ -62,15 +65,16 @@ def merge(sources: Sequence[Path], study: str) -> Merged:
             raise MergeError(
                 f"{source}: holds no record; name the folder results/<study> of the other machine"
             )
-    candidates = [cell for folder in (target, *sources) for cell in _find(folder)]
+    refused: list[tuple[CellId, str]] = []
+    candidates = [*_find(target, []), *(one for source in sources for one in _find(source, refused))]
     wanted = _wanted_cells(study)
     left_out = dict.fromkeys(one.cell for one in candidates if wanted is not None and one.cell not in wanted)
     candidates = [one for one in candidates if one.cell not in left_out]
-    if conflicts := list(
-        dict.fromkeys(
-            [*_different_settings(candidates), *_different_code(candidates), *_different_results(candidates)]
-        )
-    ):
+    conflicts = [defect for cell, defect in refused if wanted is None or cell in wanted]
+    conflicts += _different_settings(candidates)
+    conflicts += _different_code(candidates)
+    conflicts += _different_results(candidates)
+    if conflicts := list(dict.fromkeys(conflicts)):
         more = f"\n  ... and {len(conflicts) - MOST_LISTED} more" if len(conflicts) > MOST_LISTED else ""
         listed = "".join(f"\n  {conflict}" for conflict in conflicts[:MOST_LISTED])
         raise MergeError(f"study {study}: nothing was merged, {len(conflicts)} conflicts:{listed}{more}")
@@ -90,13 +94,34 @@ def _wanted_cells(study: str) -> set[CellId] | None:
     if not file.exists():
         return None
     outline = read_outline(file)
-    return {cell.id for cell in (*outline.cells, *outline.trials)}
+    return {cell.id for cell in outline.all_cells}
 
 
-def _find(folder: Path) -> Iterator[_SourceCell]:
+def _find(folder: Path, refused: list[tuple[CellId, str]]) -> Iterator[_SourceCell]:
+    """The whole records of a results folder; what is wrong with the others is added to `refused`."""
     for file in sorted(folder.glob(f"*/*/*/*/seed*/{RECORD}")):
         cell = CellId.parse(file.parent.relative_to(folder).as_posix())
-        yield _SourceCell(cell, file.parent, read_record(file))
+        record, damage = find_record(file, cell)
+        if record is not None:
+            damage = _unfit(file, record, folder)
+        if damage is not None:
+            refused.append((cell, damage))
+        elif record is not None:
+            yield _SourceCell(cell, file.parent, record)
+
+
+def _unfit(file: Path, record: Record, results: Path) -> str | None:
+    """Why a record that is whole is not taken over; None if it is."""
+    names = stored_files(file)
+    if record.status == "ok" and SCORES not in names:
+        return f"{file.with_name(SCORES)}: is missing, so that the record cannot be verified"
+    for name in (RECORD, *names):
+        path = file.parent / name
+        while path != results:
+            if path.is_symlink():
+                return f"{path}: is a link; copy the results with the files that links stand for"
+            path = path.parent
+    return None
 
 
 def _different_settings(candidates: Sequence[_SourceCell]) -> Iterator[str]:
@@ -181,15 +206,13 @@ def _choose(candidates: Sequence[_SourceCell], target: Path) -> dict[CellId, _So
 def _copy(source: _SourceCell, target: Path) -> None:
     """The record and its files; in the place of a record that failed, if there is one."""
     with atomic_folder(target / str(source.cell)) as folder:
-        for name in FILES:
-            file = source.folder / name
-            if file.is_dir():
-                shutil.copytree(file, folder / name)
-            elif file.exists():
-                shutil.copy2(file, folder / name)
+        for name in (*stored_files(source.folder / RECORD), RECORD):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source.folder / name, folder / name)
+        read_record(folder / RECORD)  # a copy that is not whole takes no record's place
     code = str(source.record.result.get("code"))
     if (definitions := read_definitions(source.folder.parents[4], code)) is not None:
         write_definitions(target, code, definitions)
     card, here = source.folder.parents[3] / "card.json", target / source.cell.dataset / "card.json"
-    if card.exists() and not here.exists():
+    if card.exists() and not card.is_symlink() and not here.exists():
         shutil.copyfile(card, here)

@@ -11,8 +11,9 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, ValidationError
 
+from mlcl.digests import SEAL, canonical_json, is_sealed, sealed
 from mlcl.errors import MlclError
-from mlcl.records.files import canonical_json, write_json_if_changed
+from mlcl.records.files import write_json_if_changed
 from mlcl.records.format import FORMAT, require_format
 from mlcl.records.paths import RESULTS, CellId, StudyPaths
 
@@ -144,6 +145,11 @@ class Outline:
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
 
     @property
+    def all_cells(self) -> list[OutlineCell | Trial]:
+        """The trials of the search, then the cells of the study."""
+        return [*self.trials, *self.cells]
+
+    @property
     def row_names(self) -> list[str]:
         """Losses, then baselines: the order of every table and figure."""
         return [*self.losses, *self.baselines]
@@ -188,7 +194,7 @@ def _adapter() -> TypeAdapter[Outline]:
 
 def write_outline(outline: Outline, file: Path) -> None:
     """Writes the file unless it says the same already: its time tells when the study changed."""
-    write_json_if_changed(file, {"format": FORMAT, **_adapter().dump_python(outline, mode="json")})
+    write_json_if_changed(file, sealed({"format": FORMAT, **_adapter().dump_python(outline, mode="json")}))
 
 
 def read_outline(file: Path) -> Outline:
@@ -197,7 +203,11 @@ def read_outline(file: Path) -> Outline:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         require_format(content, file, plan_again)
-        return _adapter().validate_python({key: value for key, value in content.items() if key != "format"})
+        if not is_sealed(content):
+            raise ValueError("it was changed after it was written")
+        return _adapter().validate_python(
+            {key: value for key, value in content.items() if key not in ("format", SEAL)}
+        )
     except FileNotFoundError:
         raise MlclError(
             f"{file}: is not there; plan the study first ('mlcl prepare' or a run writes its outline)"

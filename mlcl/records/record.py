@@ -1,20 +1,26 @@
 """The record of a cell: `metrics.json` with a `result` block (compared bit for bit) and a `run` block (never).
 
 Beside it lie `scores.npz`, `history.csv` and, where the study keeps them, `embeddings.npz` and the folder `model`.
-A new record is made in a folder aside, `metrics.json` last, and takes the place of the old one when it is whole.
+The record holds the digests of these files and is sealed by one of its own content: a record of which anything changed
+since is damaged, counts as missing, and the cell is made again. A new record is made in a folder aside, `metrics.json`
+last, and takes the place of the old one when it is whole.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
+from mlcl.digests import digests_of, first_defect, is_sealed, sealed
 from mlcl.errors import RecordError
+from mlcl.evaluation.ranges import is_in_range
 from mlcl.records.files import sync, sync_tree, write_json
-from mlcl.records.format import FORMAT, require_format
+from mlcl.records.format import FORMAT, NewerFormatError, require_format
+from mlcl.records.paths import CellId
 
 Status = Literal["ok", "diverged", "oom", "error"]
 """`diverged`: a loss, gradient or score that is not finite; `oom`: out of memory; `error`: anything else."""
@@ -27,6 +33,10 @@ MODEL = "model"
 """A folder (`mlcl.model`)."""
 
 FILES = (RECORD, SCORES, HISTORY, EMBEDDINGS, MODEL)
+
+LARGEST = 64 << 20
+"""Bytes of a record: a larger file is none."""
+MAKE_AGAIN = "the cell is made again by the next run of its study"
 
 Metrics = dict[str, dict[str, dict[str, float]]]
 """readout -> split -> metric -> value; the readout is `none` for what no encoder, or no readout, has a part in"""
@@ -70,25 +80,136 @@ class Record:
         return Record(self.result | {"metrics": metrics, "metrics_source": metrics_source}, self.run)
 
 
+class Found(NamedTuple):
+    """What lies in the place of a record: one, nothing, or a damaged one."""
+
+    record: Record | None
+    damage: str | None = None
+    """Why it is no whole record, in words that name the file; None if it is one or nothing is there."""
+
+
 def write_record(path: Path, record: Record) -> None:
-    write_json(path, {"format": FORMAT, "result": record.result, "run": record.run})
+    """Writes it with its seal and with the digests of the files that lie beside it."""
+    others = (path.parent / name for name in FILES if name != RECORD)
+    files = [file for other in others for file in ([other] if other.is_file() else _files_below(other))]
+    names = [file.relative_to(path.parent).as_posix() for file in files]
+    content = {
+        "format": FORMAT,
+        "result": record.result,
+        "run": record.run,
+        "files": digests_of(path.parent, names),
+    }
+    write_json(path, sealed(content))
 
 
-def read_record(path: Path) -> Record:
-    """Raises RecordError if the file is not a record; FileNotFoundError if it is not there."""
-    make_again = "remove it, and the cell is made again"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        require_format(content, path, make_again)
-        record = Record(content["result"], content["run"])
-        is_record = (
-            record.status in get_args(Status) and {"fingerprint", "metrics", "reason"} <= record.result.keys()
-        )
-        if not is_record or not isinstance(record.attempt, int):
-            raise KeyError("status")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise RecordError(f"{path}: is no record of a cell; {make_again}") from None
+def read_record(path: Path, cell: CellId | None = None) -> Record:
+    """The record, checked against its seal, and the files beside it against their digests.
+
+    cell: whose record it should be. Raises RecordError if the file is not a record, is damaged, or a file beside it
+    is; FileNotFoundError if it is not there.
+    """
+    content = _read_sealed(path)
+    record = Record(content["result"], content["run"])
+    if cell is not None and record.result.get("id", str(cell)) != str(cell):
+        raise RecordError(f"{path}: is the record of another cell, {record.result['id']}; {MAKE_AGAIN}")
+    if (defect := first_defect(path.parent, content["files"])) is not None:
+        raise RecordError(f"{defect}; {MAKE_AGAIN}")
     return record
+
+
+def find_record(path: Path, cell: CellId | None = None) -> Found:
+    """As `read_record`, but a record that is damaged or not there is told, not raised.
+
+    Raises NewerFormatError: what a later version wrote is not damaged.
+    """
+    try:
+        return Found(read_record(path, cell))
+    except FileNotFoundError:
+        return Found(None)
+    except NewerFormatError:
+        raise
+    except RecordError as error:
+        return Found(None, str(error))
+
+
+def require_sealed(file: Path) -> None:
+    """Raises RecordError if the record beside the file is damaged, or the file is not what the record was written
+    with. Where there is no record, there is nothing to compare with: it is being made."""
+    record = file.parent / RECORD
+    if not record.exists() or not file.exists():
+        return
+    files = _read_sealed(record)["files"]
+    if file.name not in files:
+        raise RecordError(f"{file}: is no file of the record beside it; remove it")
+    if (defect := first_defect(file.parent, {file.name: files[file.name]})) is not None:
+        raise RecordError(f"{defect}; {MAKE_AGAIN}")
+
+
+def stored_files(path: Path) -> list[str]:
+    """Paths, below its folder, of a record's files, its own left out. Raises RecordError as `read_record` does."""
+    return list(_read_sealed(path)["files"])
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _read_sealed(path: Path) -> dict[str, Any]:
+    no_record = f"{path}: is no record of a cell; {MAKE_AGAIN}"
+    try:
+        if path.stat().st_size > LARGEST:
+            raise RecordError(no_record)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        require_format(content, path, MAKE_AGAIN)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, AttributeError, RecursionError):
+        raise RecordError(no_record) from None
+    if not is_sealed(content):
+        raise RecordError(f"{path}: is not what was written (its seal does not fit); {MAKE_AGAIN}")
+    if defect := next(_defects_of_content(content), None):
+        raise RecordError(f"{path}: is no record of a cell ({defect}); {MAKE_AGAIN}")
+    return dict(content)
+
+
+def _defects_of_content(content: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a record whose seal fits: it was written so."""
+    result, run = content.get("result"), content.get("run")
+    if (
+        not isinstance(result, dict)
+        or not isinstance(run, dict)
+        or not isinstance(content.get("files"), dict)
+    ):
+        yield "it has no result, run or files"
+        return
+    if foreign := [name for name in content["files"] if not _may_hold(name)]:
+        yield f"it lists the file {foreign[0]!r}"
+    if lacking := {"status", "fingerprint", "metrics", "reason"} - result.keys():
+        yield f"it has no {min(lacking)}"
+        return
+    if result["status"] not in get_args(Status) or not isinstance(run.get("attempt"), int):
+        yield f"status {result['status']!r}, attempt {run.get('attempt')!r}"
+    metrics = list(_leaves(result["metrics"]))
+    if result["status"] == "ok" and not metrics:
+        yield "status ok, but no metrics"
+    for name, value in metrics:
+        if not is_in_range(name, value):
+            yield f"{name} is {value!r}, which it cannot be"
+
+
+def _may_hold(name: str) -> bool:
+    """Is this the path of a file that belongs to a record?"""
+    parts = name.split("/")
+    return name in FILES[1:-1] or (parts[0] == MODEL and not {"", ".", ".."} & set(parts))
+
+
+def _leaves(metrics: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """(metric, value), from however many levels of names."""
+    if not isinstance(metrics, dict):
+        yield name, metrics
+        return
+    for key, value in metrics.items():
+        yield from _leaves(value, key)
 
 
 class RecordSlot:
@@ -114,7 +235,7 @@ class RecordSlot:
         `wanted` and at least this attempt's number."""
         if self._incoming.exists():
             self._move_in()
-        made = read_record_if_present(self.new / RECORD)
+        made = find_record(self.new / RECORD).record
         if made is not None and made.fingerprint == wanted and made.attempt >= attempt:
             self.replace()
 
@@ -145,9 +266,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_record_if_present(path: Path) -> Record | None:
-    """None if the file is not there. Raises RecordError if it is not a record."""
+def read_record_if_present(path: Path, cell: CellId | None = None) -> Record | None:
+    """As `read_record`; None if the file is not there."""
     try:
-        return read_record(path)
+        return read_record(path, cell)
     except FileNotFoundError:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,26 @@ from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import MetricsError, evaluate_splits
 from mlcl.evaluation.readouts import NO_READOUT, preference
 from mlcl.evaluation.representation import evaluate_embeddings
+from mlcl.records.cards import read_card
 from mlcl.records.outline import OpenStudy
-from mlcl.records.record import EMBEDDINGS, SCORES, Metrics, read_record, write_record
+from mlcl.records.record import (
+    EMBEDDINGS,
+    SCORES,
+    Metrics,
+    find_record,
+    read_record,
+    require_sealed,
+    write_record,
+)
 
 SPLITS = ("val", "test")
 
 
 def rescore_study(study: OpenStudy) -> int:
-    """Brings the metrics of all records of a study up to date; returns how many were not."""
+    """Brings the metrics of all whole records of a study up to date; returns how many were not."""
     outline, paths = study
-    folders = (paths.cell(cell.id) for cell in (*outline.cells, *outline.trials))
-    with_record = [folder for folder in folders if (folder / "metrics.json").exists()]
-    return sum(rescore(folder, outline.metrics_source) for folder in with_record)
+    cells = [cell.id for cell in outline.all_cells if find_record(paths.record(cell.id), cell.id).record]
+    return sum(rescore(paths.cell(cell), outline.metrics_source) for cell in cells)
 
 
 def rescore(folder: Path, metrics_source: str) -> bool:
@@ -99,6 +106,7 @@ def read_scores(file: Path, readout: str) -> dict[str, NDArray[Any]]:
 
 def read_all_scores(file: Path) -> dict[str, dict[str, NDArray[Any]]]:
     """readout -> what `read_scores` gives of it, readouts in the order of the study. Raises RecordError as it does."""
+    require_sealed(file)
     try:
         with np.load(file, allow_pickle=False) as stored:
             kind = str(stored["scores_kind"])
@@ -123,6 +131,7 @@ def read_all_scores(file: Path) -> dict[str, dict[str, NDArray[Any]]]:
 
 def read_embeddings(file: Path) -> dict[str, NDArray[Any]] | None:
     """Embeddings (N, D) of both splits; None if there is no file. Raises RecordError if it is broken."""
+    require_sealed(file)
     try:
         with np.load(file, allow_pickle=False) as stored:
             return {split: stored[split] for split in SPLITS}
@@ -136,11 +145,10 @@ def read_embeddings(file: Path) -> dict[str, NDArray[Any]] | None:
 
 def _training_counts(card: Path) -> tuple[list[int] | None, int | None]:
     """Label counts and rows of the training split; None without a card."""
+    if (content := read_card(card)) is None:
+        return None, None
     try:
-        content = json.loads(card.read_text(encoding="utf-8"))
         train = content["splits"]["train"]
         return [int(train["label_counts"][label]) for label in content["labels"]], int(train["examples"])
-    except FileNotFoundError:
-        return None, None
     except (ValueError, KeyError, TypeError):
         raise RecordError(f"{card}: is no card of a dataset; prepare the dataset again") from None

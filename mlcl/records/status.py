@@ -19,12 +19,12 @@ from typing import Literal
 from mlcl.records.files import write_json
 from mlcl.records.outline import OpenStudy, Outline, OutlineCell, Trial
 from mlcl.records.paths import CellId, StudyPaths
-from mlcl.records.record import Record, read_record_if_present
+from mlcl.records.record import Record, find_record
 
 State = Literal["current", "stale", "missing", "unknown"]
 """`current`: the record has the fingerprint that the study asks for (also if the cell failed); `stale`: it has
-another; `missing`: there is no record; `unknown`: raw data or local weights are absent, so that there is no
-fingerprint to compare the record with."""
+another; `missing`: there is no record, or a damaged one; `unknown`: raw data or local weights are absent, so that there
+is no fingerprint to compare the record with."""
 
 RUNNING = "running.json"
 
@@ -44,6 +44,8 @@ class CellStatus:
 
     cell: OutlineCell | Trial
     record: Record | None
+    damage: str | None = None
+    """Why there is no record though a file lies in its place."""
 
     @property
     def state(self) -> State:
@@ -124,6 +126,11 @@ class StudyStatus:
         """The failed cells whose record counts."""
         return [(c.cell.id, c.record) for c in self.cells if c.failed and c.record is not None]
 
+    @property
+    def damaged(self) -> list[tuple[CellId, str]]:
+        """The cells whose record is damaged, and how."""
+        return [(c.cell.id, c.damage) for c in self.cells if c.damage is not None]
+
     def line(self) -> str:
         parts = [str(self.counts)]
         if self.running:
@@ -135,17 +142,17 @@ class StudyStatus:
 
 
 def cell_statuses(outline: Outline, paths: StudyPaths) -> list[CellStatus]:
-    """All cells in the order of the study. Raises RecordError for a file that is no record."""
-    return [CellStatus(cell, read_record_if_present(paths.record(cell.id))) for cell in outline.cells]
+    """All cells in the order of the study. Raises RecordError for a record of a later version of mlcl."""
+    return [CellStatus(cell, *find_record(paths.record(cell.id), cell.id)) for cell in outline.cells]
 
 
 def trial_statuses(outline: Outline, paths: StudyPaths) -> list[CellStatus]:
     """The same for the trials of the search."""
-    return [CellStatus(trial, read_record_if_present(paths.record(trial.id))) for trial in outline.trials]
+    return [CellStatus(trial, *find_record(paths.record(trial.id), trial.id)) for trial in outline.trials]
 
 
 def study_status(study: OpenStudy) -> StudyStatus:
-    """Reads the study's records as they are now. Raises RecordError for a file that is no record."""
+    """Reads the study's records as they are now. Raises RecordError for a record of a later version of mlcl."""
     cells = [*trial_statuses(*study), *cell_statuses(*study)]
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     open_cells, running = [], {}

@@ -48,7 +48,7 @@ class Contrasts:
         by_dataset: dict[str, list[Term]] = {}
         for weight, row in terms:
             by_dataset.setdefault(row[0], []).append((weight, row))
-        parts = [contrast(self._rows(own, metric, split)) for own in by_dataset.values()]
+        parts = [contrast(self._rows(dataset_terms, metric, split)) for dataset_terms in by_dataset.values()]
         return mean_of(parts).scaled(len(parts))
 
     def with_readout(self, readout: str | None) -> Contrasts:
@@ -65,14 +65,14 @@ class Contrasts:
         self._cache.write()
 
     def _rows(self, terms: Sequence[Term], metric: str, split: str) -> list[Row]:
-        found = []
+        rows = []
         for weight, row in terms:
             by_seed = self._results.values(row, split, metric)
             values = [self._without_groups(CellId(*row, seed), metric, split) for seed in by_seed]
             known = [one for one in values if one is not None]
             complete = np.array(known) if len(known) == len(values) else None
-            found.append(Row(weight, list(by_seed.values()), complete, self._pool(row, metric, split)))
-        return found
+            rows.append(Row(weight, list(by_seed.values()), complete, self._pool(row, metric, split)))
+        return rows
 
     def _pool(self, row: RowKey, metric: str, split: str) -> Pool | None:
         """Over the complete losses that stand in the same column and variant; None with a single seed."""

@@ -10,11 +10,11 @@ from mlcl.reporting.results import ROW, Results
 
 def mean_costs(results: Results, cost: str) -> dict[tuple[str, ...], float]:
     """row -> mean over seeds."""
-    own = results.costs[results.costs["cost"] == cost]
-    found: dict[tuple[str, ...], list[float]] = {}
-    for *row, value in zip(*(own[column].tolist() for column in [*ROW, "value"]), strict=True):
-        found.setdefault(tuple(row), []).append(value)
-    return {row: fmean(values) for row, values in found.items()}
+    values = results.costs[results.costs["cost"] == cost]
+    result: dict[tuple[str, ...], list[float]] = {}
+    for *row, value in zip(*(values[column].tolist() for column in [*ROW, "value"]), strict=True):
+        result.setdefault(tuple(row), []).append(value)
+    return {row: fmean(of_seeds) for row, of_seeds in result.items()}
 
 
 def costs_by_encoder(results: Results, cost: str) -> dict[str, dict[str, float]]:
@@ -23,7 +23,7 @@ def costs_by_encoder(results: Results, cost: str) -> dict[str, dict[str, float]]
     Only over the datasets on which all losses that ever went well with the encoder did so: what they cost can then
     be compared. Encoders without such a dataset are left out."""
     means = mean_costs(results, cost)
-    found = {}
+    result = {}
     for encoder in results.outline.encoders:
         rows = {
             loss: {
@@ -33,10 +33,12 @@ def costs_by_encoder(results: Results, cost: str) -> dict[str, dict[str, float]]
             }
             for loss in results.outline.losses
         }
-        there = {loss: own for loss, own in rows.items() if own}
-        if shared := set.intersection(*map(set, there.values())) if there else set():
-            found[encoder] = {loss: fmean(own[dataset] for dataset in shared) for loss, own in there.items()}
-    return found
+        complete = {loss: costs for loss, costs in rows.items() if costs}
+        if shared := set.intersection(*map(set, complete.values())) if complete else set():
+            result[encoder] = {
+                loss: fmean(costs[dataset] for dataset in shared) for loss, costs in complete.items()
+            }
+    return result
 
 
 def step_parts(results: Results) -> list[str]:

@@ -93,7 +93,7 @@ def diff_metrics(old: Path, new: Path, tolerance: float = 1e-3) -> Changes:
 
 
 def _read(file: Path) -> dict[Key, Runs]:
-    found: dict[Key, Runs] = {}
+    runs: dict[Key, Runs] = {}
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             reader = csv.reader(lines)
@@ -101,12 +101,12 @@ def _read(file: Path) -> dict[Key, Runs]:
                 raise MlclError(f"{file}: is no metrics.csv (its columns: {', '.join(METRICS_COLUMNS)})")
             for dataset, encoder, loss, variant, seed, readout, split, metric, value in reader:
                 key = (dataset, encoder, loss, variant, readout, split, metric)
-                found.setdefault(key, {})[int(seed)] = float(value)
+                runs.setdefault(key, {})[int(seed)] = float(value)
     except FileNotFoundError:
         raise MlclError(f"{file}: is not there") from None
     except ValueError as error:
         raise MlclError(f"{file}: is no metrics.csv ({error})") from None
-    return found
+    return runs
 
 
 def _rows_only_in(one: Mapping[Key, Runs], other: Mapping[Key, Runs]) -> tuple[str, ...]:

@@ -34,22 +34,22 @@ FEWEST_SEEDS = 3
 def overview(results: Results, contrasts: Contrasts) -> list[str]:
     """Paragraphs, in the order told apart, close, what to run, criteria."""
     metric = primary_metric(results)
-    everything = standings(results, metric, contrasts)
-    if not everything:
+    all_standings = standings(results, metric, contrasts)
+    if not all_standings:
         return ["Fewer than two losses have all their seeds on any dataset: there is nothing to compare yet."]
-    found = [standing for standing in everything if not _untrained(results, standing)]
-    warning = list(_not_judged(results, everything))
-    if not found:
+    warning = list(_not_judged(results, all_standings))
+    all_standings = [standing for standing in all_standings if not _untrained(results, standing)]
+    if not all_standings:
         return [" ".join(warning)]
-    if not all(standing.is_known for standing in found):
-        told = list(_one_seed(results, found))
+    if not all(standing.is_known for standing in all_standings):
+        apart = list(_one_seed(results, all_standings))
         close: list[str] = []
         more = [f"To know more: run at least {FEWEST_SEEDS} seeds."]
     else:
-        told = list(_told_apart(results, found))
-        close = list(_close(results, found))
-        more = list(_what_to_run(results, found))
-    paragraphs = [warning, told, close, more, [*_criteria(results), *_controls(results, metric)]]
+        apart = list(_told_apart(results, all_standings))
+        close = list(_close(results, all_standings))
+        more = list(_what_to_run(results, all_standings))
+    paragraphs = [warning, apart, close, more, [*_criteria(results), *_controls(results, metric)]]
     return [" ".join(sentences) for sentences in paragraphs if sentences]
 
 
@@ -85,28 +85,34 @@ def _not_judged(results: Results, everything: Sequence[Standing]) -> Iterator[st
 # --- What can be told apart ----------------------------------------------------------------------------------
 
 
-def _told_apart(results: Results, found: Sequence[Standing]) -> Iterator[str]:
-    metric = found[0].metric
+def _told_apart(results: Results, all_standings: Sequence[Standing]) -> Iterator[str]:
+    metric = all_standings[0].metric
     yield f"Losses are judged by {metric.title}."
-    shown = found if len(found) <= MOST_COLUMNS else [s for s in found if s.column is None] or found[:1]
+    shown = (
+        all_standings
+        if len(all_standings) <= MOST_COLUMNS
+        else [s for s in all_standings if s.column is None] or all_standings[:1]
+    )
     for standing in shown:
         yield _sentence(results, standing)
-    if len(shown) < len(found):
-        columns = [standing for standing in found if standing.column is not None]
+    if len(shown) < len(all_standings):
+        columns = [standing for standing in all_standings if standing.column is not None]
         clear = [standing for standing in columns if not standing.tied]
+        count = f"{len(clear)} of {len(columns)}" if clear else f"none of {len(columns)}"
         yield (
-            f"Of {len(columns)} datasets (with their encoders), {len(clear)} have one loss that is told apart from all "
-            f"others"
+            f"Taken alone, {count} datasets (with their encoders) have one loss that is better than all others"
             + (f": {_winners(results, clear)}" if clear else "")
-            + "; the table of differences has them all."
+            + "; the table of differences has each of them."
         )
-    yield from _ranks(results, found)
+    yield from _ranks(results, all_standings)
     over = (
-        "training anew and other test examples" if all(s.covers_examples for s in found) else "training anew"
+        "training anew and other test examples"
+        if all(s.covers_examples for s in all_standings)
+        else "training anew"
     )
     yield (
         f"Intervals cover {over}, and hold together for all pairs of losses "
-        + ("and all columns " if len(found) > 1 else "")
+        + ("and all columns " if len(all_standings) > 1 else "")
         + f"with {100 * (1 - ALPHA):.0f} % confidence."
     )
 
@@ -135,11 +141,11 @@ def _sentence(results: Results, standing: Standing) -> str:
     )
 
 
-def _ranks(results: Results, found: Sequence[Standing]) -> Iterator[str]:
+def _ranks(results: Results, all_standings: Sequence[Standing]) -> Iterator[str]:
     """A test of ranks speaks of datasets like these; it needs enough of them."""
     if any(state.untrained for (*_, variant), state in results.rows.items() if variant == "base"):
         return
-    ranking = rank_losses(results, found[0].metric.name)
+    ranking = rank_losses(results, all_standings[0].metric.name)
     if ranking is None or len(ranking.datasets) < FEWEST_DATASETS or ranking.p_value is None:
         return
     n = len(ranking.datasets)
@@ -164,16 +170,20 @@ def _winners(results: Results, standings_: Sequence[Standing]) -> str:
     by_loss: dict[str, list[str]] = {}
     for standing in standings_:
         by_loss.setdefault(standing.best, []).append(standing.title)
-    return "; ".join(f"{results.outline.title_of(loss)} on {_listed(own)}" for loss, own in by_loss.items())
+    return "; ".join(
+        f"{results.outline.title_of(loss)} on {_listed(places)}" for loss, places in by_loss.items()
+    )
 
 
-def _one_seed(results: Results, found: Sequence[Standing]) -> Iterator[str]:
-    metric = found[0].metric
+def _one_seed(results: Results, all_standings: Sequence[Standing]) -> Iterator[str]:
+    metric = all_standings[0].metric
     yield (
         f"Cells ran with one seed, so how much training runs differ is unknown: no loss is recommended. As a "
         f"description of these runs, by {metric.title}:"
     )
-    shown = found if len(found) <= MOST_COLUMNS else found[:1]
+    shown = all_standings
+    if len(all_standings) > MOST_COLUMNS:
+        shown = [s for s in all_standings if s.column is None] or all_standings[:1]
     title = results.outline.title_of
     described = [
         f"on {s.title} " + ", ".join(f"{title(loss)} {_value(s, loss)}" for loss in s.order[:MOST_NAMED])
@@ -185,9 +195,9 @@ def _one_seed(results: Results, found: Sequence[Standing]) -> Iterator[str]:
 # --- What is close -------------------------------------------------------------------------------------------
 
 
-def _close(results: Results, found: Sequence[Standing]) -> Iterator[str]:
+def _close(results: Results, all_standings: Sequence[Standing]) -> Iterator[str]:
     title = results.outline.title_of
-    for standing in found[:MOST_COLUMNS]:
+    for standing in all_standings[:MOST_COLUMNS]:
         if not standing.metric.is_percentage:
             continue
         close = [
@@ -200,7 +210,7 @@ def _close(results: Results, found: Sequence[Standing]) -> Iterator[str]:
                 f"On {standing.title}, {_listed([title(loss) for loss in close])} "
                 f"{'is' if len(close) == 1 else 'are'} within a point of {title(standing.best)}, interval included."
             )
-    yield from _cheaper(results, found[0])
+    yield from _cheaper(results, all_standings[0])
 
 
 def _cheaper(results: Results, standing: Standing) -> Iterator[str]:
@@ -208,10 +218,10 @@ def _cheaper(results: Results, standing: Standing) -> Iterator[str]:
     seconds = compute_seconds(results)
     columns = [standing.column] if standing.column else results.outline.columns()
     costs = {
-        loss: fmean(own)
+        loss: fmean(times)
         for loss in [standing.best, *standing.tied]
-        if (own := [seconds[*c, loss, "base"] for c in columns if (*c, loss, "base") in seconds])
-        and len(own) == len(columns)
+        if (times := [seconds[*c, loss, "base"] for c in columns if (*c, loss, "base") in seconds])
+        and len(times) == len(columns)
     }
     if standing.best not in costs:
         return
@@ -227,9 +237,9 @@ def _cheaper(results: Results, standing: Standing) -> Iterator[str]:
 # --- What to run ---------------------------------------------------------------------------------------------
 
 
-def _what_to_run(results: Results, found: Sequence[Standing]) -> Iterator[str]:
+def _what_to_run(results: Results, all_standings: Sequence[Standing]) -> Iterator[str]:
     """How many seeds, or datasets like these, would tell the best two apart if their difference stays as it is."""
-    standing = found[0]
+    standing = all_standings[0]
     second = standing.order[1]
     if standing.is_apart(second):
         return
@@ -291,9 +301,13 @@ def _criteria(results: Results) -> Iterator[str]:
     best: dict[str, str] = {}
     for name in ("map", "macro_f1_tuned", "macro_f1"):
         means = complete_means(results, name)
-        shared = set.intersection(*(set(own) for own in means.values())) if len(means) > 1 else set()
+        shared = (
+            set.intersection(*(set(by_column) for by_column in means.values())) if len(means) > 1 else set()
+        )
         if shared:
-            averages = {loss: fmean(own[column] for column in shared) for loss, own in means.items()}
+            averages = {
+                loss: fmean(by_column[column] for column in shared) for loss, by_column in means.items()
+            }
             best[name] = max(averages, key=averages.__getitem__)
     if len(best) < 2:
         return
@@ -302,8 +316,8 @@ def _criteria(results: Results) -> Iterator[str]:
         same = title(next(iter(best.values())))
         yield f"{same} has the highest mean by all criteria: {_listed([words[name] for name in best])}."
     else:
-        told = ", ".join(f"by {words[name]} {title(loss)}" for name, loss in best.items())
-        yield f"The criteria disagree about the highest mean: {told}; the table of criteria has them side by side."
+        winners = ", ".join(f"by {words[name]} {title(loss)}" for name, loss in best.items())
+        yield f"The criteria disagree about the highest mean: {winners}; the table of criteria has them side by side."
 
 
 def _controls(results: Results, metric: str) -> Iterator[str]:

@@ -27,8 +27,8 @@ def primary_metric(results: Results) -> str:
     """
     shown = results.outline.metrics
     metric = next((metric for metric in PREFERRED if metric in shown), shown[0])
-    own = results.metrics[results.metrics["split"] == results.outline.split]["metric"]
-    counts = own.value_counts()
+    in_split = results.metrics[results.metrics["split"] == results.outline.split]
+    counts = in_split["metric"].value_counts()
     tuned = f"{metric}_tuned"
     return tuned if counts.get(tuned, 0) == counts.get(metric, 0) > 0 else metric
 
@@ -36,7 +36,7 @@ def primary_metric(results: Results) -> str:
 def complete_means(results: Results, metric: str, variant: str = "base") -> dict[str, dict[Column, float]]:
     """loss -> column -> mean over seeds, where all seeds are there; losses without any are left out."""
     outline = results.outline
-    found: dict[str, dict[Column, float]] = {}
+    result: dict[str, dict[Column, float]] = {}
     for loss in outline.losses:
         means = {
             column: summary[0]
@@ -46,22 +46,22 @@ def complete_means(results: Results, metric: str, variant: str = "base") -> dict
             and (summary := results.mean_sd_n(row, outline.split, metric))
         }
         if means:
-            found[loss] = means
-    return found
+            result[loss] = means
+    return result
 
 
 def compared_columns(means: Mapping[str, Mapping[Column, float]]) -> dict[str, list[Column]]:
     """dataset -> its columns on which every loss is complete; a dataset without one is left out."""
-    found: dict[str, list[Column]] = {}
+    result: dict[str, list[Column]] = {}
     for column in next(iter(means.values()), {}):
-        if all(column in own for own in means.values()):
-            found.setdefault(column[0], []).append(column)
-    return found
+        if all(column in by_column for by_column in means.values()):
+            result.setdefault(column[0], []).append(column)
+    return result
 
 
 def mean_over_datasets(columns: Mapping[str, Sequence[Column]], value: Callable[[Column], float]) -> float:
     """The mean over datasets of the mean over the columns of each."""
-    return fmean(fmean(value(column) for column in own) for own in columns.values())
+    return fmean(fmean(value(column) for column in encoders) for encoders in columns.values())
 
 
 def rank_losses(results: Results, metric: str) -> Ranking | None:
@@ -69,8 +69,8 @@ def rank_losses(results: Results, metric: str) -> Ranking | None:
     means = complete_means(results, metric)
     columns = compared_columns(means)
     of_datasets = {
-        loss: {dataset: fmean(own[column] for column in columns[dataset]) for dataset in columns}
-        for loss, own in means.items()
+        loss: {dataset: fmean(by_column[column] for column in columns[dataset]) for dataset in columns}
+        for loss, by_column in means.items()
     }
     return rank_methods(of_datasets, metric_info(metric).higher_is_better)
 
@@ -80,8 +80,8 @@ def chance_to_win(results: Results, loss: str, other: str, metric: str) -> float
     higher = metric_info(metric).higher_is_better
 
     def chance(column: Column) -> float:
-        own, others = (runs_of(results, column, name, metric) for name in (loss, other))
-        return probability_of_improvement(own, others, higher)
+        runs, other_runs = (runs_of(results, column, name, metric) for name in (loss, other))
+        return probability_of_improvement(runs, other_runs, higher)
 
     return mean_over_datasets(compared_columns(complete_means(results, metric)), chance)
 

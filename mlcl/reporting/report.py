@@ -133,14 +133,19 @@ def _state(results: Results) -> str:
 def _settings(outline: Outline) -> dict[str, dict[str, Any]]:
     """Heading -> setting -> value; protocols with the same settings stand under one heading."""
     by_settings: dict[str, list[str]] = {}
-    for protocol, own in outline.training.items():
-        by_settings.setdefault(json.dumps(own, sort_keys=True), []).append(protocol)
+    for protocol, training_settings in outline.training.items():
+        by_settings.setdefault(json.dumps(training_settings, sort_keys=True), []).append(protocol)
     own_training = {
         name: one.training for name, one in (outline.encoders | outline.losses).items() if one.training
     }
     return {
-        **{f"Training: {', '.join(names)}": json.loads(own) for own, names in by_settings.items()},
-        "Training of single encoders and losses": {name: _flat(own) for name, own in own_training.items()},
+        **{
+            f"Training: {', '.join(names)}": json.loads(training_settings)
+            for training_settings, names in by_settings.items()
+        },
+        "Training of single encoders and losses": {
+            name: _flat(training_settings) for name, training_settings in own_training.items()
+        },
         "Readouts": {name: in_words(name) for name in outline.readouts},
         "Linear evaluation": outline.linear_evaluation,
         "Compute": outline.compute,
@@ -232,14 +237,14 @@ def _provenance(results: Results) -> dict[str, str]:
     ]
     if not runs:
         return {}
-    told = {"Records": str(len(runs))}
+    facts = {"Records": str(len(runs))}
     for key in ("commit", "host", "device"):
-        told[key.capitalize()] = _counted(run.get(key) for run in runs)
+        facts[key.capitalize()] = _counted(run.get(key) for run in runs)
     packages = sorted({package for run in runs for package in run.get("versions", {})})
     for package in packages:
-        told[package] = _counted(run.get("versions", {}).get(package) for run in runs)
+        facts[package] = _counted(run.get("versions", {}).get(package) for run in runs)
     total = sum(run.get("wall_seconds") or 0.0 for run in runs)
-    return told | {"Time in cells": f"{total / 60:.1f} minutes in all"}
+    return facts | {"Time in cells": f"{total / 60:.1f} minutes in all"}
 
 
 def _counted(values: Iterable[Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ import pandas as pd
 
 from mlcl.errors import MlclError
 from mlcl.evaluation.readouts import preference
+from mlcl.records.cards import read_card
 from mlcl.records.collect import CELLS_COLUMNS, COSTS_COLUMNS, METRICS_COLUMNS, require_collected
 from mlcl.records.outline import NO_ENCODER, Outline, open_study
 from mlcl.records.paths import StudyPaths
@@ -54,6 +54,8 @@ class Results:
     costs: pd.DataFrame
     cells: pd.DataFrame
     cards: dict[str, dict[str, Any]]
+    torch_versions: dict[str, int]
+    """Version -> number of the records that count."""
 
     @cached_property
     def rows(self) -> dict[RowKey, RowState]:
@@ -68,14 +70,14 @@ class Results:
 
     @cached_property
     def _values(self) -> dict[tuple[str, ...], dict[int, float]]:
-        found: dict[tuple[str, ...], dict[int, float]] = {}
+        by_row: dict[tuple[str, ...], dict[int, float]] = {}
         columns = (self.metrics[column].tolist() for column in (*ROW, "readout", "split", "metric"))
         keys = zip(*columns, strict=True)
         for key, seed, value in zip(
             keys, self.metrics["seed"].tolist(), self.metrics["value"].tolist(), strict=True
         ):
-            found.setdefault(key, {})[seed] = value
-        return found
+            by_row.setdefault(key, {})[seed] = value
+        return by_row
 
     def values(self, row: RowKey, split: str, metric: str) -> dict[int, float]:
         """seed -> value by the readout of the study's tables, for the seeds that are there.
@@ -119,10 +121,12 @@ class Results:
 def load_results(study: str | Path) -> Results:
     """`study`: the name of a study in `results/` here, or a results folder, wherever that lies.
 
-    Raises MlclError if its records were not collected, or not since the study changed.
+    Its `metrics`, `costs` and `cells` are DataFrames with the coordinates of a cell in each row (dataset, encoder,
+    loss, variant, seed), then (split, metric, value), (cost, value) and (state, reason). Metrics are fractions. Needs
+    no torch. Raises MlclError if its records were not collected, or not since the study changed.
     """
     opened = open_study(study)
-    require_collected(opened)
+    collected = require_collected(opened)
     outline, paths = opened
     return Results(
         outline,
@@ -130,7 +134,8 @@ def load_results(study: str | Path) -> Results:
         metrics=_read_csv(paths.metrics_csv, METRICS_COLUMNS),
         costs=_read_csv(paths.costs_csv, COSTS_COLUMNS),
         cells=_read_csv(paths.cells_csv, CELLS_COLUMNS),
-        cards={dataset: card for dataset in outline.datasets if (card := _read_card(paths.card(dataset)))},
+        cards={dataset: card for dataset in outline.datasets if (card := read_card(paths.card(dataset)))},
+        torch_versions=collected.torch_versions,
     )
 
 
@@ -148,16 +153,6 @@ def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         # Python's own reading of a float is exact; that of pandas is not in every version.
         frame["value"] = [float(text) for text in frame["value"]]
     return frame
-
-
-def _read_card(path: Path) -> dict[str, Any] | None:
-    try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise MlclError(f"{path}: is no card of a dataset ({error}); prepare the dataset again") from None
-    return card
 
 
 def _row_state(cells: pd.DataFrame) -> RowState:

@@ -122,12 +122,12 @@ def read_claims(folder: Path) -> list[Claim]:
 
 def read_papers(folder: Path) -> dict[str, tuple[PaperSpec, list[ReportedNumber]]]:
     """stem of the file -> a paper's table and its numbers. Raises SpecError."""
-    found = {}
+    specs_by_name = {}
     for file in sorted(folder.glob("*.yaml")):
         if file.name != CLAIMS:
             spec = _read_yaml(file, PaperSpec)
-            found[file.stem] = (spec, list(_read_numbers(file.with_suffix(".csv"), spec)))
-    return found
+            specs_by_name[file.stem] = (spec, list(_read_numbers(file.with_suffix(".csv"), spec)))
+    return specs_by_name
 
 
 SomeSpec = TypeVar("SomeSpec", bound=Spec)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from mlcl.errors import MlclError
 from mlcl.evaluation.metrics import best_thresholds
 from mlcl.evaluation.readouts import preference
+from mlcl.records.cards import read_card
 from mlcl.records.files import atomic_folder
 from mlcl.records.outline import OpenStudy, Outline
 from mlcl.records.paths import CellId, StudyPaths
@@ -48,7 +48,8 @@ def export(study: OpenStudy, cell: str, to: Path | None = None, readout: str | N
     }
     usual = next((name for name in preference(outline.readout) if name in parts), None)
     config = config.model_copy(update={"readouts": parts}).with_readout(readout or usual)
-    card = json.loads(paths.card(cell_id.dataset).read_text(encoding="utf-8"))
+    if (card := read_card(paths.card(cell_id.dataset))) is None:
+        raise MlclError(f"{paths.card(cell_id.dataset)}: is not there; run the study again")
     folder = to or default_folder(outline.study, cell_id)
     _refuse_foreign(folder)
     with atomic_folder(folder) as temporary:

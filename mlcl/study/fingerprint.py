@@ -12,7 +12,7 @@ from typing import Any
 import mlcl
 from data_prep import syntax
 from mlcl import encoders
-from mlcl.records.files import canonical_json
+from mlcl.digests import canonical_json
 from mlcl.study.cells import Cell
 from mlcl.study.code import code_of, installed
 

@@ -41,7 +41,7 @@ from mlcl.records.record import (
     Record,
     RecordSlot,
     Status,
-    read_record_if_present,
+    find_record,
     write_record,
 )
 from mlcl.records.rescore import SPLITS, metrics_of, write_scores
@@ -87,7 +87,7 @@ def make_cell(request_file: Path, log: TextIO) -> Record:
     with FileLock(request_file.with_name("cell.lock")):
         slot = RecordSlot(paths.cell(cell), unfinished)
         slot.recover(request["fingerprint"], request["attempt"])
-        record = read_record_if_present(paths.record(cell))
+        record = find_record(paths.record(cell), cell).record
         if record and record.fingerprint == request["fingerprint"] and record.attempt >= request["attempt"]:
             shutil.rmtree(unfinished, ignore_errors=True)
             return record

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mlcl import losses
-from mlcl.records.files import canonical_json, write_json
+from mlcl.digests import canonical_json, is_sealed, sealed
+from mlcl.records.files import write_json
 from mlcl.records.outline import LossOutline, OpenStudy
 from mlcl.study.code import loss_digest
 from mlcl.study.fingerprint import digest
@@ -44,7 +45,7 @@ def write_pair_weights(study: OpenStudy) -> None:
         if weights:
             entries[name] = {"made_of": wanted[name], **weights}
     ordered = {name: entries[name] for name in wanted if name in entries}
-    write_json(paths.pair_weights, {"labels": LABELS, "losses": ordered})
+    write_json(paths.pair_weights, sealed({"labels": LABELS, "losses": ordered}))
 
 
 def example(
@@ -80,7 +81,7 @@ def _made_of(loss: LossOutline) -> str | None:
 def _read(file: Path) -> dict[str, Any]:
     """loss -> its entry; empty where there is no such file, or a broken one."""
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["losses"]
-        return {name: entry for name, entry in content.items() if "made_of" in entry}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
+    return dict(content["losses"]) if is_sealed(content) else {}

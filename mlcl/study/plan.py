@@ -14,7 +14,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ import data_prep
 from data_prep.planning import check as check_dataset
 from mlcl import losses
 from mlcl.encoders import EncoderError
-from mlcl.errors import ConfigError, MlclError, OutdatedPlanError
+from mlcl.errors import ConfigError, MlclError, OutdatedPlanError, RecordError
 from mlcl.evaluation.readouts import common
+from mlcl.records.cards import read_card
 from mlcl.records.code import read_definitions
-from mlcl.records.files import write_json_if_changed
+from mlcl.records.files import write_json, write_json_if_changed
 from mlcl.records.outline import (
     DatasetOutline,
     EncoderOutline,
@@ -39,7 +40,7 @@ from mlcl.records.outline import (
     write_outline,
 )
 from mlcl.records.paths import StudyPaths, prepared
-from mlcl.records.record import Record, read_record_if_present
+from mlcl.records.record import Record, find_record
 from mlcl.records.search import Choice, choose
 from mlcl.records.status import Counts, State, state_of
 from mlcl.study.cells import Cell, DatasetFacts, SearchRow, Skip, expand, expand_trials, own_learning_rate
@@ -82,6 +83,8 @@ class PlannedCell:
     """What keeps the cell from being made, other than its dataset."""
     waits: bool = False
     """For the search: its settings are not chosen yet, so it has no fingerprint."""
+    damage: str | None = None
+    """Why there is no record though a file lies in its place."""
 
     @cached_property
     def state(self) -> State:
@@ -95,7 +98,7 @@ class PlannedCell:
     def why(self) -> list[str]:
         """What differs between the record and the plan, in words; empty for a current cell."""
         if self.state == "missing":
-            return ["there is no record"]
+            return [f"the record is damaged ({self.damage})" if self.damage else "there is no record"]
         if self.state != "stale" or self.record is None or self.payload is None:
             return []
         changes = _differences(self.record.result, self.payload)
@@ -147,6 +150,8 @@ class Plan:
     paths: StudyPaths
     search: SearchOutline | None = None
     trials: Sequence[PlannedTrial] = ()
+    chosen: Mapping[SearchRow, Choice | None] = field(default_factory=dict)
+    """What the search chose; None while trials of a row are missing or stale, or where all of them failed."""
 
     @cached_property
     def all_cells(self) -> list[PlannedCell]:
@@ -189,6 +194,7 @@ class Plan:
             if dataset.recipe is not None:
                 request = self._dataset_request(dataset)
                 write_json_if_changed(self.paths.dataset_request(dataset.name), request)
+            self._mend_card(dataset)
         for planned in self.all_cells:
             if planned.fingerprint is not None:
                 self._write_request(planned, retry_failed)
@@ -196,11 +202,12 @@ class Plan:
                 self.paths.done(planned.cell.id).unlink(missing_ok=True)
                 self.paths.searched(*_row_of(planned)).unlink(missing_ok=True)
 
-    def write_chosen(self, dataset: str, encoder: str, loss: str) -> None:
-        """Requests the cells of a row whose trials are made. Raises MlclError if nothing can be chosen."""
+    def write_chosen(self, dataset: str, encoder: str, loss: str) -> Choice:
+        """Requests the cells of a row whose trials are made; returns the choice. Raises MlclError if there is none."""
         row = (dataset, encoder, loss)
         cells = [planned for planned in self.cells if _row_of(planned) == row]
-        if any(planned.waits for planned in cells):
+        choice = self.chosen.get(row)
+        if choice is None:
             failed = sum(planned.failed for planned in self.trials_of(*row))
             raise MlclError(
                 f"{self.study.file}: search: nothing can be chosen for {'/'.join(row)}: {failed} of "
@@ -209,6 +216,16 @@ class Plan:
         self.write_outline()
         for planned in cells:
             self._write_request(planned, retry_failed=False)
+        return choice
+
+    def _mend_card(self, dataset: PlannedDataset) -> None:
+        """A copy of the dataset's card beside the records that is damaged is copied again, if the dataset is here."""
+        copy = self.paths.card(dataset.name)
+        try:
+            read_card(copy)
+        except RecordError:
+            if dataset.folder is not None and (card := read_card(dataset.folder / "card.json")) is not None:
+                write_json(copy, card)
 
     def rehearsal(self, folder: Path) -> Plan:
         """The same plan, which writes into `folder`, an empty one: for a dry run, which is to change nothing."""
@@ -365,12 +382,14 @@ class Plan:
         )
 
     def summary(self) -> str:
-        """One line on what there is to do, and the reasons, most frequent first."""
+        """One line on what there is to do, and the reasons, most frequent first; then one for each damaged record."""
         parts = [str(self.counts)]
         if self.trials:
             parts.append(f"{len(self.trials)} of these are trials of the search")
         if to_make := [planned for planned in self.all_cells if planned.state in ("stale", "missing")]:
-            reasons = Counter("; ".join(planned.why()) for planned in to_make)
+            reasons = Counter(
+                "damaged records" if planned.damage else "; ".join(planned.why()) for planned in to_make
+            )
             listed = [f"{_shortened(reason)} ({count})" for reason, count in reasons.most_common(3)]
             parts.append(f"{len(to_make)} to make: {', '.join(listed)}{', ...' if len(reasons) > 3 else ''}")
         if waiting := sum(planned.waits for planned in to_make):
@@ -379,7 +398,8 @@ class Plan:
             parts.append(f"{waiting} of these wait for raw data or weights")
         if self.skips:
             parts.append(f"{len(self.skips)} rows skipped")
-        return f"study {self.study.name}: {'; '.join(parts)}"
+        damaged = [f"\n  damaged: {planned.damage}" for planned in self.cells if planned.damage]
+        return f"study {self.study.name}: {'; '.join(parts)}{''.join(damaged)}"
 
 
 def make_plan(file: Path, data_root: Path | None = None, as_before: bool = False) -> Plan:
@@ -410,7 +430,7 @@ def make_plan(file: Path, data_root: Path | None = None, as_before: bool = False
         replace(one, payload=None, fingerprint=None, waits=True) if _row_of(one) in waiting else one
         for one in planned
     ]
-    return Plan(study, root, datasets, planned, skips, paths, search, trials)
+    return Plan(study, root, datasets, planned, skips, paths, search, trials, chosen)
 
 
 def _row_of(planned: PlannedCell) -> SearchRow:
@@ -477,14 +497,14 @@ def _plan_dataset(study: Study, name: str, entry: DatasetEntry, data_root: Path)
 
 
 def _plan_cell(cell: Cell, dataset: PlannedDataset, paths: StudyPaths) -> PlannedCell:
-    record = read_record_if_present(paths.record(cell.id))
+    record, damage = find_record(paths.record(cell.id), cell.id)
     if dataset.recipe is None:
-        return PlannedCell(cell, None, None, record, paths.results)
+        return PlannedCell(cell, None, None, record, paths.results, damage=damage)
     try:
         made_of = payload(cell, dataset.recipe.fingerprint)
     except EncoderError as error:
-        return PlannedCell(cell, None, None, record, paths.results, str(error))
-    return PlannedCell(cell, made_of, fingerprint(made_of), record, paths.results)
+        return PlannedCell(cell, None, None, record, paths.results, str(error), damage=damage)
+    return PlannedCell(cell, made_of, fingerprint(made_of), record, paths.results, damage=damage)
 
 
 def _shortened(reason: str) -> str:

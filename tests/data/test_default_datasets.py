@@ -45,10 +45,10 @@ def test_scenes_show_bright_digits_on_a_darker_ground(scenes: PreparedDataset) -
 def test_source_digits_never_cross_the_border() -> None:
     from sklearn.datasets import load_digits
 
-    from data_prep.sources.digit_scenes import _divide
+    from data_prep.sources.digit_scenes import divide_digits
 
     classes = load_digits().target
-    parts = _divide(classes, seed=0)
+    parts = divide_digits(classes, seed=0)
     together = np.concatenate(list(parts.values()))
     assert sorted(together) == list(range(len(classes)))
     for rows in parts.values():

@@ -216,7 +216,7 @@ def test_padding_of_another_number_is_padding() -> None:
             {},
             "has no setting 'hiden_size'; did you mean hidden_size",
         ),
-        ({"model_type": "t5"}, {}, "encoder with a decoder"),
+        ({"model_type": "t5"}, {}, "encoder-decoder model"),
         (MODELS["bert"], {"max_length": 513}, "takes at most 512 tokens; set max_length to 512 or less"),
         (MODELS["roberta"] | {"max_position_embeddings": 20}, {"max_length": 20}, "takes at most 19 tokens"),
     ],

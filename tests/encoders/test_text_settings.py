@@ -59,7 +59,10 @@ def test_a_shorthand_without_a_known_commit_asks_for_one() -> None:
         ({"model": "a/b", "revision": COMMIT, "config": SMALL, "tokenizer": TRAINED}, "set either model"),
         ({"model": "owner/model"}, "no folder 'owner/model', and as a hub id it needs revision"),
         ({"model": "owner/model", "revision": "main"}, "needs revision: a full commit hash"),
-        ({"model": "owner/model", "revision": COMMIT, "tokenizer": TRAINED}, "know their own tokens only"),
+        (
+            {"model": "owner/model", "revision": COMMIT, "tokenizer": TRAINED},
+            "need the model's own tokenizer",
+        ),
         ({"config": SMALL}, "config: needs tokenizer"),
         ({"config": {"hidden_size": 8}, "tokenizer": TRAINED}, "config: needs model_type"),
         (
@@ -154,5 +157,5 @@ def test_a_tokenizer_s_folder_counts_as_the_weights_do(tmp_path: Path) -> None:
 
 
 def test_heads_must_share_the_width() -> None:
-    with pytest.raises(ValidationError, match="dim 50 cannot be shared by 4 heads"):
+    with pytest.raises(ValidationError, match="dim 50 is not divisible by 4 heads"):
         TransformerSettings(dim=50, heads=4)

@@ -191,7 +191,7 @@ def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("resnet18", {"weights": "owner/name"}, "needs revision: a full commit hash"),
         ("resnet18", {"weights": "owner/name", "revision": "main"}, "not 'main'"),
         ("resnet18", {"weights": "owner/name", "revision": COMMIT[:7]}, "40 hexadecimal"),
-        ("resnet18", {"weights": "default", "revision": COMMIT}, "leave it out"),
+        ("resnet18", {"weights": "default", "revision": COMMIT}, "leave the revision out"),
         ("resnet18", {"revision": COMMIT}, "set weights"),
         ("tresnet_m", {"weights": "default"}, "needs revision"),
     ],
@@ -271,17 +271,17 @@ def test_googlenets_weights_get_their_inputs_without_an_attribute(torch_cache: P
 def test_position_embeddings_of_another_image_size() -> None:
     from torchvision import models
 
-    from mlcl.encoders.torchvision_backbone import _positions
+    from mlcl.encoders.torchvision_backbone import interpolate_positions
 
     def vit(size: int) -> nn.Module:
         return models.VisionTransformer(size, 8, 1, 2, 16, 32)
 
     there, here = vit(32), vit(48)
-    state = _positions(models, there.state_dict(), here, 48, "a file")
+    state = interpolate_positions(models, there.state_dict(), here, 48, "a file")
     assert state["encoder.pos_embedding"].shape == here.encoder.pos_embedding.shape == (1, 37, 16)
     assert torch.equal(state["encoder.pos_embedding"][:, 0], there.encoder.pos_embedding[:, 0])
     with pytest.raises(EncoderError, match="a file: has no position embeddings"):
-        _positions(models, {}, here, 48, "a file")
+        interpolate_positions(models, {}, here, 48, "a file")
 
 
 # ---- timm ----
@@ -477,13 +477,21 @@ def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
     assert encoders.weights_digest("resnet18", {"weights": str(file)}) == expected
 
 
-def test_a_file_is_hashed_once(tmp_path: Path) -> None:
+def test_a_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"weights")
-    before = weights._hashed.cache_info().misses
-    for _ in range(3):
-        weights.digest(str(tmp_path))
-    assert weights._hashed.cache_info().misses == before + 1
+    opened = []
+    open_file = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *args, **named: opened.append(path.name) or open_file(path, *args, **named)
+    )
+    first, second, third = (weights.digest(str(tmp_path)) for _ in range(3))
+    assert first == second == third
+    assert opened.count(file.name) == 1
+    file.write_bytes(b"other weights")
+    opened.clear()
+    assert weights.digest(str(tmp_path)) != first
+    assert opened.count(file.name) == 1
 
 
 def test_what_is_pinned_otherwise_has_no_digest(tmp_path: Path) -> None:

@@ -75,18 +75,27 @@ def test_the_stack_equals_single_heads_with_torchs_adamw() -> None:
 
 
 def test_heads_side_by_side_equal_heads_one_after_the_other() -> None:
-    """As a GPU trains them, and as a CPU does."""
+    """As a GPU trains them, and as a CPU does; so does a last group that is smaller than the others."""
     features, labels = (tensor.double() for tensor in data())
-    grid = linear.Grid((0.1, 0.01), (0.1, 0.0), heads=3, epochs=2, batch_size=64)
-    generator = torch.Generator().manual_seed(7)
-    weights, biases = linear._initial(features, 5, grid.heads, generator)
-    orders = torch.stack([linear._epoch(len(features), grid, generator) for _ in range(grid.epochs)], dim=1)
-    together = linear._train(features, labels, grid, weights, biases, orders)
-    for head in range(grid.heads):
-        own = slice(head, head + 1)
-        alone = linear._train(features, labels, grid, weights[own], biases[own], orders[own])
-        for part, whole in zip(alone, together, strict=True):
-            torch.testing.assert_close(part[0], whole[head], rtol=1e-9, atol=1e-12)
+    val_features, val_labels = (tensor.double() for tensor in data(100, seed=1))
+    for rate, decay in [(0.1, 0.1), (0.1, 0.0), (0.01, 0.1), (0.01, 0.0)]:
+        grid = linear.Grid((rate,), (decay,), heads=3, epochs=2, batch_size=64)
+        one, two, three, default = (
+            linear.fit(
+                features,
+                labels,
+                val_features,
+                val_labels,
+                grid,
+                torch.Generator().manual_seed(7),
+                heads_at_once=heads_at_once,
+            )
+            for heads_at_once in (1, 2, 3, None)
+        )
+        for several in (two, three, default):
+            torch.testing.assert_close(several.weights, one.weights, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(several.biases, one.biases, rtol=1e-9, atol=1e-12)
+        assert not torch.allclose(one.weights[0], one.weights[1])
 
 
 def test_probabilities_are_the_mean_over_heads() -> None:
@@ -127,14 +136,14 @@ def test_heads_differ_in_the_order_of_their_rows() -> None:
     features[:, 0] = torch.arange(300)  # so that a row can be told by its features
     batches = []
 
-    class Recorded(linear._Heads):
+    class Recorded(linear.HeadStack):
         def step(self, inputs: torch.Tensor, truth: torch.Tensor, decay_to_zero: float) -> None:
             batches.append((inputs[0].clone(), truth[0].clone()))
             super().step(inputs, truth, decay_to_zero)
 
     grid = linear.Grid((0.1,), (0.01,), heads=2, epochs=2, batch_size=16)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear, "_Heads", Recorded)
+        patch.setattr(linear, "HeadStack", Recorded)
         linear.fit(features, labels, features, labels, grid, torch.Generator().manual_seed(0))
     assert [len(inputs) for inputs, _ in batches] == ([16] * 18 + [12]) * 4
     seen = [

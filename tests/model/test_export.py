@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 
+import mlcl
 import mlcl.model.folder
 from mlcl.errors import MlclError
 from mlcl.evaluation.metrics import best_thresholds
@@ -56,6 +58,21 @@ def test_a_readout_is_chosen_at_export_or_at_prediction(workshop: Workshop, tmp_
     assert exported.thresholds("tuned").tolist() != load_model(folder).thresholds("tuned").tolist()
     with pytest.raises(ModelError, match="readout 'knn': the model has no such"):
         load_model(folder, readout="knn")
+
+
+def test_a_checkout_that_was_never_installed_makes_and_exports_models(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.metadata.distribution
+
+    def distribution(name: str) -> importlib.metadata.Distribution:
+        if name == "mlcl":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
+    model = workshop.export(CELL, workshop.study("checkout"))
+    assert json.loads((model / "config.json").read_text())["trained"]["versions"]["mlcl"] == mlcl.__version__
 
 
 def test_a_second_export_replaces_the_first_and_nothing_else(workshop: Workshop, tmp_path: Path) -> None:

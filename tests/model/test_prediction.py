@@ -103,7 +103,7 @@ def test_nearest_neighbours_are_exported_and_the_card_warns(workshop: Workshop) 
     study = workshop.study("neighbours", evaluation="knn")
     model = check(workshop, "points/mlp/jaccard/base/seed0", study)
     assert json.loads((model / "config.json").read_text())["reader"] == "knn"
-    assert "features and labels of all training rows" in (model / "README.md").read_text()
+    assert "the features and labels of all training rows" in (model / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_networks_of_the_libraries(
     before = load_model(model).predict([workshop.folder / "photos/test-71.png"])
     safetensors.torch.save_file(stored, model / "model.safetensors")
     after = load_model(model)
-    torch.testing.assert_close(after._encoder.mean, stored["encoder.mean"])
+    torch.testing.assert_close(after.encoder.mean, stored["encoder.mean"])
     assert not np.allclose(before, after.predict([workshop.folder / "photos/test-71.png"]), atol=1e-6)
 
 

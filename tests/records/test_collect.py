@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from mlcl.errors import MlclError, RecordError
+from mlcl.errors import MlclError
 from mlcl.records.collect import collect
 from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
@@ -113,11 +113,15 @@ def test_records_that_the_study_does_not_ask_for_play_no_part(grid):
     assert {row["loss"] for row in read(grid.paths.metrics_csv)} == {"bce", "label_prior", "random_encoder"}
 
 
-def test_a_broken_record_is_an_error_that_names_the_file(grid):
+def test_a_damaged_record_gives_no_number_and_is_named(grid):
     grid.plan().make_all()
-    grid.paths.record(CELL).write_text('{"result": {"status": "ok"')
-    with pytest.raises(RecordError, match=str(grid.paths.record(CELL))):
-        collect(open_study("tiny"), partial=True)
+    file = grid.paths.record(CELL)
+    file.write_text(file.read_text().replace('"map": 0.', '"map": 0.1', 1))
+    with pytest.raises(MlclError, match=f"1 of 30 cells.*{file}: is not what was written"):
+        collect(open_study("tiny"))
+    collect(open_study("tiny"), partial=True)
+    cells = grid.paths.cells_csv.read_text().splitlines()
+    assert [line for line in cells if str(file) in line and ",missing," in line]
 
 
 def test_no_record_at_all_gives_empty_files(grid):

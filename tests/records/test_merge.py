@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import pytest
@@ -13,6 +12,7 @@ from mlcl.records.merge import MergeError, merge
 from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
 from mlcl.records.record import read_record
+from tests.synthetic import edit_record, reseal
 
 
 @pytest.fixture
@@ -39,15 +39,6 @@ def test_cells_of_another_machine_are_taken_over(two_machines):
     assert (grid.paths.cell(merged.copied[0]) / "scores.npz").exists()
 
 
-def edit(file, *path, value):
-    content = json.loads(file.read_text())
-    place = content
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
-    file.write_text(json.dumps(content))
-
-
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
@@ -68,7 +59,7 @@ def edit(file, *path, value):
 )
 def test_conflicts_are_listed_and_nothing_is_merged(two_machines, path, value, message):
     grid, other = two_machines
-    edit(other / "scenes/cnn/bce/base/seed1/metrics.json", *path, value=value)
+    edit_record(other / "scenes/cnn/bce/base/seed1", *path, value=value)
     with pytest.raises(MergeError, match=rf"(?s)nothing was merged.*{message}"):
         merge([other], "tiny")
     assert not grid.paths.record(CellId("scenes", "cnn", "bce", "base", 2)).exists()
@@ -80,7 +71,7 @@ def test_a_definition_that_is_not_the_same_for_all_records_is_a_conflict(two_mac
         (grid.paths.results, "scenes/cnn/bce/base/seed1", "1" * 64, "a"),
         (other, "scenes/cnn/bce/base/seed2", "2" * 64, "b"),
     ):
-        edit(results / cell / "metrics.json", "result", "code", value=code)
+        edit_record(results / cell, "result", "code", value=code)
         write_definitions(results, code, {"mlcl.training.loop.Loop": digest, "mlcl.losses.bce.BCE": "same"})
     with pytest.raises(MergeError, match=r"code: mlcl\.training\.loop\.Loop: is not the same") as error:
         merge([other], "tiny")
@@ -98,14 +89,8 @@ def test_a_cell_that_went_well_elsewhere_replaces_one_that_failed_here(two_machi
 
 def test_newer_metrics_elsewhere_are_no_conflict(two_machines):
     _, other = two_machines
-    edit(
-        other / "scenes/cnn/bce/base/seed1/metrics.json",
-        "result",
-        "metrics",
-        "linear",
-        "test",
-        "new_metric",
-        value=0.5,
+    edit_record(
+        other / "scenes/cnn/bce/base/seed1", "result", "metrics", "linear", "test", "new_metric", value=0.5
     )
     assert len(merge([other], "tiny").copied) == 10
 
@@ -116,3 +101,65 @@ def test_a_folder_without_records_is_an_error(grid, tmp_path):
         merge([tmp_path / "empty"], "tiny")
     with pytest.raises(MergeError, match="no such folder"):
         merge([tmp_path / "gone"], "tiny")
+
+
+def spoil_scores(other):
+    file = other / "scenes/cnn/bce/base/seed2/scores.npz"
+    file.write_bytes(file.read_bytes()[:100])
+    return "scores.npz: is not what was written"
+
+
+def lose_scores(other):
+    (other / "scenes/cnn/bce/base/seed2/scores.npz").unlink()
+    return "scores.npz: is missing"
+
+
+def made_without_scores(other):
+    lose_scores(other)
+    reseal(other / "scenes/cnn/bce/base/seed2")
+    return "scores.npz: is missing, so that the record cannot be verified"
+
+
+def cut_record(other):
+    file = other / "scenes/cnn/bce/base/seed2/metrics.json"
+    file.write_bytes(file.read_bytes()[:300])
+    return "metrics.json: is no record"
+
+
+def edit_metric(other):
+    file = other / "scenes/cnn/bce/base/seed2/metrics.json"
+    file.write_text(file.read_text().replace('"micro_f1": 0.', '"micro_f1": 0.1', 1))
+    return "metrics.json: is not what was written"
+
+
+def link_scores(other):
+    file = other / "scenes/cnn/bce/base/seed2/scores.npz"
+    file.rename(other / "elsewhere.npz")
+    file.symlink_to(other / "elsewhere.npz")
+    return "scores.npz: is a link"
+
+
+def link_dataset(other):
+    (other / "scenes").rename(other.parent / "scenes")
+    (other / "scenes").symlink_to(other.parent / "scenes")
+    return "scenes: is a link"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [spoil_scores, lose_scores, made_without_scores, cut_record, edit_metric, link_scores, link_dataset],
+)
+def test_what_is_damaged_or_reached_by_a_link_is_not_merged(two_machines, damage):
+    grid, other = two_machines
+    message = damage(other)
+    with pytest.raises(MergeError, match=message):
+        merge([other], "tiny")
+    assert not grid.paths.record(CellId("scenes", "cnn", "reg", "base", 2)).exists()
+
+
+def test_a_damaged_record_here_counts_as_missing(two_machines):
+    grid, other = two_machines
+    cell = CellId("scenes", "cnn", "bce", "base", 1)
+    grid.paths.record(cell).write_text("{")
+    assert cell in merge([other], "tiny").copied
+    assert read_record(grid.paths.record(cell), cell).status == "ok"

@@ -9,9 +9,17 @@ from pathlib import Path
 import pytest
 
 from mlcl.errors import RecordError
-from mlcl.records.record import Record, RecordSlot, read_record, read_record_if_present, write_record
+from mlcl.records.paths import CellId
+from mlcl.records.record import (
+    Record,
+    RecordSlot,
+    find_record,
+    read_record,
+    read_record_if_present,
+    write_record,
+)
 
-RESULT = {"status": "ok", "reason": None, "metrics": {}}
+RESULT = {"status": "ok", "reason": None, "metrics": {"test": {"map": 0.5}}}
 
 
 def record(fingerprint: str) -> Record:
@@ -23,9 +31,9 @@ def cell(tmp_path: Path) -> Path:
     """A cell's folder with a record `old`, whose scores say so, and embeddings, which the new one has not."""
     folder = tmp_path / "seed0"
     folder.mkdir()
-    write_record(folder / "metrics.json", record("old"))
     (folder / "scores.npz").write_text("old")
     (folder / "embeddings.npz").write_text("old")
+    write_record(folder / "metrics.json", record("old"))
     return folder
 
 
@@ -103,3 +111,44 @@ def test_a_record_of_another_format_says_what_to_do(cell: Path, number: int | No
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": number}))
     with pytest.raises(RecordError, match=message):
         read_record(file)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "scores.npz", "embeddings.npz"])
+@pytest.mark.parametrize("how", ["cut", "flipped", "emptied", "gone"])
+def test_a_damaged_record_is_named_and_counts_as_missing(cell: Path, name: str, how: str) -> None:
+    file = cell / name
+    content = bytearray(file.read_bytes())
+    if how == "gone":
+        file.unlink()
+    else:
+        content[len(content) // 2] ^= 1
+        file.write_bytes({"cut": content[:-3], "flipped": content, "emptied": b""}[how])
+    record, damage = find_record(cell / "metrics.json")
+    assert record is None
+    if (name, how) != ("metrics.json", "gone"):
+        assert damage is not None
+        assert str(file) in damage
+
+
+def test_a_record_of_another_cell_is_no_record_of_this_one(cell: Path) -> None:
+    other = Record(RESULT | {"fingerprint": "f", "id": "d/e/l/base/seed1"}, {"attempt": 1})
+    write_record(cell / "metrics.json", other)
+    assert find_record(cell / "metrics.json", CellId("d", "e", "l", "base", 1)).record is not None
+    with pytest.raises(RecordError, match="the record of another cell"):
+        read_record(cell / "metrics.json", CellId("d", "e", "l", "base", 0))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ({}, "no metrics"),
+        ({"test": {"map": 1.266}}, "map is 1.266"),
+        ({"test": {"map": None}}, "map is None"),
+    ],
+)
+def test_a_record_that_no_training_gives_is_none(cell: Path, metrics: dict, message: str) -> None:
+    write_record(
+        cell / "metrics.json", Record(RESULT | {"metrics": metrics, "fingerprint": "f"}, {"attempt": 1})
+    )
+    with pytest.raises(RecordError, match=message):
+        read_record(cell / "metrics.json")

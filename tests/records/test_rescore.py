@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from mlcl.digests import sealed
 from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import evaluate_splits
 from mlcl.evaluation.representation import evaluate_embeddings
@@ -15,6 +16,7 @@ from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import Record, read_record, write_record
 from mlcl.records.rescore import read_scores, rescore, rescore_study, write_scores
 from tests.records.outlines import outline
+from tests.synthetic import change_scores, reseal
 
 
 @pytest.fixture
@@ -68,15 +70,15 @@ def test_a_record_with_current_metrics_is_left_alone(folder):
 def test_a_failed_cell_is_left_alone(folder):
     record = read_record(folder / "metrics.json")
     failed = record.result | {"status": "diverged", "reason": "NaN", "metrics": {}}
-    write_record(folder / "metrics.json", Record(failed, record.run))
     (folder / "scores.npz").unlink()
+    write_record(folder / "metrics.json", Record(failed, record.run))
     assert rescore(folder, "new") is False
 
 
 def test_the_datasets_card_adds_metrics_by_label_frequency(folder):
     counts = dict(zip("abcde", [50, 40, 30, 20, 10], strict=True))
     card = {"labels": list("abcde"), "splits": {"train": {"examples": 100, "label_counts": counts}}}
-    (folder.parents[3] / "card.json").write_text(json.dumps(card))
+    (folder.parents[3] / "card.json").write_text(json.dumps(sealed(card)))
     rescore(folder, "new")
     expected = evaluate_splits(*splits(folder), [50, 40, 30, 20, 10], 100)
     assert read_record(folder / "metrics.json").metrics["linear"] == expected
@@ -87,6 +89,7 @@ def test_embeddings_that_were_kept_add_representation_metrics(folder):
     rng = np.random.default_rng(1)
     kept = {split: rng.normal(size=(40, 8)).astype(np.float16) for split in ("val", "test")}
     np.savez(folder / "embeddings.npz", **kept)
+    reseal(folder)
     rescore(folder, "new")
     metrics = read_record(folder / "metrics.json").metrics
     (y_val, _), (y_test, _) = splits(folder)
@@ -108,20 +111,15 @@ def test_a_study_is_rescored_as_a_whole(folder, tmp_path, monkeypatch):
     assert rescore_study(study) == 0
 
 
-def spoil(folder, **changes):
-    with np.load(folder / "scores.npz") as stored:
-        arrays = dict(stored)
-    np.savez(folder / "scores.npz", **{k: v for k, v in (arrays | changes).items() if v is not None})
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: (f / "scores.npz").unlink(), "is not there"),
-        (lambda f: (f / "scores.npz").write_bytes(b"PK nonsense"), "cannot be read"),
-        (lambda f: spoil(f, test_labels=None), "test_labels"),
-        (lambda f: spoil(f, scores_kind=np.array("logit")), "'logit'"),
-        (lambda f: spoil(f, linear_test_scores=np.full((40, 5), np.nan)), "probabilities"),
+        (lambda f: (f / "scores.npz").unlink(), "is missing"),
+        (lambda f: (f / "scores.npz").write_bytes(b"PK nonsense"), "is not what was written"),
+        (lambda f: (f / "scores.npz").write_bytes(b"PK nonsense") and reseal(f), "cannot be read"),
+        (lambda f: change_scores(f, test_labels=None), "test_labels"),
+        (lambda f: change_scores(f, scores_kind=np.array("logit")), "'logit'"),
+        (lambda f: change_scores(f, linear_test_scores=np.full((40, 5), np.nan)), "probabilities"),
     ],
 )
 def test_scores_that_cannot_be_used_are_an_error_that_names_the_file(folder, change, message):
@@ -148,4 +146,5 @@ def test_scores_without_an_encoder_stand_beside_every_readout(folder):
     (y_val, p_val), (y_test, p_test) = splits(folder)
     write_scores(file, {"none": {"val": p_val, "test": p_test}}, {"val": y_val, "test": y_test},
                  {"val": np.arange(40), "test": np.arange(40)})  # fmt: skip
+    reseal(folder)
     assert np.array_equal(read_scores(file, "linear")["test_scores"], p_test)

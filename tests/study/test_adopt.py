@@ -44,7 +44,8 @@ def plan_with_records(changed: dict[str, list[str]], listed: bool = True) -> Pla
         result = {**one.payload, "code": code, "fingerprint": code if changed.get(loss) else one.fingerprint}
         seconds = SECONDS[loss] + one.cell.id.seed
         record = Record(
-            {**result, "status": "ok", "reason": None, "metrics": {}}, {"attempt": 1, "wall_seconds": seconds}
+            {**result, "status": "ok", "reason": None, "metrics": {"test": {"map": 0.5}}},
+            {"attempt": 1, "wall_seconds": seconds},
         )
         write_record(planned.paths.record(one.cell.id), record)
     return make_plan(Path("tiny.yaml"))

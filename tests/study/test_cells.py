@@ -176,8 +176,10 @@ def test_weights_count_by_their_content_not_by_their_place(tmp_path: Path) -> No
 def test_an_encoder_from_random_weights_brings_its_learning_rate(tmp_path: Path) -> None:
     """5e-5 is for fine-tuning; a rate that the study sets anywhere wins."""
 
+    digits = {"variants": {}, "datasets": {"digit_scenes": {"train": 100}}, "training": {"epochs": 3}}
+
     def rate(loss: str = "bce", **changes: Any) -> float:
-        made = plan(tmp_path, **({"variants": {}, "training": {"epochs": 3}} | changes))
+        made = plan(tmp_path, **(digits | {"encoders": {"image": {"cnn": None}}} | changes))
         training = next(p.cell.settings.training for p in made.cells if p.cell.id.loss == loss)
         assert training is not None
         return float(training["learning_rate"])

@@ -59,7 +59,8 @@ def folder(plan: Plan) -> Path:
 def test_a_record_is_whole(plan: Plan) -> None:
     record = make_cell(request(plan), io.StringIO())
     content = json.loads((folder(plan) / "metrics.json").read_text())
-    assert content.keys() == {"format", "result", "run"}
+    assert content.keys() == {"format", "result", "run", "files", "seal"}
+    assert content["files"].keys() >= {"scores.npz"}
     assert record.status == "ok"
     assert content["result"]["fingerprint"] == plan.by_id[CELL].fingerprint
     assert content["result"]["settings"]["seed"] == 0
@@ -183,11 +184,15 @@ def test_code_that_changed_after_planning_is_refused(plan: Plan) -> None:
     assert not folder(plan).exists()
 
 
-def test_a_broken_record_is_named(plan: Plan) -> None:
-    folder(plan).mkdir(parents=True)
-    (folder(plan) / "metrics.json").write_text('{"format": 2}')
-    with pytest.raises(MlclError, match=r"metrics\.json: is no record"):
-        make_plan(Path("tiny.yaml"))
+def test_a_damaged_record_is_named_and_made_again(plan: Plan) -> None:
+    old = make_cell(request(plan), io.StringIO())
+    file = folder(plan) / "metrics.json"
+    file.write_bytes(file.read_bytes()[:200])
+    again = make_plan(Path("tiny.yaml"))
+    assert "damaged" in again.summary()
+    assert str(file) in again.summary()
+    again.write()
+    assert make_cell(request(plan), io.StringIO()).result == old.result
 
 
 def test_a_failure_in_the_metrics_is_a_record(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ rule paper_tables:
     conda:
         ENVIRONMENT
     params:
-        results=str(PATHS.results),
+        study=STUDY,
     shell:
-        "python -m mlcl tables {params.results} --as-planned --partial --log {log} && "
-        "python -m mlcl figures {params.results} --as-planned --log {log} && "
-        "python -m mlcl report {params.results} --as-planned --log {log}"
+        "python -m mlcl tables {params.study} --as-planned --partial --log {log} && "
+        "python -m mlcl figures {params.study} --as-planned --log {log} && "
+        "python -m mlcl report {params.study} --as-planned --log {log}"

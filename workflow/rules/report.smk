@@ -12,7 +12,7 @@ localrules:
 rule aggregate:
     input:
         str(PATHS.outline),
-        [str(PATHS.done(planned.cell.id)) for planned in PLAN.cells],
+        [str(PATHS.done(planned.cell.id)) for planned in PLAN.all_cells],
     output:
         str(PATHS.metrics_csv),
         str(PATHS.costs_csv),
@@ -24,9 +24,9 @@ rule aggregate:
     conda:
         ENVIRONMENT
     params:
-        results=str(PATHS.results),
+        study=STUDY,
     shell:
-        "python -m mlcl aggregate {params.results} --as-planned --log {log}"
+        "python -m mlcl aggregate {params.study} --as-planned --log {log}"
 
 
 rule tables:
@@ -46,10 +46,10 @@ rule tables:
     conda:
         ENVIRONMENT
     params:
-        results=str(PATHS.results),
+        study=STUDY,
         captions=TableCaptions(PATHS.tables),
     shell:
-        "python -m mlcl tables {params.results} --as-planned --keep-going --log {log}"
+        "python -m mlcl tables {params.study} --as-planned --keep-going --log {log}"
 
 
 rule figures:
@@ -68,10 +68,10 @@ rule figures:
     conda:
         ENVIRONMENT
     params:
-        results=str(PATHS.results),
+        study=STUDY,
         captions=FigureCaptions(PATHS.figures),
     shell:
-        "python -m mlcl figures {params.results} --as-planned --keep-going --log {log}"
+        "python -m mlcl figures {params.study} --as-planned --keep-going --log {log}"
 
 
 rule report:
@@ -91,9 +91,9 @@ rule report:
     conda:
         ENVIRONMENT
     params:
-        results=str(PATHS.results),
+        study=STUDY,
     shell:
-        "python -m mlcl report {params.results} --as-planned --keep-going --log {log}"
+        "python -m mlcl report {params.study} --as-planned --keep-going --log {log}"
 
 
 rule complete:
@@ -106,9 +106,9 @@ rule complete:
     conda:
         ENVIRONMENT
     params:
-        results=str(PATHS.results),
+        study=STUDY,
     shell:
-        "python -m mlcl status {params.results} --as-planned --complete {output} --log {log}"
+        "python -m mlcl status {params.study} --as-planned --complete {output} --log {log}"
 
 
 rule retry_failed:

@@ -107,7 +107,7 @@ def _values(results: Results, row: RowKey | None, metric: MetricInfo) -> list[fl
 def _in_words(
     results: Results, dataset: str, encoder: str, names: list[str], metrics: list[MetricInfo]
 ) -> str:
-    told = []
+    sentences = []
     for metric in metrics:
         means = {
             results.outline.title_of(name): sum(values) / len(values)
@@ -115,7 +115,7 @@ def _in_words(
             if (values := _values(results, results.row_for(dataset, encoder, name), metric))
         }
         order = sorted(means.items(), key=lambda item: item[1], reverse=metric.higher_is_better)
-        told.append(
+        sentences.append(
             f"{metric.title}: " + ", ".join(f"{name} {mean:.{metric.decimals}f}" for name, mean in order)
         )
-    return "Dot plot. " + "; ".join(told) + "."
+    return "Dot plot. " + "; ".join(sentences) + "."

@@ -17,34 +17,34 @@ from mlcl.reporting.statistics.datasets import Ranking
 
 def draw(results: Results) -> Iterator[Figure]:
     for name in results.outline.metrics:
-        found = rank_losses(results, name)
-        if found is not None and len(found.methods) >= 3 and len(found.datasets) >= FEWEST_DATASETS:
-            yield _one(results, name, found)
+        ranking = rank_losses(results, name)
+        if ranking is not None and len(ranking.methods) >= 3 and len(ranking.datasets) >= FEWEST_DATASETS:
+            yield _one(results, name, ranking)
 
 
-def _one(results: Results, name: str, found: Ranking) -> Figure:
+def _one(results: Results, name: str, ranking: Ranking) -> Figure:
     metric = metric_info(name)
     title_of = results.outline.title_of
-    half = (len(found.methods) + 1) // 2
-    groups = found.groups()
+    half = (len(ranking.methods) + 1) // 2
+    groups = ranking.groups()
     canvas = style.new_canvas(style.TWO_COLUMNS, 0.9 + 0.17 * half + 0.09 * len(groups))
     with style.in_use():
         ax = canvas.subplots()
-        _axis(ax, found)
-        _bars(ax, found, groups)
-        _names(ax, found, {m: title_of(m) for m in found.methods}, below=0.35 + 0.35 * len(groups))
+        _axis(ax, ranking)
+        _bars(ax, ranking, groups)
+        _names(ax, ranking, {m: title_of(m) for m in ranking.methods}, below=0.35 + 0.35 * len(groups))
     p = (
         "no test could be made"
-        if found.p_value is None
-        else f"Friedman's test that all are alike: p = {found.p_value:.2g}"
+        if ranking.p_value is None
+        else f"Friedman's test that all are alike: p = {ranking.p_value:.2g}"
     )
-    order = ", ".join(f"{title_of(m)} {found.ranks[m]:.2f}" for m in found.order)
+    order = ", ".join(f"{title_of(m)} {ranking.ranks[m]:.2f}" for m in ranking.order)
     return Figure(
         name=f"ranks-{name}",
         title=f"Ranks of losses by {metric.title}",
         caption=(
-            f"Mean ranks by {metric.title} over {len(found.datasets)} datasets (1 is best). Losses under one bar are "
-            f"not told apart by Nemenyi's test (critical difference {found.critical_difference:.2f}, alpha {ALPHA}). "
+            f"Mean ranks by {metric.title} over {len(ranking.datasets)} datasets (1 is best). Losses under one bar are "
+            f"not told apart by Nemenyi's test (critical difference {ranking.critical_difference:.2f}, alpha {ALPHA}). "
             f"{p[0].upper()}{p[1:]}.{note_on_encoders(results.outline)}"
         ),
         alt=f"Critical-difference diagram. Mean ranks: {order}.",
@@ -52,8 +52,8 @@ def _one(results: Results, name: str, found: Ranking) -> Figure:
     )
 
 
-def _axis(ax: Axes, found: Ranking) -> None:
-    most = len(found.methods)
+def _axis(ax: Axes, ranking: Ranking) -> None:
+    most = len(ranking.methods)
     ax.set_axis_off()
     ax.set_xlim(most + 0.28 * most, 1 - 0.28 * most)
     ax.plot([1, most], [0, 0], color=style.INK, linewidth=0.8)
@@ -61,11 +61,11 @@ def _axis(ax: Axes, found: Ranking) -> None:
         ax.plot([rank, rank], [0, 0.12], color=style.INK, linewidth=0.8)
         ax.text(rank, 0.2, str(rank), ha="center", va="bottom")
     ax.errorbar(
-        most - found.critical_difference / 2 if found.critical_difference < most else (most + 1) / 2,
-        1.05, xerr=min(found.critical_difference, most - 1) / 2, capsize=3, color=style.INK, linewidth=1,
+        most - ranking.critical_difference / 2 if ranking.critical_difference < most else (most + 1) / 2,
+        1.05, xerr=min(ranking.critical_difference, most - 1) / 2, capsize=3, color=style.INK, linewidth=1,
     )  # fmt: skip
     ax.text(
-        most - min(found.critical_difference, most - 1) / 2,
+        most - min(ranking.critical_difference, most - 1) / 2,
         1.2,
         "critical difference",
         ha="center",
@@ -73,9 +73,9 @@ def _axis(ax: Axes, found: Ranking) -> None:
     )
 
 
-def _bars(ax: Axes, found: Ranking, groups: list[tuple[str, ...]]) -> None:
+def _bars(ax: Axes, ranking: Ranking, groups: list[tuple[str, ...]]) -> None:
     for i, group in enumerate(groups):
-        ranks = [found.ranks[m] for m in group]
+        ranks = [ranking.ranks[m] for m in group]
         y = -0.35 - 0.35 * i
         ax.plot(
             [min(ranks) - 0.06, max(ranks) + 0.06],
@@ -86,16 +86,16 @@ def _bars(ax: Axes, found: Ranking, groups: list[tuple[str, ...]]) -> None:
         )
 
 
-def _names(ax: Axes, found: Ranking, titles: dict[str, str], below: float) -> None:
+def _names(ax: Axes, ranking: Ranking, titles: dict[str, str], below: float) -> None:
     """The better half at the right, where rank 1 is; the others at the left; each with a line to its rank."""
-    order = found.order
+    order = ranking.order
     half = (len(order) + 1) // 2
     right, left = order[:half], order[half:][::-1]
     step = 0.03 * len(order)
     for names, x, align in ((right, 1 - step, "left"), (left, len(order) + step, "right")):
         for i, name in enumerate(names):
             y = -below - 0.2 - 0.6 * i
-            rank = found.ranks[name]
+            rank = ranking.ranks[name]
             ax.plot([rank, rank, x], [0, y, y], color=style.FAINT, linewidth=0.7)
             ax.text(
                 x + (-0.06 if align == "left" else 0.06),

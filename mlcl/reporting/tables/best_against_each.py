@@ -25,20 +25,21 @@ PARTS = ("mean rank", "difference", "Wilcoxon-Holm p", "chance to win", "Cliff's
 def best_against_each_table(results: Results) -> Table | None:
     """None with fewer datasets than a test of ranks needs."""
     metric = metric_info(primary_metric(results))
-    found = rank_losses(results, metric.name)
-    if found is None or len(found.datasets) < FEWEST_DATASETS:
+    ranking = rank_losses(results, metric.name)
+    if ranking is None or len(ranking.datasets) < FEWEST_DATASETS:
         return None
-    best = found.order[0]
+    best = ranking.order[0]
     title = results.outline.title_of
     rows = tuple(
-        Row((title(loss),), (loss,), _cells(results, metric, found, best, loss)) for loss in found.order
+        Row((title(loss),), (loss,), _cells(results, metric, ranking, best, loss)) for loss in ranking.order
     )
     return Table(
         name="best-against-each",
         label=f"tab:{results.outline.study}-best-against-each",
         caption=(
-            f"{results.outline.title.rstrip('.')}. The best by mean rank in {metric.title} over {len(found.datasets)} "
-            f"datasets, {title(best)}, against each other loss: the mean difference; Wilcoxon's signed-rank "
+            f"{results.outline.title.rstrip('.')}. The best by mean rank in {metric.title} over "
+            f"{len(ranking.datasets)} datasets, {title(best)}, against each other loss: the mean difference; "
+            f"Wilcoxon's signed-rank "
             f"test over datasets, adjusted by Holm for all pairs of losses; the probability that a run of the other "
             f"loss beats one of {title(best)}, and Cliff's delta of its runs (-1: always worse), both averaged over "
             f"datasets.{note_on_encoders(results.outline)}"
@@ -50,19 +51,19 @@ def best_against_each_table(results: Results) -> Table | None:
     )
 
 
-def _cells(results: Results, metric: MetricInfo, found: Ranking, best: str, loss: str) -> tuple[Cell, ...]:
-    n = len(found.datasets)
+def _cells(results: Results, metric: MetricInfo, ranking: Ranking, best: str, loss: str) -> tuple[Cell, ...]:
+    n = len(ranking.datasets)
 
     def number(value: float, scale: float, decimals: int, signed: bool = False) -> Number:
         return Number(value, None, n, n, scale, decimals, signed=signed)
 
-    rank = number(found.ranks[loss], 1.0, 2)
+    rank = number(ranking.ranks[loss], 1.0, 2)
     if loss == best:
         return rank, Text("best"), Text(), Text(), Text()
     means = complete_means(results, metric.name)
     columns = compared_columns(means)
     gap = mean_over_datasets(columns, lambda column: means[loss][column] - means[best][column])
-    p = found.wilcoxon.get((best, loss), found.wilcoxon.get((loss, best), 1.0))
+    p = ranking.wilcoxon.get((best, loss), ranking.wilcoxon.get((loss, best), 1.0))
     sign = 1 if metric.higher_is_better else -1
     delta = sign * mean_over_datasets(
         columns,
