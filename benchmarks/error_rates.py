@@ -179,11 +179,17 @@ def _write_cell(
     y = labels.astype(np.uint8)
     np.savez(
         folder / SCORES,
-        scores_kind="probability", val_labels=y[:2], val_scores=scores[:2], test_labels=y, test_scores=scores,
+        scores_kind="probability", readouts=["linear"], val_labels=y[:2], linear_val_scores=scores[:2], test_labels=y,
+        linear_test_scores=scores,
     )  # fmt: skip
     every = np.ones((1, len(labels)), dtype=np.float32)
     values = {metric: float(prepare(Scored(labels, scores), metric)(every)[0]) for metric in METRICS}
-    result = {"status": "ok", "reason": None, "fingerprint": str(cell), "metrics": {"test": values}}
+    result = {
+        "status": "ok",
+        "reason": None,
+        "fingerprint": str(cell),
+        "metrics": {"linear": {"test": values}},
+    }
     write_record(study.paths.record(cell), Record(result, {"attempt": 1, "cpu_seconds": 60.0}))
 
 

@@ -107,8 +107,9 @@ def hashing_all() -> Iterator[None]:
 
 def _notes_file() -> Path:
     """Per user and machine. A damaged file of notes does no harm: what it does not hold is hashed."""
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "mlcl" / "whole_files"
+    if own := os.environ.get("MLCL_CACHE"):
+        return Path(own) / "whole_files"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlcl" / "whole_files"
 
 
 @cache

@@ -95,6 +95,9 @@ def estimate(claim: Claim, results: Results, contrasts: Contrasts) -> Verdict:
     Datasets are taken as they are: a verdict speaks of these datasets, not of all that could be. A dataset with
     several encoders counts once. Rows that the study skips on purpose are no part of the claim's scope.
     """
+    if claim.readout is not None and claim.readout not in results.outline.readouts:
+        return _no_data(claim, f"the study has no readout {claim.readout}")
+    results, contrasts = results.with_readout(claim.readout), contrasts.with_readout(claim.readout)
     outline = results.outline
     if absent := [loss for loss in (claim.better, claim.worse) if loss not in outline.losses]:
         return _no_data(claim, f"{' and '.join(absent)} not in this study")
@@ -263,13 +266,14 @@ def render(verdicts: Sequence[Verdict], outline: Outline) -> str:
         "",
         tuning_in_words(outline),
         "",
-        "| Claim | Source | Metric | Verdict | Difference | In favour | Datasets |",
+        "| Claim | Source | Metric (readout) | Verdict | Difference | In favour | Datasets |",
         "| --- | --- | --- | --- | ---: | ---: | --- |",
     ]
     for v in verdicts:
         in_favour = f"{v.favourable} of {len(v.columns)}" if v.columns else "–"
         answer = f"**{v.answer}**" + (f" ({as_markdown(v.remark)})" if v.remark else "")
-        texts = [as_markdown(text) for text in (v.claim.statement, v.source_text, v.metric.title)]
+        metric = f"{v.metric.title} ({v.claim.readout or outline.readout})"
+        texts = [as_markdown(text) for text in (v.claim.statement, v.source_text, metric)]
         datasets = as_markdown(", ".join(v.columns)) or "–"
         cells = [*texts, answer, v.estimate_text, in_favour, datasets]
         lines.append(f"| {' | '.join(cells)} |")

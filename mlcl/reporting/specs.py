@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from mlcl.errors import MlclError
+from mlcl.evaluation.readouts import Readout
 
 CLAIMS = "claims.yaml"
 
@@ -85,6 +86,8 @@ class Claim(Spec):
     """Whether `source` says it, or it is an expectation of ours."""
     source: str
     metric: str
+    readout: Readout | None = None
+    """None: the one that the study's tables are about."""
     better: str
     worse: str
     datasets: DatasetFilter = DatasetFilter()

@@ -41,6 +41,11 @@ gone,net,b,map,70.0,,v1,2
 
 @pytest.fixture
 def specs(grid):
+    grid.readouts = ["linear"]
+    return with_specs(grid)
+
+
+def with_specs(grid):
     grid.plan().make_all()
     SPECS.mkdir(parents=True)
     (SPECS / "a.yaml").write_text(SPEC)
@@ -57,6 +62,24 @@ def rows_of(grid):
             key = (row["dataset"], row["loss"], row["metric"])
             found.setdefault(key, {})[row["part"]] = row
     return found
+
+
+def test_a_loss_is_read_by_its_own_head_as_papers_do(grid):
+    rows = rows_of(with_specs(grid))
+    results = load_results("tiny")
+    by_head = {
+        loss: results.with_readout("head").mean_sd_n(row_of(loss), "test", "map")
+        for loss in ("bce", "jaccard")
+    }
+    by_linear = {loss: results.mean_sd_n(row_of(loss), "test", "map") for loss in ("bce", "jaccard")}
+    assert by_head["jaccard"] is None
+    assert by_head["bce"] != by_linear["bce"]
+    assert float(rows["s", "b", "map"]["reproduced"]["mean"]) == pytest.approx(by_head["bce"][0])
+    assert float(rows["s", "j", "map"]["reproduced"]["mean"]) == pytest.approx(by_linear["jaccard"][0])
+
+
+def row_of(loss):
+    return "scenes", "cnn", loss, "base"
 
 
 def test_each_place_shows_reported_reproduced_difference_and_agreement(specs):

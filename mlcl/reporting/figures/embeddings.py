@@ -53,7 +53,7 @@ def _load(
     embeddings = read_embeddings(folder / EMBEDDINGS)
     if embeddings is None:
         return None
-    labels = read_scores(folder / SCORES)["test_labels"]
+    labels = read_scores(folder / SCORES, results.outline.readout)["test_labels"]
     return labels[:ROWS].astype(np.int64), embeddings["test"][:ROWS].astype(np.float32)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mlcl.records.outline import NO_ENCODER, Outline
@@ -17,11 +17,21 @@ CRITERIA = ("map", "macro_f1_tuned", "macro_f1", "micro_f1_tuned", "micro_f1")
 """Ranking quality, then decisions at thresholds tuned on validation and at 0.5."""
 
 
-def main_table(results: Results) -> Table:
+def main_table(results: Results, name: str = "main") -> Table:
     outline = results.outline
     losses: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.losses]
     baselines: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.baselines]
-    return _table(results, "main", ("Loss",), [losses], baselines)
+    return _table(results, name, ("Loss",), [losses], baselines)
+
+
+def other_readouts(results: Results) -> list[str]:
+    """Those that the study has besides the one that its tables are about."""
+    return [readout for readout in results.outline.readouts if readout != results.outline.readout]
+
+
+def readout_table(results: Results, readout: str) -> Table:
+    """The main table by another readout: `main-head`, `main-knn`."""
+    return main_table(results.with_readout(readout), f"main-{readout}")
 
 
 def criteria_table(results: Results) -> Table | None:
@@ -142,8 +152,10 @@ def _cell(results: Results, notes: Notes, metric: MetricInfo, row: RowKey | None
     summary = results.mean_sd_n(row, results.outline.split, metric.name)
     own_notes = notes.on(state)
     if summary is None:
-        if state.ok:
+        if state.ok and results.has_readout(row):
             own_notes = (*own_notes, notes.refer(f"the records have no {metric.title}; score them anew"))
+        elif state.ok:
+            own_notes = (*own_notes, notes.refer(f"has no such readout: {results.outline.readout}"))
         return Text(notes=own_notes)
     mean, sd, n = summary
     spread = sd if n > 1 else None
@@ -188,5 +200,14 @@ def _caption(results: Results, name: str, has_baselines: bool, metrics: Sequence
             f"Best mean of the complete rows{scope} in bold, second underlined{baselines}; the table of differences "
             f"says which can be told apart.",
             selection_rule(outline, metrics),
+            *_mixed_versions(results.torch_versions),
         ]
     )
+
+
+def _mixed_versions(versions: Mapping[str, int]) -> list[str]:
+    """A sentence for the caption where the records were not all made with one version of torch."""
+    if len(versions) < 2:
+        return []
+    listed = ", ".join(f"{version} ({count})" for version, count in versions.items())
+    return [f"The records were made with different versions of torch: {listed}."]

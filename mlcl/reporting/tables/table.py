@@ -164,7 +164,7 @@ class Notes:
 
 
 def explain(row: RowState) -> list[str]:
-    """In words: why there are fewer seeds than the study asks for."""
+    """In words: why there are fewer seeds than the study asks for, and whether they were trained to the end."""
     if row.skipped:
         return [f"skipped: {row.problems[0]}"]
     sentences = []
@@ -174,6 +174,8 @@ def explain(row: RowState) -> list[str]:
             sentences.append("not run yet")
         else:
             sentences.append(f"{row.ok} of {row.expected} seeds; {_shorten('; '.join(row.problems))}")
+    if row.untrained:
+        sentences.append(f"not trained to the end: {'; '.join(row.untrained)}")
     return sentences
 
 
