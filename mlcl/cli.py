@@ -363,12 +363,16 @@ def export(
     study: StudyArgument,
     cell: Annotated[str, typer.Argument(help="<dataset>/<encoder>/<loss>/<variant>/seed<k>")],
     to: Annotated[Path | None, typer.Option(help="The folder. Default: models/<study>/<cell>.")] = None,
+    readout: Annotated[
+        str | None,
+        typer.Option(help="How the model is used: head, linear or knn. Default: as the study's tables."),
+    ] = None,
 ) -> None:
     """Pack the model of a cell, made with keep_models: true: encoder, head, labels, thresholds, model card."""
     from mlcl.study import export as exporting
 
     opened = _open(study)
-    _say(f"{opened.outline.study}: {cell}: exported to {exporting.export(opened, cell, to)}")
+    _say(f"{opened.outline.study}: {cell}: exported to {exporting.export(opened, cell, to, readout)}")
 
 
 @app.command()
@@ -386,6 +390,9 @@ def predict(
     ] = "tuned",
     batch_size: Annotated[int, typer.Option(min=1, help="Inputs that are scored at once.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    readout: Annotated[
+        str | None, typer.Option(help="head, linear or knn, where the model has it. Default: as exported.")
+    ] = None,
     column: Annotated[str, typer.Option(help="The column of a table that holds the text.")] = "text",
     id_column: Annotated[
         str, typer.Option(help="The column of row ids; by default 'id' where there is one.")
@@ -402,7 +409,7 @@ def predict(
     from mlcl.records.files import atomic_file
 
     limit = parse_threshold(threshold)
-    loaded = load_model(model, device)
+    loaded = load_model(model, device, readout)
     source = open_rows(file, loaded.modality, TableForm(column, id_column, delimiter, parse_quoting(quoting)))
     if out.exists() and out.samefile(file):
         raise MlclError(f"{out}: is the file that is read; name another with --out")
@@ -504,10 +511,11 @@ def _say_finished(record: Record) -> None:
     from mlcl.records.status import study_status
 
     with contextlib.suppress(Exception):
-        study, score = record.result["study"], record.metrics.get("test", {}).get("map")
+        study = record.result["study"]
+        scores = {readout: splits["test"].get("map") for readout, splits in record.metrics.items()}
         what = record.status if record.reason is None else f"{record.status}: {record.reason}"
-        if record.status == "ok" and score is not None:
-            what = f"test map {score:.3f}"
+        if told := ", ".join(f"{name} {score:.3f}" for name, score in scores.items() if score is not None):
+            what = f"test map: {told}"
         _say(f"{record.result['id']}: {what} ({record.run['wall_seconds']:.0f} s)")
         _say(f"{study}: {study_status(open_study(study)).line()}")
 

@@ -37,11 +37,11 @@ class Step:
 
 def steps(work: Path, out: Path, device: str, quick: bool) -> list[Step]:
     """All of them, in the order in which they run."""
-    found = str(out / results.FILE)
+    results_file = str(out / results.FILE)
     small = ["--quick"] if quick else []
-    given = ["--device", device, "--append", found, *small]
+    given = ["--device", device, "--append", results_file, *small]
     tests = [
-        "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "-p", "benchmarks.gpu.test_log", "--append", found,
+        "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "-p", "benchmarks.gpu.test_log", "--append", results_file,
         "-p", "no:cacheprovider", "--timeout=120", "-o", "addopts=--strict-markers --import-mode=importlib",
     ]  # fmt: skip
     if quick:

@@ -5,6 +5,7 @@
 `format`    the format number of files that outlive a run
 `outline`   what a study asks for: written by the plan, read by everything that follows
 `record`    what a finished cell leaves behind, and how a new one replaces an old one
+`diagnosis` whether a cell was trained to its end
 `code`      the definitions that records were made by
 `status`    the state of a cell, and where a study stands
 `coverage`  the same as a matrix

@@ -13,6 +13,7 @@ from typing import Any
 
 from mlcl.digests import SEAL, canonical_json, digests_of, first_defect, is_sealed, sealed
 from mlcl.errors import MlclError
+from mlcl.records.diagnosis import edges, untrained
 from mlcl.records.files import atomic_file, write_json
 from mlcl.records.format import FORMAT, require_format
 from mlcl.records.outline import OpenStudy, Outline
@@ -20,9 +21,10 @@ from mlcl.records.paths import CellId
 from mlcl.records.status import CellStatus, State, cell_statuses
 
 COORDINATES = ("dataset", "encoder", "loss", "variant", "seed")
-METRICS_COLUMNS = (*COORDINATES, "split", "metric", "value")
+METRICS_COLUMNS = (*COORDINATES, "readout", "split", "metric", "value")
 COSTS_COLUMNS = (*COORDINATES, "cost", "value")
-CELLS_COLUMNS = (*COORDINATES, "state", "reason")
+CELLS_COLUMNS = (*COORDINATES, "state", "reason", "untrained", "edges")
+"""`untrained`, `edges`: see `mlcl.records.diagnosis`."""
 COSTS = (
     "wall_seconds",
     "cpu_seconds",
@@ -135,9 +137,10 @@ def _require_all(outline: Outline, cells: list[CellStatus]) -> None:
 def _metric_rows(cell: CellStatus) -> Iterable[tuple[Any, ...]]:
     if cell.counted_record is None:
         return
-    for split, metrics in cell.counted_record.metrics.items():
-        for metric, value in metrics.items():
-            yield (*_coordinates(cell.cell.id), split, metric, value)
+    for readout, splits in cell.counted_record.metrics.items():
+        for split, metrics in splits.items():
+            for metric, value in metrics.items():
+                yield (*_coordinates(cell.cell.id), readout, split, metric, value)
 
 
 def _cost_rows(cell: CellStatus) -> Iterable[tuple[Any, ...]]:
@@ -151,13 +154,15 @@ def _cost_rows(cell: CellStatus) -> Iterable[tuple[Any, ...]]:
 def _cell_row(cell: CellStatus) -> tuple[Any, ...]:
     record = cell.counted_record
     reason = (record.reason or "") if record is not None else cell.damage or REASONS[cell.state]
-    return (*_coordinates(cell.cell.id), cell.outcome, reason)
+    diagnostics = record.diagnostics if record is not None else None
+    marks = ("; ".join(texts) for texts in (untrained(diagnostics), edges(diagnostics)))
+    return (*_coordinates(cell.cell.id), cell.outcome, reason, *marks)
 
 
 def _skipped_rows(outline: Outline) -> Iterable[tuple[Any, ...]]:
     for row in outline.skipped:
         for seed in outline.seeds:
-            yield (row.dataset, row.encoder, row.loss, row.variant, seed, "skipped", row.reason)
+            yield (row.dataset, row.encoder, row.loss, row.variant, seed, "skipped", row.reason, "", "")
 
 
 def _coordinates(cell: CellId) -> tuple[str, str, str, str, int]:

@@ -100,8 +100,10 @@ class Outline:
     variants: dict[str, dict[str, Any]]
     training: dict[str, dict[str, Any]]
     """protocol -> its settings"""
-    evaluation: str
-    """Of frozen features: `linear` or `knn`."""
+    readouts: list[str]
+    """How each trained encoder is read, where it can be."""
+    readout: str
+    """The one that tables, figures and claims are about, or `own` (`mlcl.evaluation.readouts`)."""
     linear_evaluation: dict[str, Any]
     compute: dict[str, Any]
     cells: list[OutlineCell]

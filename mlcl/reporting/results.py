@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, cast
 import pandas as pd
 
 from mlcl.errors import MlclError
+from mlcl.evaluation.readouts import preference
 from mlcl.records.cards import read_card
 from mlcl.records.collect import CELLS_COLUMNS, COSTS_COLUMNS, METRICS_COLUMNS, require_collected
 from mlcl.records.outline import NO_ENCODER, Outline, open_study
@@ -31,6 +33,10 @@ class RowState:
     skipped: bool
     problems: tuple[str, ...]
     """One text for each seed without a result: 'seed 2: diverged (reason)'."""
+    untrained: tuple[str, ...] = ()
+    """Why training did not reach its end (`mlcl.records.diagnosis`): '... (2 of 3 seeds)'. No conclusion is drawn."""
+    edges: tuple[str, ...] = ()
+    """Choices of linear evaluation at an end of its grid, likewise."""
 
     @property
     def complete(self) -> bool:
@@ -64,18 +70,38 @@ class Results:
 
     @cached_property
     def _values(self) -> dict[tuple[str, ...], dict[int, float]]:
-        found: dict[tuple[str, ...], dict[int, float]] = {}
-        columns = (self.metrics[column].tolist() for column in (*ROW, "split", "metric"))
+        by_row: dict[tuple[str, ...], dict[int, float]] = {}
+        columns = (self.metrics[column].tolist() for column in (*ROW, "readout", "split", "metric"))
         keys = zip(*columns, strict=True)
         for key, seed, value in zip(
             keys, self.metrics["seed"].tolist(), self.metrics["value"].tolist(), strict=True
         ):
-            found.setdefault(key, {})[seed] = value
-        return found
+            by_row.setdefault(key, {})[seed] = value
+        return by_row
 
     def values(self, row: RowKey, split: str, metric: str) -> dict[int, float]:
-        """seed -> value, for the seeds that are there."""
-        return self._values.get((*row, split, metric), {})
+        """seed -> value by the readout of the study's tables, for the seeds that are there.
+
+        What has no readout (baselines without an encoder, metrics of features) stands beside every one.
+        """
+        keys = ((*row, readout, split, metric) for readout in preference(self.outline.readout))
+        return next((self._values[key] for key in keys if key in self._values), {})
+
+    def has_readout(self, row: RowKey) -> bool:
+        """Has any record of the row scores by the readout of the study's tables?"""
+        return any((*row, readout) in self._readouts_of_rows for readout in preference(self.outline.readout))
+
+    @cached_property
+    def _readouts_of_rows(self) -> set[tuple[str, ...]]:
+        return {key[:5] for key in self._values}
+
+    def with_readout(self, readout: str | None) -> Results:
+        """The same results, seen by another readout (`mlcl.evaluation.readouts`); None: as they are."""
+        if readout in (None, self.outline.readout):
+            return self
+        other = replace(self, outline=replace(self.outline, readout=readout))
+        other.__dict__["_values"] = self._values  # the cached property: one index serves all readouts
+        return other
 
     def mean_sd_n(self, row: RowKey, split: str, metric: str) -> tuple[float, float, int] | None:
         """Over the seeds that are there (sd: ddof 1, NaN for one seed); None where there is none."""
@@ -142,4 +168,12 @@ def _row_state(cells: pd.DataFrame) -> RowState:
         ok=len(cells) - len(lost),
         skipped=skipped,
         problems=(cells["reason"].iloc[0],) if skipped else problems,
+        untrained=_counted(cells["untrained"], len(cells)),
+        edges=_counted(cells["edges"], len(cells)),
     )
+
+
+def _counted(texts: pd.Series[str], seeds: int) -> tuple[str, ...]:
+    """Each remark of the seeds, with its number of seeds."""
+    counts = Counter(remark for text in texts for remark in text.split("; ") if remark)
+    return tuple(f"{remark} ({count} of {seeds} seeds)" for remark, count in counts.items())

@@ -229,7 +229,7 @@ def _restamp(paths: StudyPaths, planned: PlannedCell, proved_by: Iterable[str], 
         adopted["within"] = within
     if "adopted" in record.result:
         adopted["before"] = record.result["adopted"]
-    kept = {key: value for key, value in record.result.items() if key not in FORMER_KEYS}
-    stamped = {**kept, **planned.payload, "fingerprint": planned.fingerprint, "adopted": adopted}
+    unchanged = {key: value for key, value in record.result.items() if key not in FORMER_KEYS}
+    stamped = {**unchanged, **planned.payload, "fingerprint": planned.fingerprint, "adopted": adopted}
     write_definitions(paths.results, code.digest, code.definitions)
     write_record(paths.record(planned.cell.id), Record(stamped, record.run))

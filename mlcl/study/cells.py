@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from mlcl import encoders, losses
 from mlcl.errors import ConfigError
+from mlcl.evaluation.readouts import READOUTS
 from mlcl.records.paths import CellId
 from mlcl.study.config import Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry
 from mlcl.suggest import closest
@@ -31,6 +32,7 @@ from mlcl.training.settings import (
 )
 
 SomeSettings = TypeVar("SomeSettings", bound=BaseModel)
+NO_HEAD = "{} trains no head, and head is the study's only readout"
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class _Grid:
         modality = self.datasets[dataset].modality
         return [name for name, entry in self.study.encoders.items() if entry.modality == modality]
 
-    def _baseline(self, dataset: str, encoder: str | None, baseline: Baseline) -> _Row:
+    def _baseline(self, dataset: str, encoder: str | None, baseline: Baseline) -> _Row | Skip:
         settings: dict[str, Any] = {
             "protocol": baseline,
             "dataset": self._dataset_part(dataset, {}),
@@ -120,10 +122,12 @@ class _Grid:
         if encoder is not None:
             settings |= {
                 "encoder": _encoder_part(self.study, encoder, {}),
-                **self._evaluation({}, f"{self.study.file}: linear_evaluation"),
+                **self._readouts(has_head=False, changes={}, where=f"{self.study.file}: linear_evaluation"),
                 "keep_embeddings": self.study.keep_embeddings,
                 "keep_model": self.study.keep_models,
             }
+            if not settings["readouts"]:
+                return Skip(dataset, encoder, baseline, "base", NO_HEAD.format(baseline))
         return _Row(dataset, encoder or "none", baseline, "base", settings)
 
     def _trained(
@@ -144,14 +148,15 @@ class _Grid:
             return Skip(**coordinates, reason=f"{name} has no {', '.join(foreign)}")
         if foreign := for_other_modalities(changes.training, modality):
             return Skip(**coordinates, reason=f"{', '.join(foreign)}: not for the modality '{modality}'")
+        encoder_part = _encoder_part(study, encoder, changes.encoder)
         combined = (
-            _known(study.training, protocol)
+            own_learning_rate(encoder_part, protocol)
+            | _known(study.training, protocol)
             | _known(study.encoders[encoder].training, protocol)
             | entry.training
             | changes.training
         )
         training = _checked(protocol.Settings, combined, f"{where}.training").model_dump(mode="json")
-        encoder_part = _encoder_part(study, encoder, changes.encoder)
         frozen = bool(encoder_part.settings["freeze"])
         _check_together(study, protocol, info, encoder, frozen, training)
         settings = {
@@ -164,20 +169,25 @@ class _Grid:
             "keep_embeddings": study.keep_embeddings,
             "keep_model": study.keep_models,
         }
-        if protocols.probes_features(protocol, training):
-            settings |= self._evaluation(changes.linear_evaluation, f"{where}.linear_evaluation")
-        elif changes.linear_evaluation:
-            return Skip(**coordinates, reason=f"{name} has no linear evaluation here")
+        has_head = protocols.has_head(protocol, training)
+        settings |= self._readouts(has_head, changes.linear_evaluation, f"{where}.linear_evaluation")
+        if not settings["readouts"]:
+            return Skip(**coordinates, reason=NO_HEAD.format(loss))
         return _Row(**coordinates, settings=settings)
 
-    def _evaluation(self, changes: dict[str, Any], where: str) -> dict[str, Any]:
-        """How frozen features are evaluated."""
-        if self.study.evaluation == "knn":
-            if changes:
-                raise ConfigError(f"{where}: the study's evaluation is knn; a variant cannot set this")
-            return {"knn_evaluation": self.study.knn_evaluation}
-        evaluation = self.study.linear_evaluation.model_dump() | changes
-        return {"linear_evaluation": _checked(LinearEvaluationSettings, evaluation, where)}
+    def _readouts(self, has_head: bool, changes: dict[str, Any], where: str) -> dict[str, Any]:
+        """The readouts that a cell has, in one order whatever the study's, and the settings of these alone."""
+        study = self.study
+        readouts = [r for r in READOUTS if r in study.readouts and (has_head or r != "head")]
+        settings: dict[str, Any] = {"readouts": readouts}
+        if "linear" in readouts:
+            evaluation = study.linear_evaluation.model_dump() | changes
+            settings["linear_evaluation"] = _checked(LinearEvaluationSettings, evaluation, where)
+        elif changes:
+            raise ConfigError(f"{where}: linear is not among the study's readouts; a variant cannot set this")
+        if "knn" in readouts:
+            settings["knn_evaluation"] = study.knn_evaluation
+        return settings
 
     def _dataset_part(self, dataset: str, changes: dict[str, Any]) -> DatasetPart:
         entry = self.study.datasets[dataset]
@@ -289,6 +299,16 @@ def _foreign(settings: Mapping[str, Any], protocol: ModuleType, study: Study) ->
     """The settings that are not this protocol's, but another's of the study."""
     others = {key for other in _protocols_used(study) for key in other.Settings.model_fields}
     return sorted(key for key in settings if key in others - protocol.Settings.model_fields.keys())
+
+
+def own_learning_rate(encoder: EncoderPart, protocol: ModuleType) -> dict[str, Any]:
+    """The learning rate of the encoder's declaration, where it starts from random weights and the protocol's default
+    is one for fine-tuning. A frozen encoder counts as pretrained: only a layer on its features is trained."""
+    info = encoders.describe(encoder.name)
+    settings = info.settings.model_validate(encoder.settings)
+    if settings.pretrained or settings.freeze or not protocols.has_finetuning_rate(protocol):
+        return {}
+    return {"learning_rate": info.learning_rate}
 
 
 def _known(settings: Mapping[str, Any], protocol: ModuleType) -> dict[str, Any]:

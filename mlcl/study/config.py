@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mlcl.errors import ConfigError
+from mlcl.evaluation.readouts import OWN, Readout
 from mlcl.records.paths import RESERVED_NAMES, is_valid_name
 from mlcl.suggest import closest
 from mlcl.training.settings import (
@@ -76,6 +77,8 @@ class TableSettings(Settings):
 
     metrics: Annotated[list[str], Field(min_length=1)] = ["micro_f1", "macro_f1", "map"]
     split: Literal["val", "test"] = "test"
+    readout: Literal["head", "linear", "knn", "own"] | None = None
+    """None: the one that all losses have."""
 
 
 class Study(Settings):
@@ -94,7 +97,8 @@ class Study(Settings):
     protocols: dict[Inputs, Protocol] = {}
     """What a loss is called with -> the protocol that trains it, where that is not the usual one."""
     training: Json = {}
-    evaluation: Literal["linear", "knn"] = "linear"
+    readouts: Annotated[list[Readout], Field(min_length=1)] = ["head", "linear"]
+    """How each trained encoder is read; `head` where the loss trains one."""
     linear_evaluation: LinearEvaluationSettings = LinearEvaluationSettings()
     knn_evaluation: KnnEvaluationSettings = KnnEvaluationSettings()
     compute: ComputeSettings = ComputeSettings()
@@ -103,7 +107,7 @@ class Study(Settings):
     keep_models: bool = False
     data_root: Path | None = None
 
-    @field_validator("seeds", "baselines")
+    @field_validator("seeds", "baselines", "readouts")
     @classmethod
     def _once_each(cls, values: list[Any]) -> list[Any]:
         if repeated := [value for i, value in enumerate(values) if value in values[:i]]:
@@ -129,6 +133,8 @@ class Study(Settings):
                     raise ValueError(f"{key}: the name '{name}' is taken by a folder of the suite")
         if clash := set(self.losses) & set(BASELINES):
             raise ValueError(f"losses: '{min(clash)}' is the name of a baseline")
+        if self.table.readout not in (None, OWN, *self.readouts):
+            raise ValueError(f"table.readout: '{self.table.readout}' is not among the study's readouts")
         if "none" in self.encoders:
             raise ValueError("encoders: 'none' stands for the baselines that have no encoder")
         if "base" in self.variants:
@@ -151,6 +157,10 @@ def load_study(file: Path) -> Study:
         "losses": _entries(content, "losses", lambda name, entry: _loss_entry(name, entry, file), defects),
         "variants": _entries(content, "variants", lambda _, entry: entry, defects),
     }
+    if "evaluation" in content:
+        defects.append(
+            f"evaluation: is now 'readouts', a list of head, linear and knn (readouts: [{content['evaluation']}])"
+        )
     if reserved := {"name", "file"} & set(content):
         defects.append(f"{min(reserved)}: is not a key of a study (its name is the file's)")
     study = None

@@ -24,6 +24,7 @@ from data_prep.planning import check as check_dataset
 from mlcl import losses
 from mlcl.encoders import EncoderError
 from mlcl.errors import ConfigError, MlclError, OutdatedPlanError, RecordError
+from mlcl.evaluation.readouts import common
 from mlcl.records.cards import read_card
 from mlcl.records.code import read_definitions
 from mlcl.records.files import write_json, write_json_if_changed
@@ -39,7 +40,7 @@ from mlcl.records.outline import (
 from mlcl.records.paths import StudyPaths, prepared
 from mlcl.records.record import Record, find_record
 from mlcl.records.status import Counts, State, state_of
-from mlcl.study.cells import Cell, DatasetFacts, Skip, expand
+from mlcl.study.cells import Cell, DatasetFacts, Skip, expand, own_learning_rate
 from mlcl.study.code import changed_definitions, code_of
 from mlcl.study.config import DatasetEntry, Study, load_study
 from mlcl.study.fingerprint import fingerprint, metrics_source, payload, reporting_source
@@ -249,7 +250,9 @@ class Plan:
                 for name, planned in self.datasets.items()
             },
             encoders={
-                name: EncoderOutline(name, entry.modality, entry.settings, entry.training)
+                name: EncoderOutline(
+                    name, entry.modality, entry.settings, self._own_learning_rate(name) | entry.training
+                )
                 for name, entry in study.encoders.items()
             },
             losses={name: self._loss_outline(name) for name in study.losses},
@@ -259,7 +262,8 @@ class Plan:
                 **{name: entry.model_dump(exclude_defaults=True) for name, entry in study.variants.items()},
             },
             training=self._training_by_protocol(),
-            evaluation=study.evaluation,
+            readouts=list(study.readouts),
+            readout=study.table.readout or self._common_readout(),
             linear_evaluation=study.linear_evaluation.model_dump(),
             compute=study.compute.model_dump(),
             cells=[
@@ -270,6 +274,23 @@ class Plan:
             metrics_source=metrics_source(),
             reporting_source=reporting_source(),
         )
+
+    def _common_readout(self) -> str:
+        """The readout by which all losses of the study can be compared."""
+        trained = [p.cell.settings.readouts for p in self.cells if p.cell.settings.loss is not None]
+        return common(trained, fallback=self.study.readouts)
+
+    def _own_learning_rate(self, encoder: str) -> dict[str, Any]:
+        """What the encoder's declaration sets, if that is so for all cells and the study sets no learning rate."""
+        own = [
+            own_learning_rate(settings.encoder, protocols.load(settings.protocol))
+            for settings in (
+                planned.cell.settings for planned in self.cells if planned.cell.id.encoder == encoder
+            )
+            if settings.encoder is not None and settings.training is not None
+        ]
+        same = bool(own) and all(one == own[0] for one in own)
+        return own[0] if same and "learning_rate" not in self.study.training else {}
 
     def _training_by_protocol(self) -> dict[str, dict[str, Any]]:
         """protocol -> the training settings of the study as it applies them, but for those of an encoder or loss."""

@@ -11,7 +11,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from mlcl.records.verify import defects
 from typer.testing import CliRunner
 
 from mlcl.cli import app
@@ -19,6 +18,7 @@ from mlcl.errors import MlclError
 from mlcl.records.code import write_definitions
 from mlcl.records.collect import collect, is_collected
 from mlcl.records.outline import open_study
+from mlcl.records.verify import defects
 from mlcl.reporting import load_results
 from mlcl.reporting.tables.grid import main_table
 from mlcl.reporting.tables.text import comma_separated
