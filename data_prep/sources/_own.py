@@ -35,6 +35,18 @@ SPLIT_NAMES = {
     "testing": "test",
     "tst": "test",
 }
+TABLE_SETTINGS = (
+    "label_columns",
+    "label_list",
+    "separator",
+    "na_values",
+    "on_missing_label",
+    "id",
+    "split",
+    "delimiter",
+    "quoting",
+)
+"""Settings that only data in a table uses."""
 ALL = "all"
 """The split of a row for which none is given."""
 UNUSED = ""

@@ -22,6 +22,7 @@ from data_prep.readers.voc import object_classes
 from data_prep.source import Modality, RawPaths, Source
 from data_prep.sources._own import (
     ALL,
+    TABLE_SETTINGS,
     UNUSED,
     LabelColumns,
     check_label_settings,
@@ -36,18 +37,7 @@ from data_prep.sources._own_images import NamedImage, pictures
 if TYPE_CHECKING:
     from data_prep.writer import DatasetWriter
 
-OF_TABLES = (
-    "label_columns",
-    "label_list",
-    "separator",
-    "na_values",
-    "on_missing_label",
-    "id",
-    "split",
-    "delimiter",
-    "quoting",
-    "file",
-)
+OF_TABLES = (*TABLE_SETTINGS, "file")
 OF_COCO = ("val_coco", "test_coco", "val_folder", "test_folder")
 LISTS = ("train_list", "val_list", "test_list")
 

@@ -146,7 +146,9 @@ def test_a_kill_while_saving_leaves_no_record_and_no_half_model(
             workshop.run("train", study, CELL, "--data-root", workshop.folder)
     assert not (folder / "metrics.json").exists()
     assert not (folder / "model").exists()
-    shutil.copytree(workshop.folder / "photos", folder / ".model.123")  # what a SIGKILL would leave
+    shutil.copytree(
+        workshop.folder / "photos", folder / "unfinished" / "new" / ".model.123"
+    )  # as a SIGKILL would
     workshop.export(CELL, study)
     assert sorted(file.name for file in folder.iterdir()) == [
         "history.csv",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -155,7 +156,10 @@ def test_macros_hold_the_numbers_of_the_table(specs):
 def test_a_malformed_number_is_an_error_that_names_file_and_line(specs, old, new, message):
     (SPECS / "a.csv").write_text(NUMBERS.replace(old, new))
     with pytest.raises(SpecError, match=message):
-        write_tables("tiny")
+        read_papers(SPECS)
+    (failure,) = write_tables("tiny")
+    assert failure.name == "papers"
+    assert re.search(message, failure.reason)
 
 
 def test_the_shipped_specifications_are_well_formed_and_metrics_have_names():
