@@ -121,11 +121,11 @@ def main() -> None:
         "--json", type=Path, help="where to write the figures: {case, metric, value, studies}"
     )
     options = parser.parse_args()
-    found = list(measure(quick_kinds() if options.quick else KINDS))
-    for line in found:
+    rows = list(measure(quick_kinds() if options.quick else KINDS))
+    for line in rows:
         print(f"{line['case']:<30} {line['metric']:<34} {line['value']:>9.4f}  of {line['studies']}")
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def quick_kinds() -> list[Kind]:
@@ -179,11 +179,17 @@ def _write_cell(
     y = labels.astype(np.uint8)
     np.savez(
         folder / SCORES,
-        scores_kind="probability", val_labels=y[:2], val_scores=scores[:2], test_labels=y, test_scores=scores,
+        scores_kind="probability", readouts=["linear"], val_labels=y[:2], linear_val_scores=scores[:2], test_labels=y,
+        linear_test_scores=scores,
     )  # fmt: skip
     every = np.ones((1, len(labels)), dtype=np.float32)
     values = {metric: float(prepare(Scored(labels, scores), metric)(every)[0]) for metric in METRICS}
-    result = {"status": "ok", "reason": None, "fingerprint": str(cell), "metrics": {"test": values}}
+    result = {
+        "status": "ok",
+        "reason": None,
+        "fingerprint": str(cell),
+        "metrics": {"linear": {"test": values}},
+    }
     write_record(study.paths.record(cell), Record(result, {"attempt": 1, "cpu_seconds": 60.0}))
 
 

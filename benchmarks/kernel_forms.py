@@ -56,14 +56,14 @@ def make_batch(rows: int, num_labels: int, width: int, device: str) -> tuple[Ten
 
 def milliseconds(function: Callable[[], None], repetitions: int) -> list[float]:
     """Of each call, the first included."""
-    found = []
+    times = []
     for _ in range(repetitions + 1):
         torch.cuda.synchronize()
         start = time.perf_counter()
         function()
         torch.cuda.synchronize()
-        found.append(1e3 * (time.perf_counter() - start))
-    return found
+        times.append(1e3 * (time.perf_counter() - start))
+    return times
 
 
 def measure(
@@ -102,8 +102,8 @@ def compare_forms(name: str, embeddings: Tensor, labels: Tensor) -> None:
     for precision, suffix in (("ieee", ""), ("tf32", ", tf32")):
         torch.backends.cuda.matmul.fp32_precision = precision
         for kernel in ("tile", "fused"):
-            found = measure(name, kernel, embeddings, labels, kernel + suffix, reference)
-            reference = found if reference is None else reference
+            times = measure(name, kernel, embeddings, labels, kernel + suffix, reference)
+            reference = times if reference is None else reference
     torch.backends.cuda.matmul.fp32_precision = "ieee"
 
 

@@ -214,13 +214,13 @@ def speed_table(results: list[Speed], grid: linear.Grid) -> str:
     return "\n".join(lines)
 
 
-def agreement_table(found: list[Agreement]) -> str:
+def agreement_table(agreements: list[Agreement]) -> str:
     lines = [
         "| test metric | seeds a side | ours, mean ± sd | one head at a time, mean ± sd "
         "| difference ± standard error | within 3 |",
         "|---|---:|---:|---:|---:|---|",
     ]
-    for a in found:
+    for a in agreements:
         sides = [f"{statistics.mean(v):.4f} ± {statistics.stdev(v):.4f}" for v in (a.ours, a.theirs)]
         lines.append(
             f"| {a.metric} | {len(a.ours)} | {sides[0]} | {sides[1]} "
@@ -229,7 +229,9 @@ def agreement_table(found: list[Agreement]) -> str:
     return "\n".join(lines)
 
 
-def records(results: list[Speed], found: list[Agreement], fits: dict[str, float]) -> list[dict[str, object]]:
+def records(
+    results: list[Speed], agreements: list[Agreement], fits: dict[str, float]
+) -> list[dict[str, object]]:
     rows: list[tuple[str, str, float]] = []
     for r in results:
         case = f"linear-{r.threads}-threads"
@@ -237,7 +239,7 @@ def records(results: list[Speed], found: list[Agreement], fits: dict[str, float]
         rows += [(case, f"{side}_speedup", r.speedup(side)) for side in TITLES if side != "ours"]
         rows.append((case, "products_seconds_an_epoch", r.products))
     rows += [("linear-whole-fit-1-thread", f"{side}_seconds", seconds) for side, seconds in fits.items()]
-    for a in found:
+    for a in agreements:
         case = f"linear-{a.metric}"
         for side, values in (("ours", a.ours), ("one_head", a.theirs)):
             rows += [
@@ -274,12 +276,12 @@ def main() -> None:
         f"{len(grid.combinations) * grid.heads} heads, {gigaflops(grid):.1f} GFLOP of products an epoch\n"
     )
     print(speed_table(results, grid), flush=True)
-    found, fits = measure_metrics(splits, grid, seeds)
+    agreements, fits = measure_metrics(splits, grid, seeds)
     seconds = ", ".join(f"{TITLES[side]} {value:.1f} s" for side, value in fits.items())
     print(f"\nWhole fits of {grid.epochs} epochs on one thread: {seconds}\n")
-    print(agreement_table(found))
+    print(agreement_table(agreements))
     if options.json:
-        options.json.write_text(json.dumps(records(results, found, fits), indent=1) + "\n")
+        options.json.write_text(json.dumps(records(results, agreements, fits), indent=1) + "\n")
 
 
 if __name__ == "__main__":

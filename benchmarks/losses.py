@@ -308,8 +308,8 @@ def main() -> None:
         budget = 0.3 if options.quick else 1.0
         for rows, num_labels in QUICK_SIZES if options.quick else SIZES:
             for name in options.losses:
-                found = measure(name, rows, num_labels, options.device, budget, options.kernel)
-                results.append(report(found))
+                measured = measure(name, rows, num_labels, options.device, budget, options.kernel)
+                results.append(report(measured))
     print(
         f"\n{options.device}, {options.threads} threads, torch {torch.__version__}, D = {WIDTH}, float32, "
         f"{options.kernel} form of the kernel\n"

@@ -33,7 +33,7 @@ from mlcl.records.collect import collect
 from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
 from mlcl.records.record import SCORES, Record, write_record
-from mlcl.records.rescore import metrics_of
+from mlcl.records.rescore import metrics_of, write_scores
 from mlcl.reporting.statistics import examples
 
 STUDY = "synthetic"
@@ -67,11 +67,11 @@ def main() -> None:
         "--json", type=Path, help="where to write the figures as a list of {case, metric, value}"
     )
     options = parser.parse_args()
-    found = list(measure(QUICK if options.quick else FULL))
-    for line in found:
+    rows = list(measure(QUICK if options.quick else FULL))
+    for line in rows:
         print(f"{line['case']:<20} {line['metric']:<18} {line['value']:>10.2f}")
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def measure(size: Size) -> Iterator[dict[str, Any]]:
@@ -95,8 +95,9 @@ def _rescoring(cells: int) -> Iterator[dict[str, Any]]:
     folder = Path("one") / "encoder" / "loss" / "base" / "seed0"
     folder.mkdir(parents=True)
     val, test = (make_scores(seed) for seed in (0, 1))
-    stored = {"val_labels": val[0], "val_scores": val[1], "test_labels": test[0], "test_scores": test[1]}
-    np.savez_compressed(folder / SCORES, scores_kind="probability", **stored)  # type: ignore[arg-type]
+    ids = {split: np.arange(len(scored[0])) for split, scored in (("val", val), ("test", test))}
+    scores = {"linear": {"val": val[1], "test": test[1]}}
+    write_scores(folder / SCORES, scores, {"val": val[0], "test": test[0]}, ids)
     metrics_of(folder, folder / "card.json")
     begun = time.perf_counter()
     for _ in range(cells):
@@ -143,7 +144,11 @@ def make_study(size: Size) -> list[CellId]:
 
 def _record(cell: CellId, rng: np.random.Generator) -> Record:
     level = 0.4 + 0.02 * int(cell.loss.removeprefix("loss")) + 0.01 * rng.normal()
-    values = {split: {metric: level + 0.01 * rng.normal() for metric in METRICS} for split in ("val", "test")}
+    values = {
+        "linear": {
+            split: {metric: level + 0.01 * rng.normal() for metric in METRICS} for split in ("val", "test")
+        }
+    }
     result = {"status": "ok", "reason": None, "fingerprint": str(cell), "metrics": values}
     run = {"attempt": 1, "wall_seconds": 60 + 5 * rng.random(), "cpu_seconds": 55.0, "peak_memory_mb": 700.0}
     return Record(result, run)

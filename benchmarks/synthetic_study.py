@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlcl.digests import sealed
 from mlcl.records.files import write_json
 from mlcl.records.outline import (
     DatasetOutline,
@@ -67,11 +68,14 @@ class SyntheticStudy:
             baselines=[],
             variants=dict(self.variants),
             training={PROTOCOL: {"selection": "last"}},
-            evaluation="linear",
+            readouts=["linear"],
+            readout="linear",
             linear_evaluation={},
             compute={},
             cells=[OutlineCell(cell, str(cell)) for cell in self.cells()],
             skipped=[],
+            search=None,
+            trials=[],
             metrics_source="",
             reporting_source="",
         )
@@ -81,12 +85,10 @@ def write_card(study: SyntheticStudy, dataset: str, labels: int) -> None:
     names = [f"label {i}" for i in range(labels)]
     counts = {name: 1 + 1000 // (1 + i) for i, name in enumerate(names)}
     split = {"examples": 2000, "cardinality": 3.0, "density": 0.1, "empty_rows": 0, "label_counts": counts}
-    write_json(
-        study.paths.card(dataset),
-        {
-            "name": dataset,
-            "title": dataset,
-            "labels": names,
-            "splits": dict.fromkeys(("train", "val", "test"), split),
-        },
-    )
+    card = {
+        "name": dataset,
+        "title": dataset,
+        "labels": names,
+        "splits": dict.fromkeys(("train", "val", "test"), split),
+    }
+    write_json(study.paths.card(dataset), sealed(card))

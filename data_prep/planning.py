@@ -110,11 +110,11 @@ def describe(name: str, data_root: Path) -> tuple[str, About | None]:
         entry, settings, about = _configured(name, {})
     except DataError:
         return "own data", None
-    found = [judge(file, _folder(entry, settings, data_root)) for file in entry.source.files(settings)]
-    missing = [item.file for item in found if item.state == "absent" and not item.file.optional]
+    raw_files = [judge(file, _folder(entry, settings, data_root)) for file in entry.source.files(settings)]
+    missing = [item.file for item in raw_files if item.state == "absent" and not item.file.optional]
     if missing:
         return ("download" if all(file.urls for file in missing) else "by hand"), about
-    return ("local" if any(item.state == "local" for item in found) else "ready"), about
+    return ("local" if any(item.state == "local" for item in raw_files) else "ready"), about
 
 
 def _configured(name: str, given: Mapping[str, Any]) -> tuple[registry.Entry, Settings, About]:

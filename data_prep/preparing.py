@@ -21,6 +21,7 @@ from data_prep.download import download
 from data_prep.errors import DataError
 from data_prep.planning import Plan, Recipe, make_plan
 from data_prep.rawfiles import missing_message
+from mlcl.digests import first_defect, is_sealed
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -30,7 +31,7 @@ def prepare(recipe: Recipe, data_root: Path, out: Path) -> None:
 
     Works beside it, in a hidden folder, and renames at the end, under a lock: a killed run leaves nothing that is
     taken for a dataset, and two processes may prepare the same `out` at once (the second finds it done). A dataset
-    with another fingerprint in its place is replaced.
+    with another fingerprint in its place is replaced, and so is a damaged one.
 
     Raises:
         DataError: raw files that are missing, wrong or cannot be downloaded, or that changed since the recipe
@@ -42,7 +43,7 @@ def prepare(recipe: Recipe, data_root: Path, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(out.with_name(f".{out.name}.lock")):
         _restore_card(out)
-        if stored_fingerprint(out) == recipe.fingerprint:
+        if stored_fingerprint(out) == recipe.fingerprint and _is_whole(out):
             return
         _refuse_foreign(out)
         plan = make_plan(recipe.source, recipe.settings, Path(data_root), recipe.accept_local)
@@ -78,9 +79,15 @@ def stored_fingerprint(folder: Path) -> str | None:
     """The fingerprint of the prepared dataset in a folder; None where there is none, or one of another format."""
     try:
         card = json.loads((folder / form.CARD).read_text(encoding="utf-8"))
-        return str(card["fingerprint"]) if card["format"] == form.VERSION else None
+        return str(card["fingerprint"]) if card["format"] == form.VERSION and is_sealed(card) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _is_whole(folder: Path) -> bool:
+    """Are all files what the card, which is sealed, says?"""
+    files = json.loads((folder / form.CARD).read_text(encoding="utf-8"))["files"]
+    return first_defect(folder, {name: entry["sha256"] for name, entry in files.items()}) is None
 
 
 def _write(plan: Plan, work: Path) -> None:
@@ -120,8 +127,11 @@ def _restore_card(out: Path) -> None:
         return
     try:
         content = copy.read_text(encoding="utf-8")
-        listed = json.loads(content)["files"]
-        complete = all((out / name).stat().st_size == entry["bytes"] for name, entry in listed.items())
+        stored = json.loads(content)
+        listed = stored["files"]
+        complete = is_sealed(stored) and all(
+            (out / name).stat().st_size == entry["bytes"] for name, entry in listed.items()
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return
     if complete:

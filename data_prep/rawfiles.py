@@ -39,14 +39,14 @@ def locate(
     them, for files that are missing and may not be downloaded (or `MLCL_OFFLINE` is set), and for files that
     are not the published ones unless `accept_local`.
     """
-    found = [judge(file, folder) for file in files]
-    missing = [item.file for item in found if item.state == "absent" and not item.file.optional]
+    raw_files = [judge(file, folder) for file in files]
+    missing = [item.file for item in raw_files if item.state == "absent" and not item.file.optional]
     if missing and (not all(file.urls for file in missing) or offline()):
         raise DataError(missing_message(name, missing, folder, about))
-    local = [item for item in found if item.state == "local"]
+    local = [item for item in raw_files if item.state == "local"]
     if local and not accept_local:
         raise DataError(_refusal(name, local))
-    return found
+    return raw_files
 
 
 def missing_message(name: str, missing: Sequence[RawFile], folder: Path, about: About) -> str:

@@ -25,12 +25,12 @@ def report(folder: Path) -> list[str]:
 
 def sentences(card: Mapping[str, Any]) -> list[str]:
     """What a user should read before trusting a dataset: rows, labels, splits, duplicates, warnings."""
-    found = card.get("found", {})
+    findings = card.get("found", {})
     listed = [
-        *(_file(entry) for entry in found.get("files", ())),
+        *(_file(entry) for entry in findings.get("files", ())),
         _labels(card),
-        _splits(card, found.get("labelled_rows", {})),
-        *_duplicates(found.get("duplicates", {})),
+        _splits(card, findings.get("labelled_rows", {})),
+        *_duplicates(findings.get("duplicates", {})),
         *(f"warning: {_warning(entry)}" for entry in card["warnings"]),
         *card["notes"],
     ]
@@ -60,12 +60,12 @@ def _splits(card: Mapping[str, Any], labelled: Mapping[str, int]) -> str:
     return f"rows of each split (with labels): {', '.join(parts)}"
 
 
-def _duplicates(found: Mapping[str, Any]) -> Sequence[str]:
-    if not found.get("rows"):
+def _duplicates(duplicates: Mapping[str, Any]) -> Sequence[str]:
+    if not duplicates.get("rows"):
         return []
-    across = found["across_splits"]
+    across = duplicates["across_splits"]
     leak = f"; {across} contents are in more than one split" if across else ""
-    return [f"{found['rows']} rows repeat the content of an earlier one{leak}"]
+    return [f"{duplicates['rows']} rows repeat the content of an earlier one{leak}"]
 
 
 def _warning(entry: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from data_prep import format as form
 from data_prep.errors import DataError, closest
 from data_prep.readers.labels import LONE_SURROGATE, defect, near_equal, normal_form, shown
+from mlcl.digests import sealed, sha256_of
 
 MAX_EXAMPLES_OF_A_WARNING = 5
 
@@ -272,9 +273,9 @@ class DatasetWriter:
             raise DataError("no row of the training split has a label; there is nothing to learn")
         files = {path.relative_to(self.folder).as_posix(): path for path in sorted(self.folder.rglob("*.*"))}
         listed = {
-            name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for name, path in files.items()
+            name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for name, path in files.items()
         }
-        card = {
+        content = {
             "format": form.VERSION,
             **about,
             "modality": self.modality,
@@ -286,6 +287,7 @@ class DatasetWriter:
             "warnings": self._all_warnings(splits),
             "files": listed,
         }
+        card = sealed(content)
         text = json.dumps(card, indent=1, ensure_ascii=False, sort_keys=False)
         # Names of files need not be Unicode; JSON has an escape for what UTF-8 cannot say.
         for name in (form.CARD_COPY, form.CARD):
@@ -359,11 +361,6 @@ class DatasetWriter:
     ) -> None:
         for split in self._splits.values():
             split.close()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _content_digest(label_names: list[str], files: dict[str, dict[str, Any]]) -> str:

@@ -72,7 +72,7 @@ def plan(
     for name, dataset in planned.datasets.items():
         for number, sentence in enumerate(sanity.report(dataset.folder) if dataset.folder else ()):
             print(f"\ndataset {name}: {sentence}" if number == 0 else f"  {sentence}")
-    for cell in planned.cells if cells else ():
+    for cell in planned.all_cells if cells else ():
         if reasons := cell.why():
             print(f"  {cell.cell.id}: {'; '.join(reasons)}")
     for skip in planned.skips if cells else ():
@@ -140,6 +140,25 @@ def train(
             target = planned_study.paths.request(planned.cell.id)
         record = make_cell(target, log_file)
         _say_finished(record)
+
+
+@app.command()
+def choose(
+    study: StudyFile,
+    row: Annotated[str, typer.Argument(help="<dataset>/<encoder>/<loss>")],
+    data_root: DataRoot = None,
+    log: Log = None,
+) -> None:
+    """Choose among the trials of a row, and request its cells: the workflow's step between search and seeds."""
+    from mlcl.study.plan import make_plan
+
+    with _logged(log):
+        dataset, encoder, loss = row.split("/")
+        planned = make_plan(study, data_root)
+        choice = planned.write_chosen(dataset, encoder, loss)
+        settings = ", ".join(f"{key} = {value}" for key, value in choice.trial.settings.items())
+        edges = f"; at an end of its range: {', '.join(choice.edges)}" if choice.edges else ""
+        _say(f"{row}: chosen: {settings} (value on validation {choice.value:.3f}{edges})")
 
 
 @app.command()
@@ -251,6 +270,34 @@ def status(
 
 
 @app.command()
+def verify(study: StudyArgument) -> None:
+    """Check every stored file of a study against its digest, and the metrics against the scores; exit code 1 if one
+    is not what was written."""
+    import json
+
+    from mlcl.data import verify as of_data
+    from mlcl.records import verify as of_records
+
+    opened = _open(study)
+    found = list(of_records.defects(opened))
+    for dataset in opened.outline.datasets:
+        request = opened.paths.dataset_request(dataset)
+        folder = (
+            Path(json.loads(request.read_text(encoding="utf-8"))["prepared"]) if request.exists() else None
+        )
+        if folder is not None and folder.exists():
+            found += of_data.defects(folder)
+    for defect in found:
+        print(defect)
+    _say(
+        f"{opened.outline.study}: {len(found)} defects"
+        if found
+        else f"{opened.outline.study}: all is as written"
+    )
+    sys.exit(1 if found else 0)
+
+
+@app.command()
 def coverage(study: StudyArgument) -> None:
     """Show how much of a study is there, as a matrix; also while it runs."""
     from mlcl.records.coverage import coverage as coverage_of
@@ -335,12 +382,16 @@ def export(
     study: StudyArgument,
     cell: Annotated[str, typer.Argument(help="<dataset>/<encoder>/<loss>/<variant>/seed<k>")],
     to: Annotated[Path | None, typer.Option(help="The folder. Default: models/<study>/<cell>.")] = None,
+    readout: Annotated[
+        str | None,
+        typer.Option(help="How the model is used: head, linear or knn. Default: as the study's tables."),
+    ] = None,
 ) -> None:
     """Pack the model of a cell, made with keep_models: true: encoder, head, labels, thresholds, model card."""
     from mlcl.study import export as exporting
 
     opened = _open(study)
-    _say(f"{opened.outline.study}: {cell}: exported to {exporting.export(opened, cell, to)}")
+    _say(f"{opened.outline.study}: {cell}: exported to {exporting.export(opened, cell, to, readout)}")
 
 
 @app.command()
@@ -358,6 +409,9 @@ def predict(
     ] = "tuned",
     batch_size: Annotated[int, typer.Option(min=1, help="Inputs that are scored at once.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    readout: Annotated[
+        str | None, typer.Option(help="head, linear or knn, where the model has it. Default: as exported.")
+    ] = None,
     column: Annotated[str, typer.Option(help="The column of a table that holds the text.")] = "text",
     id_column: Annotated[
         str, typer.Option(help="The column of row ids; by default 'id' where there is one.")
@@ -374,7 +428,7 @@ def predict(
     from mlcl.records.files import atomic_file
 
     limit = parse_threshold(threshold)
-    loaded = load_model(model, device)
+    loaded = load_model(model, device, readout)
     source = open_rows(file, loaded.modality, TableForm(column, id_column, delimiter, parse_quoting(quoting)))
     if out.exists() and out.samefile(file):
         raise MlclError(f"{out}: is the file that is read; name another with --out")
@@ -476,10 +530,11 @@ def _say_finished(record: Record) -> None:
     from mlcl.records.status import study_status
 
     with contextlib.suppress(Exception):
-        study, score = record.result["study"], record.metrics.get("test", {}).get("map")
+        study = record.result["study"]
+        scores = {readout: splits["test"].get("map") for readout, splits in record.metrics.items()}
         what = record.status if record.reason is None else f"{record.status}: {record.reason}"
-        if record.status == "ok" and score is not None:
-            what = f"test map {score:.3f}"
+        if told := ", ".join(f"{name} {score:.3f}" for name, score in scores.items() if score is not None):
+            what = f"test map: {told}"
         _say(f"{record.result['id']}: {what} ({record.run['wall_seconds']:.0f} s)")
         _say(f"{study}: {study_status(open_study(study)).line()}")
 

@@ -86,7 +86,7 @@ def has_digest(file: Path, digest: str) -> bool:
         return sha256_of(file) == digest
     seen = (str(file.resolve()), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, digest)
     note = hashlib.sha256(repr(seen).encode()).hexdigest()[:32]
-    if note in _notes():
+    if note in _notes(_notes_file()):
         return True
     if sha256_of(file) != digest:
         return False
@@ -105,16 +105,21 @@ def hashing_all() -> Iterator[None]:
         _hashing_all.reset(token)
 
 
-def _notes_file() -> Path:
-    """Per user and machine. A damaged file of notes does no harm: what it does not hold is hashed."""
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "mlcl" / "whole_files"
+def _notes_file() -> Path | None:
+    """Per user and machine; None where there is no home. A damaged file does no harm: what it lacks is hashed."""
+    if own := os.environ.get("MLCL_CACHE"):
+        return Path(own) / "whole_files"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlcl" / "whole_files"
+    except RuntimeError:
+        return None
 
 
 @cache
-def _notes() -> set[str]:
-    with contextlib.suppress(OSError, RuntimeError):
-        file = _notes_file()
+def _notes(file: Path | None) -> set[str]:
+    with contextlib.suppress(OSError):
+        if file is None:
+            return set()
         lines = file.read_text(encoding="ascii", errors="replace").split()
         if file.stat().st_size > NOTES_BYTES:
             kept = "".join(f"{line}\n" for line in lines[len(lines) // 2 :])
@@ -126,9 +131,11 @@ def _notes() -> set[str]:
 
 
 def _take_note(note: str) -> None:
-    _notes().add(note)
-    with contextlib.suppress(OSError, RuntimeError):  # no home, or a full disk: the file is hashed again
-        file = _notes_file()
+    file = _notes_file()
+    _notes(file).add(note)
+    if file is None:
+        return
+    with contextlib.suppress(OSError):  # a full disk, say: the file is hashed again
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("ab") as notes:  # a short line appended at once: processes do not mix theirs
             notes.write(f"{note}\n".encode())

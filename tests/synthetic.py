@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mlcl import reporting
+from mlcl.digests import sealed
 from mlcl.evaluation.metrics import evaluate_splits
 from mlcl.records.collect import collect
 from mlcl.records.files import write_json, write_text
@@ -28,9 +29,11 @@ from mlcl.records.outline import (
 )
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import HISTORY, RECORD, SCORES, Record, write_record
+from mlcl.records.rescore import write_scores
 
 SOURCE = "metrics-1"
 LABELS = {"scenes": 6, "docs": 12, "more": 4, "birds": 5, "songs": 5, "genes": 5}
+ROWS = {"val": 150, "test": 300}
 SKILL = {
     "bce": 0.30,
     "jaccard": 0.22,
@@ -54,6 +57,8 @@ class Grid:
     variants: dict[str, Any] = field(default_factory=lambda: {"base": {}})
     metrics: list[str] = field(default_factory=lambda: ["micro_f1", "macro_f1", "map"])
     split: str = "test"
+    readouts: list[str] = field(default_factory=lambda: ["head", "linear"])
+    readout: str = "linear"
     skipped: list[dict[str, str]] = field(default_factory=list)
     training: dict[str, Any] = field(
         default_factory=lambda: {
@@ -84,6 +89,12 @@ class Grid:
     def fingerprint(self, cell: CellId) -> str | None:
         return self.fingerprints.get(str(cell), f"made-{cell}")
 
+    def readouts_of(self, cell: CellId) -> list[str]:
+        """`bce` alone trains a head; `label_prior` and `random` have no encoder."""
+        if cell.encoder == "none":
+            return ["none"]
+        return [readout for readout in self.readouts if readout != "head" or cell.loss == "bce"]
+
     @property
     def paths(self) -> StudyPaths:
         return StudyPaths(self.study)
@@ -104,7 +115,8 @@ class Grid:
             metrics=self.metrics,
             split=self.split,
             training=self.training,
-            evaluation="linear",
+            readouts=self.readouts,
+            readout=self.readout,
             linear_evaluation={"learning_rates": [0.1], "heads": 3},
             compute={"threads": 1, "device": "cpu"},
             datasets={
@@ -135,6 +147,8 @@ class Grid:
             variants=self.variants,
             cells=[OutlineCell(cell, self.fingerprint(cell)) for cell in self.cells()],
             skipped=[SkippedRow(**row) for row in self.skipped],
+            search=None,
+            trials=[],
             metrics_source=SOURCE,
             reporting_source="reporting-1",
         )
@@ -151,15 +165,22 @@ class Grid:
             self.make(cell)
         return self
 
-    def make(self, cell: CellId, fingerprint: str | None = None) -> None:
+    def make(
+        self, cell: CellId, fingerprint: str | None = None, diagnostics: dict[str, Any] | None = None
+    ) -> None:
         """A record that went well, with its scores and history."""
         folder = self.paths.cell(cell)
         folder.mkdir(parents=True, exist_ok=True)
-        scores = make_scores(cell)
-        np.savez(folder / SCORES, **scores)
-        splits = [(scores[f"{split}_labels"], scores[f"{split}_scores"]) for split in ("val", "test")]
+        labels = {split: dataset_labels(cell.dataset, split, rows) for split, rows in ROWS.items()}
+        ids = {split: np.array([f"{split}-{i}" for i in range(rows)]) for split, rows in ROWS.items()}
+        scores = {readout: make_scores(cell, readout) for readout in self.readouts_of(cell)}
+        write_scores(folder / SCORES, scores, labels, ids)
+        metrics = {
+            readout: evaluate_splits(*((labels[split], values[split]) for split in ROWS))
+            for readout, values in scores.items()
+        }
         write_text(folder / HISTORY, make_history(cell))
-        self._write(cell, "ok", None, evaluate_splits(*splits), fingerprint)
+        self._write(cell, "ok", None, metrics, fingerprint, diagnostics)
 
     def fail(self, cell: CellId, status: str, reason: str) -> None:
         """A record of a cell that failed."""
@@ -172,6 +193,7 @@ class Grid:
         reason: str | None,
         metrics: Mapping[str, Any],
         fingerprint: str | None,
+        diagnostics: dict[str, Any] | None = None,
     ) -> None:
         made_of = {
             "seed": cell.seed,
@@ -193,6 +215,7 @@ class Grid:
             "reason": reason,
             "metrics": metrics,
             "metrics_source": SOURCE,
+            "diagnostics": diagnostics or {},
             "selection": "last",
         }
         run = {
@@ -218,8 +241,7 @@ class Grid:
 
     def make_card(self, dataset: str) -> None:
         train = dataset_labels(dataset, "train", 400)
-        write_json(
-            self.paths.card(dataset),
+        content = sealed(
             {
                 "name": dataset,
                 "title": dataset.capitalize(),
@@ -230,8 +252,9 @@ class Grid:
                     )
                     for split, rows in (("train", 400), ("val", 150), ("test", 300))
                 },
-            },
+            }
         )
+        write_json(self.paths.card(dataset), content)
 
 
 def split_card(dataset: str, labels: np.ndarray) -> dict[str, Any]:
@@ -250,17 +273,16 @@ def dataset_labels(dataset: str, split: str, rows: int) -> np.ndarray:
     return (np.random.default_rng(seed).random((rows, n)) < 0.5 / (1 + 0.4 * np.arange(n))).astype(np.uint8)
 
 
-def make_scores(cell: CellId) -> dict[str, Any]:
-    """Scores that are better the more skill a loss has; the same labels in the same order for all losses."""
+def make_scores(cell: CellId, readout: str) -> dict[str, np.ndarray]:
+    """split -> scores that are better the more skill a loss has, and worse by a head of its own."""
     rng = np.random.default_rng(sum(map(ord, cell.loss + cell.variant)) * 100 + cell.seed)
     skill = SKILL.get(cell.loss, 0.2) - (0.08 if "fraction" in cell.variant else 0)
-    stored: dict[str, Any] = {"scores_kind": "probability"}
-    for split, rows in (("val", 150), ("test", 300)):
+    skill -= 0.15 * (readout == "head")
+    stored = {}
+    for split, rows in ROWS.items():
         labels = dataset_labels(cell.dataset, split, rows)
         scores = 0.35 + skill * (2.0 * labels - 1) + rng.normal(0, 0.2, labels.shape)
-        stored[f"{split}_scores"] = np.clip(scores, 0, 1).astype(np.float32)
-        stored[f"{split}_labels"] = labels
-        stored[f"{split}_ids"] = np.array([f"{split}-{i}" for i in range(rows)])
+        stored[split] = np.clip(scores, 0, 1).astype(np.float32)
     return stored
 
 

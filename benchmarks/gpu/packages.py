@@ -48,21 +48,21 @@ def on_the_machine() -> frozenset[str]:
 
 def imported_modules() -> set[str]:
     """Top-level modules that the code imports, wherever in a file, but for the standard library's and its own."""
-    found = set()
+    modules = set()
     for folder in CODE:
         for file in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Import):
-                    found |= {alias.name.split(".")[0] for alias in node.names}
+                    modules |= {alias.name.split(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-                    found.add(node.module.split(".")[0])
-    own = {path.stem for path in (ROOT / "tests").rglob("*.py")} | {
+                    modules.add(node.module.split(".")[0])
+    own_modules = {path.stem for path in (ROOT / "tests").rglob("*.py")} | {
         "mlcl",
         "data_prep",
         "benchmarks",
         "tests",
     }
-    return found - set(sys.stdlib_module_names) - own
+    return modules - set(sys.stdlib_module_names) - own_modules
 
 
 def missing() -> dict[str, str]:

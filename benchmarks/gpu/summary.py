@@ -41,9 +41,9 @@ def _head(out: Path, contents: Path) -> list[str]:
 
 
 def _tests(out: Path) -> list[str]:
-    found = _lines(out, "tests")
-    count = Counter(test["outcome"] for test in found)
-    failed = [test for test in found if test["outcome"] == "failed"]
+    entries = _lines(out, "tests")
+    count = Counter(test["outcome"] for test in entries)
+    failed = [test for test in entries if test["outcome"] == "failed"]
     return [
         f"tests: {', '.join(f'{n} {outcome}' for outcome, n in count.items()) or 'none'}",
         *(f"  FAILED {t['test'].removeprefix('tests/gpu/')}: {t['message'][:110]}" for t in failed[:12]),
@@ -52,11 +52,11 @@ def _tests(out: Path) -> list[str]:
 
 
 def _losses(out: Path) -> list[str]:
-    found = _lines(out, "losses")
-    if not found:
+    entries = _lines(out, "losses")
+    if not entries:
         return []
-    lines = [f"losses: {len(found)} cases; loss, form, B, L: ms, MB, share of the ceiling"]
-    chosen = [f for f in found if f.get("loss") in ("mulsupcon", "supcon_any", "reg")]
+    lines = [f"losses: {len(entries)} cases; loss, form, B, L: ms, MB, share of the ceiling"]
+    chosen = [f for f in entries if f.get("loss") in ("mulsupcon", "supcon_any", "reg")]
     largest = sorted(chosen, key=lambda f: (-f["rows"], -f["labels"]))[:14]
     for f in largest:
         cost = (
@@ -87,13 +87,13 @@ def _cells(out: Path) -> list[str]:
 
 
 def _study(out: Path) -> list[str]:
-    found = _lines(out, "study")
-    if not found:
+    entries = _lines(out, "study")
+    if not entries:
         return []
-    count = Counter(cell["status"] for cell in found)
+    count = Counter(cell["status"] for cell in entries)
     lines = [f"study: {', '.join(f'{n} {status}' for status, n in count.items())}; test mAP, mean over seeds"]
     rows: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for cell in found:
+    for cell in entries:
         dataset, _, loss, *_ = cell["cell"].split("/")
         if cell.get("map") is not None:
             rows[loss][dataset].append(cell["map"])
@@ -103,6 +103,6 @@ def _study(out: Path) -> list[str]:
         for loss, by_dataset in rows.items()
     ]
     reasons = Counter(
-        cell["reason"].splitlines()[-1][:110] for cell in found if cell["status"] != "ok" and cell["reason"]
+        cell["reason"].splitlines()[-1][:110] for cell in entries if cell["status"] != "ok" and cell["reason"]
     )
     return lines + [f"  {n} x {reason}" for reason, n in reasons.most_common(3)]

@@ -95,11 +95,11 @@ class ArffFile:
 
     def labels_and_splits(self) -> list[tuple[str, list[str], str]]:
         """Each row's place, label names, and split (empty without a split attribute); features are not read."""
-        found = []
+        rows = []
         for where, cells in self._all_cells():
             split = cells.get(self._split, self._omitted(self._split)) if self._split is not None else ""
-            found.append((where, self._positives(cells, where), split))
-        return found
+            rows.append((where, self._positives(cells, where), split))
+        return rows
 
     def rows(self) -> Iterator[tuple[str, np.ndarray, list[str]]]:
         """Each row as (where, features (F,) float32, label names).

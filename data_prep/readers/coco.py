@@ -54,40 +54,40 @@ def read_instances(file: IO[bytes], where: str) -> CocoLabels:
         DataError: no images, categories or annotations; an id that stands for two files or names; annotations of an
             image or a category that the file does not list.
     """
-    found = CocoLabels()
+    coco = CocoLabels()
     seen = set()
     for key, item in array_items(file, where):
         if key in KEYS:
             seen.add(key)
             if item != []:
-                _take(found, key, item, where)
+                _take(coco, key, item, where)
     if missing := [key for key in KEYS if key not in seen]:
         raise DataError(
             f"{where}: lists no {missing[0]}; expected a COCO instances file with images, annotations and categories"
         )
-    if not found.files or not found.categories:
+    if not coco.files or not coco.categories:
         raise DataError(f"{where}: lists no images or no categories")
-    for image, numbers in found.shown.items():
-        if image not in found.files:
+    for image, numbers in coco.shown.items():
+        if image not in coco.files:
             raise DataError(f"{where}: an annotation is of image {image}, which is not listed")
         for number in numbers:
-            if number not in found.categories:
+            if number not in coco.categories:
                 raise DataError(f"{where}: image {image} has category {number}, which is not in the list")
-    _join_equal_files(found)
-    twice = len(found.categories) - len(found.names)
+    _join_equal_files(coco)
+    twice = len(coco.categories) - len(coco.names)
     if twice:
-        found.warnings.append(("categories of the same name are one label", f"{twice} in {where}"))
-    return found
+        coco.warnings.append(("categories of the same name are one label", f"{twice} in {where}"))
+    return coco
 
 
-def _take(found: CocoLabels, key: str, item: Any, where: str) -> None:
+def _take(coco: CocoLabels, key: str, item: Any, where: str) -> None:
     if not isinstance(item, dict):
         raise DataError(f"{where}: {key} holds {str(item)[:40]!r}, expected a list of objects")
     if key == "annotations":
         image, category = (_number(item, name, key, where) for name in ("image_id", "category_id"))
-        found.shown.setdefault(image, set()).add(category)
+        coco.shown.setdefault(image, set()).add(category)
         return
-    known, name = (found.files, "file_name") if key == "images" else (found.categories, "name")
+    known, name = (coco.files, "file_name") if key == "images" else (coco.categories, "name")
     number = _number(item, "id", key, where)
     text = item.get(name)
     if not isinstance(text, str) or not text.strip():
@@ -109,13 +109,13 @@ def _number(item: dict[str, Any], name: str, key: str, where: str) -> Number:
     raise DataError(f"{where}: an entry of {key} has {said}")
 
 
-def _join_equal_files(found: CocoLabels) -> None:
+def _join_equal_files(coco: CocoLabels) -> None:
     first: dict[str, Number] = {}
-    for image, name in list(found.files.items()):
-        kept = first.setdefault(name, image)
-        if kept == image:
+    for image, name in list(coco.files.items()):
+        first_id = first.setdefault(name, image)
+        if first_id == image:
             continue
-        found.warnings.append(("files listed more than once; their labels are put together", name))
-        del found.files[image]
-        if labels := found.shown.pop(image, None):
-            found.shown.setdefault(kept, set()).update(labels)
+        coco.warnings.append(("files listed more than once; their labels are put together", name))
+        del coco.files[image]
+        if labels := coco.shown.pop(image, None):
+            coco.shown.setdefault(first_id, set()).update(labels)

@@ -61,8 +61,8 @@ class ImageNames:
         same_name = self._by_name.get(parts[-1].lower(), [])
         for start in range(len(parts)):
             end = "/".join(parts[start:])
-            found = [member for member in same_name if f"/{member}".endswith(f"/{end}")]
-            yield found or [
+            members = [member for member in same_name if f"/{member}".endswith(f"/{end}")]
+            yield members or [
                 member for member in same_name if f"/{member}".lower().endswith(f"/{end}".lower())
             ]
             if parts[start].lower() in self._folders and start < len(parts) - 1:

@@ -21,7 +21,7 @@ def distinct_rows(texts: Sequence[str], words: int = 4, containment: float = 0.5
 
     shingles = _shingle_matrix(texts, words)
     sizes = np.diff(shingles.indptr)
-    kept = np.zeros(len(texts), dtype=bool)
+    is_kept = np.zeros(len(texts), dtype=bool)
     transposed = shingles.T.tocsr()
     for start in range(0, len(texts), BLOCK):
         shared = (shingles[start : start + BLOCK] @ transposed).tocsr()
@@ -29,8 +29,8 @@ def distinct_rows(texts: Sequence[str], words: int = 4, containment: float = 0.5
             span = slice(shared.indptr[row - start], shared.indptr[row - start + 1])
             others, counts = shared.indices[span], shared.data[span]
             alike = counts >= containment * np.minimum(sizes[others], sizes[row])
-            kept[row] = sizes[row] > 0 and not kept[others[alike]].any()
-    return [int(row) for row in np.flatnonzero(kept)]
+            is_kept[row] = sizes[row] > 0 and not is_kept[others[alike]].any()
+    return [int(row) for row in np.flatnonzero(is_kept)]
 
 
 def _shingle_matrix(texts: Sequence[str], words: int) -> csr_array:

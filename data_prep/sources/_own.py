@@ -35,6 +35,18 @@ SPLIT_NAMES = {
     "testing": "test",
     "tst": "test",
 }
+TABLE_SETTINGS = (
+    "label_columns",
+    "label_list",
+    "separator",
+    "na_values",
+    "on_missing_label",
+    "id",
+    "split",
+    "delimiter",
+    "quoting",
+)
+"""Settings that only data in a table uses."""
 ALL = "all"
 """The split of a row for which none is given."""
 UNUSED = ""
@@ -222,7 +234,7 @@ def _first_pass(
 
 
 def _set_columns(settings: LabelColumns, row: Row, where: str) -> Labels | None:
-    found = []
+    labels = []
     for name in settings.label_columns:
         there = is_set(cell(row, name, where), name, where, settings.na_values)
         if there is None and settings.on_missing_label == "error":
@@ -233,8 +245,8 @@ def _set_columns(settings: LabelColumns, row: Row, where: str) -> Labels | None:
         if there is None and settings.on_missing_label == "skip":
             return None
         if there:
-            found.append(name)
-    return tuple(found)
+            labels.append(name)
+    return tuple(labels)
 
 
 def is_set(value: Any, column: str, where: str, na_values: Sequence[str] = ()) -> bool | None:
@@ -279,10 +291,10 @@ def _swallowed(long_cell: LongCell) -> str:
 def _row_id(settings: LabelColumns, row: Row, where: str, numbered: str) -> str:
     if not settings.id:
         return numbered
-    found = as_text(cell(row, settings.id, where), where, settings.id).strip()
-    if not found:
+    row_id = as_text(cell(row, settings.id, where), where, settings.id).strip()
+    if not row_id:
         raise DataError(f"{where}: the id (column {settings.id!r}) is missing")
-    return found
+    return row_id
 
 
 def split_name(value: Any, where: str) -> str:

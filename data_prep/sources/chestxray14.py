@@ -79,13 +79,13 @@ def prepare(settings: ChestXraySettings, raw: RawPaths, writer: DatasetWriter) -
 
 def _findings(path: Path) -> dict[str, list[str]]:
     """Image -> its findings."""
-    found = {}
+    findings = {}
     for where, row in rows(path):
         labels = str(cell(row, "Finding Labels", where)).split("|")
         if unknown := set(labels) - {*FINDINGS, "No Finding"}:
             raise DataError(f"{where}: finding {min(unknown)!r} is not in the list")
-        found[str(cell(row, "Image Index", where))] = [label for label in labels if label != "No Finding"]
-    return found
+        findings[str(cell(row, "Image Index", where))] = [label for label in labels if label != "No Finding"]
+    return findings
 
 
 def _splits(settings: ChestXraySettings, raw: RawPaths, findings: dict[str, list[str]]) -> dict[str, str]:
@@ -99,10 +99,10 @@ def _splits(settings: ChestXraySettings, raw: RawPaths, findings: dict[str, list
             raise DataError(f"{raw[LISTS[part].path]}: lists {min(unknown)}, which is not in {TABLE.path}")
     patients = [image.split("_")[0] for image in listed["train"]]
     shares = {"train": 1 - settings.val, "val": settings.val}
-    found = dict(zip(listed["train"], assign_groups(patients, shares, settings.seed), strict=True))
-    if shared := found.keys() & set(listed["test"]):
+    splits = dict(zip(listed["train"], assign_groups(patients, shares, settings.seed), strict=True))
+    if shared := splits.keys() & set(listed["test"]):
         raise DataError(f"image {min(shared)} is in both lists")
-    return {**found, **dict.fromkeys(listed["test"], "test")}
+    return {**splits, **dict.fromkeys(listed["test"], "test")}
 
 
 def _pictures(

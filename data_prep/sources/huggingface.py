@@ -152,14 +152,14 @@ def _labels(
 
 
 def _set_columns(settings: HuggingFaceSettings, row: dict[str, Any], where: str) -> tuple[str, ...]:
-    found = []
+    labels = []
     for name in settings.label_columns:
         there = is_set(row[name], name, where, settings.na_values)
         if there is None:
             raise DataError(f"{where}: column {name!r} has no value, expected 0 or 1")
         if there:
-            found.append(name)
-    return tuple(found)
+            labels.append(name)
+    return tuple(labels)
 
 
 def _pictures(

@@ -22,6 +22,7 @@ from data_prep.readers.voc import object_classes
 from data_prep.source import Modality, RawPaths, Source
 from data_prep.sources._own import (
     ALL,
+    TABLE_SETTINGS,
     UNUSED,
     LabelColumns,
     check_label_settings,
@@ -36,18 +37,7 @@ from data_prep.sources._own_images import NamedImage, pictures
 if TYPE_CHECKING:
     from data_prep.writer import DatasetWriter
 
-OF_TABLES = (
-    "label_columns",
-    "label_list",
-    "separator",
-    "na_values",
-    "on_missing_label",
-    "id",
-    "split",
-    "delimiter",
-    "quoting",
-    "file",
-)
+OF_TABLES = (*TABLE_SETTINGS, "file")
 OF_COCO = ("val_coco", "test_coco", "val_folder", "test_folder")
 LISTS = ("train_list", "val_list", "test_list")
 
@@ -133,16 +123,16 @@ def _from_table(settings: ImagesSettings, raw: RawPaths, writer: DatasetWriter) 
 
 
 def _from_coco(settings: ImagesSettings, raw: RawPaths, writer: DatasetWriter) -> Iterator[NamedImage]:
-    found = {split: _read_coco(raw[path], writer) for split, path in _coco_files(settings).items()}
-    first = next(iter(found.values()))
-    for split, part in found.items():
+    annotations = {split: _read_coco(raw[path], writer) for split, path in _coco_files(settings).items()}
+    first = next(iter(annotations.values()))
+    for split, part in annotations.items():
         if different := set(part.names) ^ set(first.names):
             raise DataError(
                 f"{raw[_coco_files(settings)[split]]}: its categories differ from those of {raw[settings.coco]}: "
                 f"{min(different)!r} is in one of them only"
             )
     writer.labels(first.names)
-    rows = [(split, image, part) for split, part in found.items() for image in part.files]
+    rows = [(split, image, part) for split, part in annotations.items() for image in part.files]
     labels = [part.labels(image) for _, image, part in rows]
     given = [split for split, _, _ in rows]
     if settings.test_list:
@@ -163,11 +153,11 @@ def _coco_files(settings: ImagesSettings) -> dict[str, str]:
 
 def _read_coco(path: Path, writer: DatasetWriter) -> CocoLabels:
     with opened(path) as file:
-        found = read_instances(file, str(path))
-    for kind, example in found.warnings:
+        coco = read_instances(file, str(path))
+    for kind, example in coco.warnings:
         writer.warn(kind, example)
-    writer.read(path, len(found.files))
-    return found
+    writer.read(path, len(coco.files))
+    return coco
 
 
 def _from_voc(settings: ImagesSettings, raw: RawPaths, writer: DatasetWriter) -> Iterator[NamedImage]:

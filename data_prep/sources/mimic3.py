@@ -69,7 +69,7 @@ def prepare(settings: Mimic3Settings, raw: RawPaths, writer: DatasetWriter) -> N
     codes, counts = _codes(raw)
     names = by_frequency(counts)[:TOP] if settings.codes == "50" else by_frequency(_listed(codes, wanted))
     writer.labels(names)
-    kept = set(names)
+    label_set = set(names)
     with Spool() as spool:
         for _, (admission, category, text) in table(raw[NOTES.path], ("hadm_id", "category", "text")):
             if category == "Discharge summary" and admission in wanted:
@@ -80,7 +80,7 @@ def prepare(settings: Mimic3Settings, raw: RawPaths, writer: DatasetWriter) -> N
                     raise DataError(
                         f"{raw[NOTES.path]}: has no discharge summary of admission {admission} ({split})"
                     )
-                labels = [code for code in codes.get(admission, []) if code in kept]
+                labels = [code for code in codes.get(admission, []) if code in label_set]
                 writer.split(split).add(admission, labels, spool.text(admission))
 
 

@@ -53,12 +53,12 @@ def prepare(settings: Mimic4Settings, raw: RawPaths, writer: DatasetWriter) -> N
     """Write the discharge summaries of the admissions that are coded in the chosen version."""
     codes, patients = _codes(settings, raw)
     counts = Counter(code for listed in codes.values() for code in listed)
-    kept = Counter({code: count for code, count in counts.items() if count >= settings.min_count})
-    if not kept:
+    frequent = Counter({code: count for code, count in counts.items() if count >= settings.min_count})
+    if not frequent:
         raise DataError(
             f"mimic4: no ICD-{settings.icd} code has {settings.min_count} admissions; lower min_count"
         )
-    writer.labels(by_frequency(kept))
+    writer.labels(by_frequency(frequent))
     writer.note(
         f"Codes of fewer than {settings.min_count} admissions are left out. Split by patient, at random."
     )
@@ -70,7 +70,7 @@ def prepare(settings: Mimic4Settings, raw: RawPaths, writer: DatasetWriter) -> N
         shares = {"train": 1 - settings.val - settings.test, "val": settings.val, "test": settings.test}
         splits = assign_groups([patients[admission] for admission in admissions], shares, settings.seed)
         for admission, split in zip(admissions, splits, strict=True):
-            labels = [code for code in codes[admission] if code in kept]
+            labels = [code for code in codes[admission] if code in frequent]
             writer.split(split).add(admission, labels, spool.text(admission))
 
 

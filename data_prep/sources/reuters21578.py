@@ -73,15 +73,15 @@ def prepare(settings: ReutersSettings, raw: RawPaths, writer: DatasetWriter) -> 
     }
     topics = Counter({topic: counts["train"][topic] for topic in counts["train"] if counts["test"][topic]})
     writer.labels(by_frequency(topics))
-    kept = [document for document in documents if topics.keys() & set(document.topics)]
-    training = [document for document in kept if document.split == "train"]
+    labelled = [document for document in documents if topics.keys() & set(document.topics)]
+    training = [document for document in labelled if document.split == "train"]
     held_out = validation_rows(len(training), settings.val, settings.seed)
     validation = {document.row_id for document, chosen in zip(training, held_out, strict=True) if chosen}
     writer.note(f"Validation: {settings.val:.0%} of the ModApte training documents, at random.")
     writer.note(
-        f"{len(documents) - len(kept)} documents of the split have none of the topics and are left out."
+        f"{len(documents) - len(labelled)} documents of the split have none of the topics and are left out."
     )
-    for document in kept:
+    for document in labelled:
         split = "val" if document.row_id in validation else document.split
         labels = [topic for topic in document.topics if topic in topics]
         writer.split(split).add(document.row_id, labels, clean(document.text, settings.cleaning))

@@ -90,16 +90,18 @@ class _Document:
 def prepare(settings: ScipyDocsSettings, raw: RawPaths, writer: DatasetWriter) -> None:
     """Read, drop near-duplicates, split by file, keep the labels that are common enough, write."""
     with collector_paused():
-        found = list(_documents(settings.max_words))
-    documents = [found[row] for row in distinct_rows([document.text for document in found])]
+        documented = list(_documents(settings.max_words))
+    documents = [documented[row] for row in distinct_rows([document.text for document in documented])]
     splits = _split_by_file(documents, settings)
-    kept = _common_labels(splits, settings.min_positives)
-    writer.labels(kept)
+    labels = _common_labels(splits, settings.min_positives)
+    writer.labels(labels)
     writer.note(f"Labels: at least {settings.min_positives} training documents, and one of each other split.")
-    writer.note(f"{len(found)} documented objects, {len(documents)} without near-duplicates; split by file.")
+    writer.note(
+        f"{len(documented)} documented objects, {len(documents)} without near-duplicates; split by file."
+    )
     for split, rows in splits.items():
         for row in rows:
-            writer.split(split).add(row.row_id, row.labels.intersection(kept), row.text, where=row.row_id)
+            writer.split(split).add(row.row_id, row.labels.intersection(labels), row.text, where=row.row_id)
 
 
 def _documents(max_words: int) -> Iterator[_Document]:
@@ -247,12 +249,12 @@ def _common_labels(splits: dict[str, list[_Document]], min_positives: int) -> li
     """Labels that can be learned and scored, the most frequent first."""
     counts = {split: Counter(label for row in rows for label in row.labels) for split, rows in splits.items()}
     train = counts["train"]
-    kept = [
+    common = [
         label
         for label in train
         if train[label] >= min_positives and counts["val"][label] and counts["test"][label]
     ]
-    return sorted(kept, key=lambda label: (-train[label], label))
+    return sorted(common, key=lambda label: (-train[label], label))
 
 
 # Splits

@@ -154,29 +154,29 @@ def _vector(pairs: Pairs, features: int, hashed: int) -> np.ndarray:
 
 def _sizes(path: Path, first_number: int, max_labels: int, named: bool) -> _Sizes:
     """Counted; a first line that states them is checked against what follows."""
-    found = _Sizes([])
+    sizes = _Sizes([])
     for row in _rows(path, first_number):
-        found.labels_of_rows.append(row.labels)
-        if row.pairs and (features := 1 + max(number for number, _ in row.pairs)) > found.features:
-            found.features, found.last_feature = features, row.where
-        if row.labels and (labels := 1 + max(row.labels)) > found.labels:
-            found.labels, found.last_label = labels, row.where
+        sizes.labels_of_rows.append(row.labels)
+        if row.pairs and (features := 1 + max(number for number, _ in row.pairs)) > sizes.features:
+            sizes.features, sizes.last_feature = features, row.where
+        if row.labels and (labels := 1 + max(row.labels)) > sizes.labels:
+            sizes.labels, sizes.last_label = labels, row.where
     stated = _stated(path)
     if stated is not None:
-        rows = len(found.labels_of_rows)
-        if stated[0] != rows or stated[1] < found.features or stated[2] < found.labels:
+        rows = len(sizes.labels_of_rows)
+        if stated[0] != rows or stated[1] < sizes.features or stated[2] < sizes.labels:
             raise DataError(
                 f"{path}:1: states {stated[0]} rows, {stated[1]} features, {stated[2]} labels; "
-                f"found are {rows}, {found.features}, {found.labels} (a blank line between rows is a row)"
+                f"found are {rows}, {sizes.features}, {sizes.labels} (a blank line between rows is a row)"
             )
-        found.features, found.labels, found.stated = stated[1], stated[2], True
-        found.last_feature = found.last_label = f"{path}:1"
-    bound = max_labels or (MAX_STATED_LABELS if named or found.stated else MAX_LABELS)
-    if found.labels > bound:
+        sizes.features, sizes.labels, sizes.stated = stated[1], stated[2], True
+        sizes.last_feature = sizes.last_label = f"{path}:1"
+    bound = max_labels or (MAX_STATED_LABELS if named or sizes.stated else MAX_LABELS)
+    if sizes.labels > bound:
         raise DataError(
-            f"{found.last_label}: {found.labels} labels are more than {bound}; if the number is right, set max_labels"
+            f"{sizes.last_label}: {sizes.labels} labels are more than {bound}; if the number is right, set max_labels"
         )
-    return found
+    return sizes
 
 
 def _stated(path: Path) -> tuple[int, int, int] | None:

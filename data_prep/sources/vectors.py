@@ -15,6 +15,7 @@ from data_prep.readers.numbers import finite
 from data_prep.readers.tables import Row, cell
 from data_prep.source import Modality, RawPaths, Source
 from data_prep.sources._own import (
+    TABLE_SETTINGS,
     LabelColumns,
     final_splits,
     labelled_rows,
@@ -31,18 +32,7 @@ if TYPE_CHECKING:
     from data_prep.writer import DatasetWriter
 
 MissingValues = Literal["error", "zero", "mean", "median"]
-OF_TABLES = (
-    "label_columns",
-    "label_list",
-    "separator",
-    "na_values",
-    "on_missing_label",
-    "id",
-    "split",
-    "delimiter",
-    "quoting",
-    "features",
-)
+OF_TABLES = (*TABLE_SETTINGS, "features")
 OF_ARRAYS = ("labels_path", "val_labels_path", "test_labels_path", "split_path")
 MAX_COLUMNS = 100_000
 

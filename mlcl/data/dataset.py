@@ -15,6 +15,7 @@ from data_prep import format as form
 from mlcl.data import tokenizers
 from mlcl.data.texts import Texts
 from mlcl.data.tokens import Tokens
+from mlcl.digests import first_defect, is_sealed
 from mlcl.suggest import closest
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Split:
         """
         self.dataset.require("text", "tokens")
         return tokenizers.open_tokens(
-            self.dataset.folder / form.TOKENS, self.dataset.texts, self.name, tokenizer
+            self.dataset.folder / form.TOKENS, self.dataset.texts, self.name, tokenizer, self.dataset.content
         )
 
     def _content(self, file: str, modality: str) -> np.ndarray:
@@ -138,6 +139,11 @@ class PreparedDataset:
     def fingerprint(self) -> str:
         return str(self.card["fingerprint"])
 
+    @property
+    def content(self) -> str:
+        """The digest of label names and all arrays."""
+        return str(self.card["content_sha256"])
+
     @cached_property
     def label_names(self) -> list[str]:
         return list(self.card["labels"])
@@ -154,7 +160,7 @@ class PreparedDataset:
     def save_tokenizer(self, tokenizer: Mapping[str, Any], file: Path) -> dict[str, Any]:
         """Writes a tokenizer (see `Split.tokens`) of the texts to a file; see `tokenizers.save_tokenizer`."""
         self.require("text", "tokens")
-        return tokenizers.save_tokenizer(self.folder / form.TOKENS, self.texts, tokenizer, file)
+        return tokenizers.save_tokenizer(self.folder / form.TOKENS, self.texts, tokenizer, self.content, file)
 
     def __getitem__(self, split: str) -> Split:
         if split not in self._splits:
@@ -173,8 +179,8 @@ def open_dataset(folder: str | Path) -> PreparedDataset:
     """Open a prepared dataset.
 
     Raises:
-        DataError: there is none in the folder, it was written in another format version, or a file of it is
-            missing or has another size than the card says.
+        DataError: there is none in the folder, it was written in another format version, or its card or a file is
+            not what was written. Large files are hashed once on each machine (`mlcl.digests`).
     """
     folder = Path(folder)
     try:
@@ -183,7 +189,7 @@ def open_dataset(folder: str | Path) -> PreparedDataset:
         raise DataError(
             f"{folder}: no prepared dataset there ({form.CARD} is missing); prepare it first"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"{folder / form.CARD}: not JSON ({error}); delete the folder and prepare it again"
         ) from None
@@ -193,8 +199,11 @@ def open_dataset(folder: str | Path) -> PreparedDataset:
             f"{folder / form.CARD}: has format {written}, this version reads format {form.VERSION}; "
             "delete the folder and prepare it again"
         )
-    for name, entry in card["files"].items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != entry["bytes"]:
-            raise DataError(f"{path}: missing or of the wrong size; delete the folder and prepare it again")
+    prepare_again = "prepare the dataset again (mlcl prepare)"
+    if not is_sealed(card):
+        raise DataError(
+            f"{folder / form.CARD}: is not what was written (its seal does not fit); {prepare_again}"
+        )
+    if defect := first_defect(folder, {name: entry["sha256"] for name, entry in card["files"].items()}):
+        raise DataError(f"{defect}; {prepare_again}")
     return PreparedDataset(folder, card)

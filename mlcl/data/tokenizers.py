@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from data_prep import DataError
 from mlcl.data.tokens import Tokens
+from mlcl.digests import digests_of, first_defect, is_sealed, sealed
 from mlcl.offline import offline
 from mlcl.suggest import closest
 
@@ -43,7 +45,9 @@ class Tokenizer(Protocol):
     def encode(self, texts: list[str]) -> list[list[int]]: ...
 
 
-def open_tokens(folder: Path, texts: SplitTexts, split: str, spec: Mapping[str, Any]) -> Tokens:
+def open_tokens(
+    folder: Path, texts: SplitTexts, split: str, spec: Mapping[str, Any], content: str = ""
+) -> Tokens:
     """The tokens of one split, memory-mapped; on first use the tokenizer is trained and all splits are tokenised.
 
     Args:
@@ -51,25 +55,27 @@ def open_tokens(folder: Path, texts: SplitTexts, split: str, spec: Mapping[str, 
         texts: of all splits.
         split: whose tokens to open.
         spec: see `PreparedDataset.tokens`.
+        content: a digest of the texts. Stored tokens that are of others or not what was written are made again, with
+            a warning that names the file.
     """
     spec = checked_spec(spec)
     folder = folder / _key(spec)
-    if not (folder / SPEC).is_file():
-        _tokenise(texts, spec, folder)
-    stored = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+    stored = _stored(folder, spec, content) or _tokenise(texts, spec, folder, content)
     ids, offsets = (np.load(folder / f"{split}_{part}.npy", mmap_mode="r") for part in ("ids", "offsets"))
     specials = (tuple(stored.get(part, ())) for part in ("prefix_ids", "suffix_ids"))
     return Tokens(ids, offsets, stored["vocab_size"], stored["pad_id"], *specials)
 
 
-def save_tokenizer(folder: Path, texts: SplitTexts, spec: Mapping[str, Any], file: Path) -> dict[str, Any]:
+def save_tokenizer(
+    folder: Path, texts: SplitTexts, spec: Mapping[str, Any], content: str, file: Path
+) -> dict[str, Any]:
     """Writes the tokenizer as a file of the tokenizers library, which opens it without the dataset or a hub.
 
-    Folder, texts and spec are those of `open_tokens`. Returns `vocab_size`, `pad_id`, `prefix_ids` and `suffix_ids`,
-    which the file does not hold (see `Tokens`).
+    Folder, texts, spec and content are those of `open_tokens`. Returns `vocab_size`, `pad_id`, `prefix_ids` and
+    `suffix_ids`, which the file does not hold (see `Tokens`).
     """
     spec = checked_spec(spec)
-    open_tokens(folder, texts, "train", spec)  # trains it on first use
+    open_tokens(folder, texts, "train", spec, content)  # trains it on first use
     folder = folder / _key(spec)
     if spec["kind"] == "huggingface":
         _HuggingFace(spec).save(file)
@@ -132,14 +138,38 @@ def _content(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _tokenise(texts: SplitTexts, spec: dict[str, Any], folder: Path) -> None:
-    """Writes the tokens of all splits beside the folder, then renames; safe for processes that do so at once."""
+def _stored(folder: Path, spec: Mapping[str, Any], content: str) -> dict[str, Any] | None:
+    """What the folder's SPEC says; None, after a warning, if it or a file is not what was written, or if it is not
+    there."""
+    file = folder / SPEC
+    try:
+        stored: Any = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError):
+        stored = None
+    if not is_sealed(stored):
+        defect: str | None = f"{file}: is not what was written (its seal does not fit)"
+    elif stored.get("of") != {"spec": spec, "content": content}:
+        defect = f"{file}: is of other texts or of another tokenizer"
+    else:
+        defect = first_defect(folder, stored["files"])
+    if defect is None:
+        return dict(stored)
+    warnings.warn(f"{defect}; the texts are tokenised again", stacklevel=2)
+    return None
+
+
+def _tokenise(texts: SplitTexts, spec: dict[str, Any], folder: Path, content: str) -> dict[str, Any]:
+    """Writes the tokens of all splits beside the folder, then renames; safe for processes that do so at once.
+
+    Returns what the folder's SPEC says."""
     from filelock import FileLock
 
     folder.parent.mkdir(exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if (folder / SPEC).is_file():
-            return
+        if (there := _stored(folder, spec, content)) is not None:
+            return there
         work = folder.with_name(f"{folder.name}.tmp")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
@@ -148,8 +178,11 @@ def _tokenise(texts: SplitTexts, spec: dict[str, Any], folder: Path) -> None:
             _write_split(split, texts[split], tokenizer, work)
         stored = {**spec, "vocab_size": tokenizer.vocab_size, "pad_id": tokenizer.pad_id}
         stored |= {"prefix_ids": tokenizer.prefix_ids, "suffix_ids": tokenizer.suffix_ids}
+        stored = sealed({**stored, "of": {"spec": spec, "content": content}, "files": digests_of(work)})
         (work / SPEC).write_text(json.dumps(stored), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
+        return stored
 
 
 def _write_split(split: str, texts: Sequence[str], tokenizer: Tokenizer, work: Path) -> None:

@@ -282,6 +282,9 @@ class EncoderInfo:
     settings: type[EncoderSettings]
     module: str
     """A module with a function `build(settings, inputs)` that returns an `Encoder`."""
+    learning_rate: float
+    """Of AdamW, where the encoder starts from random weights and the study sets none: fine-tuning rates, such as the
+    comprehensive study's 5e-5, are too low for it."""
 
 
 @dataclass(frozen=True)
@@ -299,13 +302,13 @@ class InputShape:
 _FAMILIES: Mapping[str, EncoderInfo] = {
     info.name: info
     for info in (
-        EncoderInfo("cnn", "image", CnnSettings, "mlcl.encoders.cnn"),
-        EncoderInfo("torchvision", "image", TorchvisionSettings, "mlcl.encoders.torchvision_backbone"),
-        EncoderInfo("timm", "image", TimmSettings, "mlcl.encoders.timm_backbone"),
-        EncoderInfo("transformer", "text", TransformerSettings, "mlcl.encoders.transformer"),
-        EncoderInfo("huggingface", "text", HuggingFaceSettings, "mlcl.encoders.huggingface"),
-        EncoderInfo("decoder", "text", DecoderSettings, "mlcl.encoders.decoder"),
-        EncoderInfo("mlp", "vector", MlpSettings, "mlcl.encoders.mlp"),
+        EncoderInfo("cnn", "image", CnnSettings, "mlcl.encoders.cnn", 5e-3),
+        EncoderInfo("torchvision", "image", TorchvisionSettings, "mlcl.encoders.torchvision_backbone", 1e-3),
+        EncoderInfo("timm", "image", TimmSettings, "mlcl.encoders.timm_backbone", 1e-3),
+        EncoderInfo("transformer", "text", TransformerSettings, "mlcl.encoders.transformer", 4e-3),
+        EncoderInfo("huggingface", "text", HuggingFaceSettings, "mlcl.encoders.huggingface", 1e-4),
+        EncoderInfo("decoder", "text", DecoderSettings, "mlcl.encoders.decoder", 1e-4),
+        EncoderInfo("mlp", "vector", MlpSettings, "mlcl.encoders.mlp", 1e-3),
     )
 }
 
@@ -365,7 +368,7 @@ def _shorthand(name: str) -> EncoderInfo:
         info = family.settings.model_fields[key]
         fields[key] = (Annotated[info.annotation, *info.metadata, Field()], value)
     settings = create_model(f"{family.settings.__name__}[{name}]", __base__=family.settings, **fields)
-    return EncoderInfo(family.name, family.modality, settings, family.module)
+    return EncoderInfo(family.name, family.modality, settings, family.module, family.learning_rate)
 
 
 def create(name: str, settings: Mapping[str, Any], inputs: InputShape) -> Encoder:

@@ -80,6 +80,12 @@ def evaluate_splits(
     return result
 
 
+def mean_average_precision(labels: ArrayLike, scores: ArrayLike) -> float | None:
+    """mAP alone, over the labels that have a positive; None where none has. Raises as `evaluate` does."""
+    averages = _Split.of(labels, scores).average_precisions
+    return _mean(list(averages.values())) if averages else None
+
+
 def best_thresholds(labels: ArrayLike, scores: ArrayLike) -> Floats:
     """(L,) for each label the threshold with the highest F1; THRESHOLD for a label without a positive.
 

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["ModelConfig", "ModelError", "load_model"]
 
 
-def load_model(folder: str | Path, device: str = "auto") -> Model:
+def load_model(folder: str | Path, device: str = "auto", readout: str | None = None) -> Model:
     """The model in a folder that `mlcl export` wrote. `device`: `auto` (a GPU where there is one), `cpu`, `cuda`.
 
-    Raises ModelError naming the file that is missing, broken, or does not fit the others.
+    `readout`: how scores are made of features (`head`, `linear`, `knn`); None: as the export chose. Raises ModelError
+    for a readout that the model does not have, and naming the file that is missing, broken, or does not fit the others.
     """
     from mlcl.model.folder import load  # imports torch, which `mlcl export` does not need
 
-    return load(Path(folder), device)
+    return load(Path(folder), device, readout)

@@ -27,8 +27,9 @@ RULES = {
     "best_val_loss": "the weights of the epoch with the lowest loss on validation",
     None: "the encoder as it was before training",
 }
-READERS = {
-    "linear": "linear heads; where there are several, their probabilities are averaged",
+READOUTS = {
+    "head": "the linear head that was trained together with the encoder",
+    "linear": "linear heads on the frozen features, whose probabilities are averaged",
     "knn": "the labels of the nearest training rows",
 }
 EXAMPLES = {
@@ -48,7 +49,14 @@ tags:
 A multi-label classifier of {{ modality }}s: {{ labels | length }} labels, the encoder `{{ trained.encoder }}`,
 {% if trained.loss %}trained with the loss `{{ trained.loss.name }}` by the protocol `{{ trained.protocol }}`{% else -%}
 not trained (protocol `{{ trained.protocol }}`){% endif %}, seed {{ trained.seed }}. Input:
-{{ takes }}. Scores come from {{ reader }}.
+{{ takes }}. Scores come from {{ readouts[readout] }} (readout `{{ readout }}`).
+{% if others %}
+
+Also in the folder, for `--readout` or `load_model(..., readout=...)`:
+{% for name in others %}
+- `{{ name }}`: {{ readouts[name] }}
+{% endfor %}
+{% endif %}
 
 ## Data
 
@@ -115,7 +123,7 @@ record.
 {% if modality == "vector" %}
 - A vector must have the columns of the prepared dataset, in their order and on their scale.
 {% endif %}
-{% if reader_name == "knn" %}
+{% if holds_training_rows %}
 - `model.safetensors` contains the features and labels of all training rows: sharing the model shares them.
 {% endif %}
 
@@ -129,7 +137,8 @@ def render(config: ModelConfig, data: Mapping[str, Any], selection: str | None) 
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     counts, examples = data["splits"]["train"]["label_counts"], data["splits"]["train"]["examples"]
-    thresholds = config.thresholds or [THRESHOLD] * len(config.labels)
+    used = config.readouts[config.readout]
+    thresholds = used.thresholds or [THRESHOLD] * len(config.labels)
     rows = [
         {"label": _cell(label), "count": counts[label], "share": counts[label] / examples, "threshold": limit}
         for label, limit in zip(config.labels, thresholds, strict=True)
@@ -141,13 +150,15 @@ def render(config: ModelConfig, data: Mapping[str, Any], selection: str | None) 
         trained=config.trained,
         cleaning=config.cleaning,
         takes=_input(config),
-        reader=READERS[config.reader],
-        reader_name=config.reader,
+        readouts=READOUTS,
+        readout=config.readout,
+        others=[name for name in config.readouts if name != config.readout],
+        holds_training_rows="knn" in config.readouts,
         data=data,
         rows=rows[:MOST_LABELS],
         fixed=THRESHOLD,
         rule=RULES.get(selection, selection),
-        metrics=_metrics(config.metrics),
+        metrics=_metrics(used.metrics),
         example=EXAMPLES[config.modality],
         unseen=[label for label in config.labels if counts[label] == 0],
     )

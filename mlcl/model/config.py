@@ -1,6 +1,6 @@
 """What lies in a model's folder, and what its `config.json` says. No torch here.
 
-model.safetensors      tensors `encoder.*`, `adapter.*` (frozen encoders), `heads.*`
+model.safetensors      tensors `encoder.*`, `adapter.*` (frozen encoders), `heads.<readout>.*`
 config.json            `ModelConfig`
 tokenizer.json         texts: the tokenizer in the form of the tokenizers library
 encoder/config.json    models of the transformers library: the library's own configuration
@@ -18,8 +18,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from data_prep.readers.text import Cleaning
 from mlcl.encoders.catalog import Modality
 from mlcl.errors import MlclError
+from mlcl.evaluation.readouts import Readout
+from mlcl.suggest import closest
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
 ENCODER = "encoder"
 """A folder in the hub's layout, without weights."""
@@ -52,35 +54,56 @@ class TokenizerPart(_Part):
     suffix_ids: list[int]
 
 
+class ReadoutPart(_Part):
+    """One way in which scores are made of the encoder's features."""
+
+    kind: Literal["linear", "knn"]
+    """Linear heads, those that were trained with the encoder included, or nearest neighbours."""
+    thresholds: list[float] | None = None
+    """For each label the one with the best F1 on validation; added by the export."""
+    metrics: dict[str, dict[str, float]] = {}
+    """split -> metric -> value, of the record; added by the export."""
+
+
 class ModelConfig(_Part):
     """All that is needed to score raw inputs as training did, and where the model comes from."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     modality: Modality
     labels: list[str]
     """In the order of the scores."""
     encoder: EncoderPart
     adapter: bool | None = None
     """For a frozen encoder: is there a trained layer on its features? None for an encoder that was trained."""
-    reader: Literal["linear", "knn"]
-    """What makes scores of features."""
+    readouts: dict[Readout, ReadoutPart]
+    readout: Readout
+    """The one that is used unless another is asked for."""
     cleaning: Cleaning | None = None
     """What preparation did to the dataset's texts; None where it took them as they were, or in a way of its own."""
     tokenizer: TokenizerPart | None = None
-    thresholds: list[float] | None = None
-    """For each label the one with the best F1 on validation; added by the export."""
     trained: dict[str, Any] = {}
     """Study, cell, fingerprint, loss and settings, for the reader: nothing here is needed to predict."""
-    metrics: dict[str, dict[str, float]] = {}
-    """split -> metric -> value, of the record; added by the export."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
         if (self.modality == "text") != (self.tokenizer is not None):
             raise ValueError("tokenizer: texts need one, and nothing else does")
-        if self.thresholds is not None and len(self.thresholds) != len(self.labels):
-            raise ValueError(f"thresholds: {len(self.thresholds)} for {len(self.labels)} labels")
+        for name, part in self.readouts.items():
+            if part.thresholds is not None and len(part.thresholds) != len(self.labels):
+                raise ValueError(
+                    f"readouts.{name}.thresholds: {len(part.thresholds)} for {len(self.labels)} labels"
+                )
+        if self.readout not in self.readouts:
+            raise ValueError(f"readout: '{self.readout}' is none of {', '.join(self.readouts)}")
         return self
+
+    def with_readout(self, readout: str | None) -> ModelConfig:
+        """The same model, scored by this readout; by its own default for None. Raises ModelError for an unknown one."""
+        if readout is None:
+            return self
+        if readout not in self.readouts:
+            raise ModelError(f"readout '{readout}': the model has no such; {closest(readout, self.readouts)}")
+        return self.model_copy(update={"readout": readout})
 
 
 def read_config(folder: Path) -> ModelConfig:

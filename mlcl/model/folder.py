@@ -32,6 +32,7 @@ from mlcl.model.config import (
     EncoderPart,
     ModelConfig,
     ModelError,
+    ReadoutPart,
     TokenizerPart,
     read_config,
     write_config,
@@ -58,7 +59,7 @@ def save(
     `made_by`: study, cell and fingerprint. Raises ModelError for an outcome without encoder (`random`,
     `label_prior`).
     """
-    if outcome.fitted is None or outcome.heads is None or settings.encoder is None:
+    if outcome.fitted is None or not outcome.heads or settings.encoder is None:
         raise ModelError(f"{settings.protocol}: trains no encoder, so there is no model to save")
     trained, adapter = outcome.fitted.method.encoder, None
     modules: dict[str, nn.Module] = {"encoder": trained}
@@ -71,7 +72,11 @@ def save(
         for part, module in modules.items()
         for name, value in _parameters_and_buffers(module).items()
     }
-    tensors |= {f"heads.{name}": value for name, value in outcome.heads.state().items()}
+    tensors |= {
+        f"heads.{readout}.{name}": value
+        for readout, head in outcome.heads.items()
+        for name, value in head.state().items()
+    }
     # Copies: safetensors refuses tensors that share memory.
     copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     save_file(copies, folder / WEIGHTS, metadata={"format": "pt"})
@@ -84,7 +89,11 @@ def save(
             labels=dataset.label_names,
             encoder=_encoder_part(context, folder),
             adapter=adapter,
-            reader="linear" if isinstance(outcome.heads, LinearHeads) else "knn",
+            readouts={
+                readout: ReadoutPart(kind="linear" if isinstance(head, LinearHeads) else "knn")
+                for readout, head in outcome.heads.items()
+            },
+            readout=next(iter(outcome.heads)),
             cleaning=dataset.card["settings"].get("cleaning") if text else None,
             tokenizer=_save_tokenizer(context, folder) if text else None,
             trained={**_provenance(settings, dataset), **made_by},
@@ -152,9 +161,9 @@ def _provenance(settings: CellSettings, dataset: PreparedDataset) -> dict[str, A
 # --- Loading -------------------------------------------------------------------------------------------------
 
 
-def load(folder: Path, device: str) -> Model:
+def load(folder: Path, device: str, readout: str | None = None) -> Model:
     """See `mlcl.model.load_model`."""
-    config, place = read_config(folder), _device(device)
+    config, place = read_config(folder).with_readout(readout), _device(device)
     file = folder / WEIGHTS
     if not file.is_file():
         raise ModelError(f"{file}: is missing; export the model again")
@@ -169,7 +178,8 @@ def load(folder: Path, device: str) -> Model:
         _fill(encoder, _part(tensors, "encoder"), file)
         if adapter is not None:
             _fill(adapter, _part(tensors, "adapter"), file)
-        heads = _heads(config, {name: value.to(place) for name, value in _part(tensors, "heads").items()})
+        stored = _part(tensors, f"heads.{config.readout}")
+        heads = _heads(config, {name: value.to(place) for name, value in stored.items()})
         preprocess = preprocessor(config, settings.model_validate(values), folder)
     except (EncoderError, TypeError, KeyError) as error:
         raise ModelError(f"{folder}: {error}; export the model again") from error
@@ -212,9 +222,10 @@ def _fill(module: nn.Module, stored: Mapping[str, torch.Tensor], file: Path) -> 
 
 
 def _heads(config: ModelConfig, state: dict[str, torch.Tensor]) -> LinearHeads | Neighbours:
-    reader: type[LinearHeads] | type[Neighbours] = LinearHeads if config.reader == "linear" else Neighbours
+    kind = config.readouts[config.readout].kind
+    head_class: type[LinearHeads] | type[Neighbours] = LinearHeads if kind == "linear" else Neighbours
     try:
-        heads = reader.from_state(state)
+        heads = head_class.from_state(state)
     except MlclError as error:
         raise ModelError(f"heads: {error}; export the model again") from None
     width = heads.biases.shape[1] if isinstance(heads, LinearHeads) else heads.labels.shape[1]

@@ -69,9 +69,10 @@ class Model:
     def thresholds(self, threshold: float | Literal["tuned"] = "tuned") -> np.ndarray:
         """(L,) float32: above it a label is predicted. `tuned`: the best F1 of each label on validation."""
         if threshold == "tuned":
-            if self.config.thresholds is None:
+            tuned = self.config.readouts[self.config.readout].thresholds
+            if tuned is None:
                 raise ModelError("the model has no tuned thresholds: it was not exported; give a number")
-            return np.array(self.config.thresholds, dtype=np.float32)
+            return np.array(tuned, dtype=np.float32)
         return np.full(len(self.labels), threshold, dtype=np.float32)
 
     def decide(self, scores: np.ndarray, threshold: float | Literal["tuned"] = "tuned") -> np.ndarray:

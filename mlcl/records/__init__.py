@@ -5,10 +5,12 @@
 `format`    the format number of files that outlive a run
 `outline`   what a study asks for: written by the plan, read by everything that follows
 `record`    what a finished cell leaves behind, and how a new one replaces an old one
+`diagnosis` whether a cell was trained to its end
 `code`      the definitions that records were made by
 `status`    the state of a cell, and where a study stands
 `coverage`  the same as a matrix
 `rescore`   metrics of a record anew, from its stored scores
+`search`    the choice among the trials of a search
 `collect`   records -> metrics.csv, costs.csv, cells.csv
 `merge`     records of several machines or studies brought together
 """

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from mlcl.digests import is_sealed, sealed
 from mlcl.records.files import write_json
 
 FOLDER = "code"
@@ -22,14 +23,14 @@ def definitions_file(results: Path, digest: str) -> Path:
 def write_definitions(results: Path, digest: str, definitions: Mapping[str, str]) -> None:
     """definitions: `module.name` -> a digest of it alone."""
     file = definitions_file(results, digest)
-    if not file.exists():
-        write_json(file, {"format": 1, "digest": digest, "definitions": dict(definitions)})
+    if read_definitions(results, digest) is None:
+        write_json(file, sealed({"format": 1, "digest": digest, "definitions": dict(definitions)}))
 
 
 def read_definitions(results: Path, digest: str) -> dict[str, str] | None:
-    """None where the list is not there: it serves to explain, nothing depends on it."""
+    """None where the list is not there or not what was written: it serves to explain, nothing depends on it."""
     try:
         content = json.loads(definitions_file(results, digest).read_text(encoding="utf-8"))
-        return dict(content["definitions"])
+        return dict(content["definitions"]) if is_sealed(content) and content["digest"] == digest else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

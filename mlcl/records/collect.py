@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mlcl.digests import SEAL, canonical_json, digests_of, first_defect, is_sealed, sealed
 from mlcl.errors import MlclError
+from mlcl.records.diagnosis import edges, untrained
 from mlcl.records.files import atomic_file, write_json
 from mlcl.records.format import FORMAT, require_format
 from mlcl.records.outline import OpenStudy, Outline
 from mlcl.records.paths import CellId
+from mlcl.records.search import write_search
 from mlcl.records.status import CellStatus, State, cell_statuses
 
 COORDINATES = ("dataset", "encoder", "loss", "variant", "seed")
-METRICS_COLUMNS = (*COORDINATES, "split", "metric", "value")
+METRICS_COLUMNS = (*COORDINATES, "readout", "split", "metric", "value")
 COSTS_COLUMNS = (*COORDINATES, "cost", "value")
-CELLS_COLUMNS = (*COORDINATES, "state", "reason")
+CELLS_COLUMNS = (*COORDINATES, "state", "reason", "untrained", "edges")
+"""`untrained`, `edges`: see `mlcl.records.diagnosis`."""
 COSTS = (
     "wall_seconds",
     "cpu_seconds",
@@ -39,11 +45,17 @@ REASONS: dict[State, str] = {
 
 @dataclass(frozen=True)
 class Collected:
-    """`collected.json`, beside the CSV files: what these were collected for."""
+    """`collected.json`, beside the CSV files: what these were collected for and from, sealed."""
 
     format: int
     outline: str
     """`Outline.digest` of the study at that time."""
+    records: str
+    """A digest of the records, and of what is wrong with the damaged ones."""
+    files: dict[str, str]
+    """CSV file -> its SHA-256."""
+    torch_versions: dict[str, int]
+    """Version of torch -> number of the records that count."""
 
 
 def collect(study: OpenStudy, partial: bool = False) -> None:
@@ -56,30 +68,61 @@ def collect(study: OpenStudy, partial: bool = False) -> None:
     if not partial:
         _require_all(outline, cells)
     paths.collected.unlink(missing_ok=True)
+    write_search(study)
     _write_csv(paths.metrics_csv, METRICS_COLUMNS, (row for cell in cells for row in _metric_rows(cell)))
     _write_csv(paths.costs_csv, COSTS_COLUMNS, (row for cell in cells for row in _cost_rows(cell)))
     _write_csv(paths.cells_csv, CELLS_COLUMNS, [*map(_cell_row, cells), *_skipped_rows(outline)])
-    write_json(paths.collected, asdict(Collected(FORMAT, outline.digest)))
+    names = [file.name for file in (paths.metrics_csv, paths.costs_csv, paths.cells_csv)]
+    files = digests_of(paths.results, names)
+    collected = Collected(FORMAT, outline.digest, _digest(cells), files, _torch_versions(cells))
+    write_json(paths.collected, sealed(asdict(collected)))
 
 
-def is_collected(study: OpenStudy) -> bool:
-    """Are the CSV files there, collected for what the study asks for now? Raises RecordError for another format."""
+def read_collected(study: OpenStudy) -> Collected | None:
+    """What the CSV files were collected from; None unless all are there, as they were written, for what the study asks
+    for now. Raises RecordError for another format."""
     file = study.paths.collected
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return False
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
     require_format(content, file, "collect the records again (mlcl aggregate)")
-    return bool(content.get("outline") == study.outline.digest)
+    if not is_sealed(content):
+        return None
+    collected = Collected(**{key: value for key, value in content.items() if key != SEAL})
+    if collected.outline != study.outline.digest:
+        return None
+    return None if first_defect(study.paths.results, collected.files) else collected
 
 
-def require_collected(study: OpenStudy) -> None:
+def is_collected(study: OpenStudy) -> bool:
+    """Are the CSV files there, for what the study asks for and from the records as they are now?"""
+    collected = read_collected(study)
+    return collected is not None and collected.records == _digest(cell_statuses(*study))
+
+
+def require_collected(study: OpenStudy) -> Collected:
     """Raises MlclError unless the CSV files are there and were collected for what the study asks for now."""
-    if not is_collected(study):
+    if (collected := read_collected(study)) is None:
         raise MlclError(
-            f"{study.paths.metrics_csv}: is not there, or was collected before the study changed; collect the records "
-            f"(mlcl aggregate {study.outline.file}, with --partial while some are missing)"
+            f"{study.paths.metrics_csv}: is not there, is not what was written, or was collected before the study "
+            f"changed; collect the records (mlcl aggregate {study.outline.file}, with --partial while some are missing)"
         )
+    return collected
+
+
+def _digest(cells: Iterable[CellStatus]) -> str:
+    """Of the records as they stand in `cells.csv` and the other files."""
+    told = [[str(c.cell.id), c.damage, vars(c.record) if c.record is not None else None] for c in cells]
+    return hashlib.sha256(canonical_json(told).encode()).hexdigest()
+
+
+def _torch_versions(cells: Iterable[CellStatus]) -> dict[str, int]:
+    records = (cell.counted_record for cell in cells)
+    versions = Counter((record.run.get("versions") or {}).get("torch") for record in records if record)
+    return {version: count for version, count in sorted(versions.items(), key=str) if version}
 
 
 def _require_all(outline: Outline, cells: list[CellStatus]) -> None:
@@ -96,9 +139,10 @@ def _require_all(outline: Outline, cells: list[CellStatus]) -> None:
 def _metric_rows(cell: CellStatus) -> Iterable[tuple[Any, ...]]:
     if cell.counted_record is None:
         return
-    for split, metrics in cell.counted_record.metrics.items():
-        for metric, value in metrics.items():
-            yield (*_coordinates(cell.cell.id), split, metric, value)
+    for readout, splits in cell.counted_record.metrics.items():
+        for split, metrics in splits.items():
+            for metric, value in metrics.items():
+                yield (*_coordinates(cell.cell.id), readout, split, metric, value)
 
 
 def _cost_rows(cell: CellStatus) -> Iterable[tuple[Any, ...]]:
@@ -112,13 +156,15 @@ def _cost_rows(cell: CellStatus) -> Iterable[tuple[Any, ...]]:
 def _cell_row(cell: CellStatus) -> tuple[Any, ...]:
     record = cell.counted_record
     reason = (record.reason or "") if record is not None else cell.damage or REASONS[cell.state]
-    return (*_coordinates(cell.cell.id), cell.outcome, reason)
+    diagnostics = record.diagnostics if record is not None else None
+    marks = ("; ".join(texts) for texts in (untrained(diagnostics), edges(diagnostics)))
+    return (*_coordinates(cell.cell.id), cell.outcome, reason, *marks)
 
 
 def _skipped_rows(outline: Outline) -> Iterable[tuple[Any, ...]]:
     for row in outline.skipped:
         for seed in outline.seeds:
-            yield (row.dataset, row.encoder, row.loss, row.variant, seed, "skipped", row.reason)
+            yield (row.dataset, row.encoder, row.loss, row.variant, seed, "skipped", row.reason, "", "")
 
 
 def _coordinates(cell: CellId) -> tuple[str, str, str, str, int]:

@@ -8,8 +8,11 @@ from typing import Any
 
 from mlcl.errors import RecordError
 
-FORMAT = 1
-"""Written as `format` into each of these files; to be raised when what older versions wrote can no longer be read."""
+FORMAT = 2
+"""Written as `format` into each of these files; to be raised when what older versions wrote can no longer be read.
+
+2: metrics and scores by readout.
+"""
 
 
 class NewerFormatError(RecordError):

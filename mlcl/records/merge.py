@@ -91,7 +91,10 @@ def merge(sources: Sequence[Path], study: str) -> Merged:
 def _wanted_cells(study: str) -> set[CellId] | None:
     """The cells that the study asks for; None if it was not planned here."""
     file = StudyPaths(study).outline
-    return {cell.id for cell in read_outline(file).cells} if file.exists() else None
+    if not file.exists():
+        return None
+    outline = read_outline(file)
+    return {cell.id for cell in outline.all_cells}
 
 
 def _find(folder: Path, refused: list[tuple[CellId, str]]) -> Iterator[_SourceCell]:
@@ -179,13 +182,15 @@ def _different_results(candidates: Sequence[_SourceCell]) -> Iterator[str]:
             yield f"{one.cell}: the same settings, but different results ({other.folder} and {one.folder})"
 
 
-def _shared_metrics(one: _SourceCell, other: _SourceCell) -> dict[tuple[str, str], float]:
+def _shared_metrics(one: _SourceCell, other: _SourceCell) -> dict[tuple[str, str, str], float]:
     """The values of the metrics that both have: a newer version may have more."""
+    theirs = other.record.metrics
     return {
-        (split, metric): value
-        for split, metrics in one.record.metrics.items()
+        (readout, split, metric): value
+        for readout, splits in one.record.metrics.items()
+        for split, metrics in splits.items()
         for metric, value in metrics.items()
-        if metric in other.record.metrics.get(split, {})
+        if metric in theirs.get(readout, {}).get(split, {})
     }
 
 

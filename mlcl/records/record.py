@@ -38,8 +38,8 @@ LARGEST = 64 << 20
 """Bytes of a record: a larger file is none."""
 MAKE_AGAIN = "the cell is made again by the next run of its study"
 
-Metrics = dict[str, dict[str, float]]
-"""split -> metric -> value"""
+Metrics = dict[str, dict[str, dict[str, float]]]
+"""readout -> split -> metric -> value; the readout is `none` for what no encoder, or no readout, has a part in"""
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ class Record:
     @property
     def metrics(self) -> Metrics:
         return self.result["metrics"]
+
+    @property
+    def diagnostics(self) -> dict[str, Any]:
+        """What was measured of the training (`mlcl.records.diagnosis` judges); empty where nothing is trained."""
+        return self.result.get("diagnostics") or {}
 
     @property
     def attempt(self) -> int:

@@ -1,8 +1,8 @@
-"""Metrics of a record anew, from its stored scores: a new metric never needs training."""
+"""Scores of a record as they are stored, and its metrics anew from them: a new metric never needs training."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import MetricsError, evaluate_splits
+from mlcl.evaluation.readouts import NO_READOUT, preference
 from mlcl.evaluation.representation import evaluate_embeddings
+from mlcl.records.cards import read_card
 from mlcl.records.outline import OpenStudy
 from mlcl.records.record import (
     EMBEDDINGS,
@@ -24,13 +26,13 @@ from mlcl.records.record import (
     write_record,
 )
 
-KEYS = ("val_scores", "val_labels", "test_scores", "test_labels")
+SPLITS = ("val", "test")
 
 
 def rescore_study(study: OpenStudy) -> int:
     """Brings the metrics of all whole records of a study up to date; returns how many were not."""
     outline, paths = study
-    cells = [cell.id for cell in outline.cells if find_record(paths.record(cell.id), cell.id).record]
+    cells = [cell.id for cell in outline.all_cells if find_record(paths.record(cell.id), cell.id).record]
     return sum(rescore(paths.cell(cell), outline.metrics_source) for cell in cells)
 
 
@@ -51,33 +53,69 @@ def rescore(folder: Path, metrics_source: str) -> bool:
 
 
 def metrics_of(folder: Path, card: Path) -> Metrics:
-    """split -> metric -> value, from what lies beside a record: `scores.npz`, and `embeddings.npz` if it is there.
+    """readout -> split -> metric -> value, from what lies beside a record: `scores.npz`, and `embeddings.npz` if it
+    was kept. Metrics of embeddings stand under the readout `none`.
 
     Metrics by label frequency need the dataset's card too; they are left out where it is not there.
     """
     file = folder / SCORES
-    scores = read_scores(file)
+    stored = read_all_scores(file)
     counts, examples = _training_counts(card)
-    labels = {split: scores[f"{split}_labels"] for split in ("val", "test")}
+    metrics: Metrics = {}
     try:
-        metrics = evaluate_splits(
-            (labels["val"], scores["val_scores"]), (labels["test"], scores["test_scores"]), counts, examples
-        )
+        for readout, scores in stored.items():
+            val, test = ((scores[f"{split}_labels"], scores[f"{split}_scores"]) for split in SPLITS)
+            metrics[readout] = evaluate_splits(val, test, counts, examples)
         if (embeddings := read_embeddings(folder / EMBEDDINGS)) is not None:
-            splits = [(labels[split], embeddings[split]) for split in ("val", "test")]
-            metrics["test"] |= evaluate_embeddings(*splits)
+            labels = next(iter(stored.values()))
+            splits = [(labels[f"{split}_labels"], embeddings[split]) for split in SPLITS]
+            metrics[NO_READOUT] = {"test": evaluate_embeddings(*splits)}
     except MetricsError as error:
         raise RecordError(f"{file}: {error}") from None
     return metrics
 
 
-def read_scores(file: Path) -> dict[str, NDArray[Any]]:
-    """Scores and labels of both splits. Raises RecordError if the file is absent, broken or of another kind."""
+def write_scores(
+    file: Path,
+    scores: Mapping[str, Mapping[str, NDArray[Any]]],
+    labels: Mapping[str, NDArray[Any]],
+    ids: Mapping[str, NDArray[Any]],
+) -> None:
+    """Scores (readout -> split -> (N, L) probabilities), with labels and ids of each split once."""
+    stored: dict[str, Any] = {"scores_kind": np.array("probability"), "readouts": np.array(list(scores))}
+    for split in SPLITS:
+        stored |= {f"{split}_labels": labels[split], f"{split}_ids": ids[split]}
+        stored |= {
+            f"{readout}_{split}_scores": values[split].astype(np.float32)
+            for readout, values in scores.items()
+        }
+    np.savez_compressed(file, allow_pickle=False, **stored)
+
+
+def read_scores(file: Path, readout: str) -> dict[str, NDArray[Any]]:
+    """`val_scores`, `test_scores`, `val_labels`, `test_labels` of a readout, which may be `own`.
+
+    Raises RecordError if the file is absent, broken or of another kind, or has no scores of the readout.
+    """
+    stored = read_all_scores(file)
+    for name in preference(readout):
+        if name in stored:
+            return stored[name]
+    raise RecordError(f"{file}: has no scores of the readout '{readout}', only of {', '.join(stored)}")
+
+
+def read_all_scores(file: Path) -> dict[str, dict[str, NDArray[Any]]]:
+    """readout -> what `read_scores` gives of it, readouts in the order of the study. Raises RecordError as it does."""
     require_sealed(file)
     try:
         with np.load(file, allow_pickle=False) as stored:
             kind = str(stored["scores_kind"])
-            arrays = {key: stored[key] for key in KEYS}
+            labels = {f"{split}_labels": stored[f"{split}_labels"] for split in SPLITS}
+            arrays = {
+                str(readout): {f"{split}_scores": stored[f"{readout}_{split}_scores"] for split in SPLITS}
+                | labels
+                for readout in stored["readouts"]
+            }
     except FileNotFoundError:
         raise RecordError(
             f"{file}: is not there; remove the record beside it, and the cell is made again"
@@ -96,7 +134,7 @@ def read_embeddings(file: Path) -> dict[str, NDArray[Any]] | None:
     require_sealed(file)
     try:
         with np.load(file, allow_pickle=False) as stored:
-            return {split: stored[split] for split in ("val", "test")}
+            return {split: stored[split] for split in SPLITS}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, BadZipFile) as error:
@@ -107,11 +145,10 @@ def read_embeddings(file: Path) -> dict[str, NDArray[Any]] | None:
 
 def _training_counts(card: Path) -> tuple[list[int] | None, int | None]:
     """Label counts and rows of the training split; None without a card."""
+    if (content := read_card(card)) is None:
+        return None, None
     try:
-        content = json.loads(card.read_text(encoding="utf-8"))
         train = content["splits"]["train"]
         return [int(train["label_counts"][label]) for label in content["labels"]], int(train["examples"])
-    except FileNotFoundError:
-        return None, None
     except (ValueError, KeyError, TypeError):
         raise RecordError(f"{card}: is no card of a dataset; prepare the dataset again") from None

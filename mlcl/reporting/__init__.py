@@ -3,11 +3,12 @@
 `results`       metrics.csv, costs.csv and cells.csv, loaded (`mlcl.records.collect` writes them)
 `metric_info`   names, directions and units of the metrics
 `statistics`    uncertainty over seeds, test examples, datasets
-`bootstrap`     differences between losses over test examples, cached
+`contrasts`     differences between rows, with their variance over seeds and test examples
 `ranking`       losses compared over the datasets of a study
+`standings`     which losses can be told apart, with simultaneous intervals
 `cost_means`    mean costs of rows of the grid
 `budgets`       the training budget of each loss, in words
-`overview`      the conclusions of a study, in words
+`overview`      what can be told apart, what is close, what to run, in words
 `specs`         what papers report and claim
 `claims`        those claims, tested on results
 `tables`        results -> LaTeX, PDF, Markdown, CSV, HTML
@@ -15,6 +16,8 @@
 `report`        all of it on one page
 `dataset_page`  one page about a prepared dataset
 `diff`          what changed beyond noise between two metrics files
+`failures`      tables and figures that could not be made
+`visible`       texts of others, without what cannot be seen
 """
 
 from __future__ import annotations

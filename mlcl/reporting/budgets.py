@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
+from mlcl.evaluation.readouts import in_words
 from mlcl.records.outline import NO_ENCODER, Outline
 from mlcl.reporting.metric_info import metric_info
 
@@ -20,7 +21,8 @@ OTHER_THRESHOLDS = ("_at_80", "_tuned", "_oracle")
 
 
 def selection_rule(outline: Outline, metrics: Sequence[str] | None = None) -> str:
-    """How the evaluated weights were chosen, and how decisions are made in these metrics (the table's by default)."""
+    """How scores are made of the encoder, how the evaluated weights were chosen, and how decisions are made in these
+    metrics (the table's by default)."""
     by_rule: dict[str, list[str]] = {}
     for loss, encoder in _pairs(outline):
         rule = outline.training_of(loss, encoder).get("selection", "last")
@@ -28,12 +30,12 @@ def selection_rule(outline: Outline, metrics: Sequence[str] | None = None) -> st
     if len(by_rule) == 1:
         rules = next(iter(by_rule))
     else:
-        rules = "; ".join(f"{rule} ({', '.join(dict.fromkeys(own))})" for rule, own in by_rule.items())
+        rules = "; ".join(f"{rule} ({', '.join(dict.fromkeys(losses))})" for rule, losses in by_rule.items())
     rules += "".join(_rules_of_variants(outline))
-    heads = "; linear heads on frozen features are chosen on validation" if _with_heads(outline) else ""
+    tuned = "" if outline.readout == "head" else ", whose settings are chosen on validation"
     others = any(name.endswith(OTHER_THRESHOLDS) for name in metrics or outline.metrics)
     decisions = "Decisions at threshold 0.5" + " where a metric's name says no other" * others
-    return f"Model selection: {rules}{heads}. {decisions}."
+    return f"Readout: {in_words(outline.readout)}{tuned}. Model selection: {rules}. {decisions}."
 
 
 def _rules_of_variants(outline: Outline) -> Iterator[str]:
@@ -42,8 +44,8 @@ def _rules_of_variants(outline: Outline) -> Iterator[str]:
     for cell in outline.cells:
         if cell.selection is not None:
             rules.setdefault(cell.id.variant, set()).add(cell.selection)
-    for variant, own in rules.items():
-        if others := sorted(own - rules.get("base", own)):
+    for variant, variant_rules in rules.items():
+        if others := sorted(variant_rules - rules.get("base", variant_rules)):
             yield f"; in the variant {variant}, {' or '.join(map(_rule_in_words, others))}"
 
 
@@ -53,16 +55,30 @@ def tuning_in_words(outline: Outline) -> str:
         "Tuning: no loss had a search over hyperparameters in this study; each ran once for each seed with the "
         "settings that the study file gives it."
     ]
-    if heads := _with_heads(outline):
+    if outline.search is not None:
+        sentences = [f"Tuning: {search_in_words(outline)}"]
+    if "linear" in outline.readouts:
         tried = prod(
             len(outline.linear_evaluation.get(key, [None])) for key in ("learning_rates", "weight_decays")
         )
-        others = [loss for loss in outline.losses if loss not in heads]
         sentences.append(
-            f"For losses on embeddings, linear evaluation chooses among {tried} settings of its heads on validation"
-            + ("; the others have no such choice." if others else ".")
+            f"Linear evaluation chooses among {tried} settings of its heads on validation, for all losses alike."
         )
     return " ".join([*sentences, _budgets(outline)])
+
+
+def search_in_words(outline: Outline) -> str:
+    """How a study searched for settings, and that all losses had the same budget."""
+    search = outline.search
+    assert search is not None
+    own = "; ".join(f"{loss} {', '.join(map(_in_words, space))}" for loss, space in search.losses.items())
+    return (
+        f"On each dataset and encoder every loss had {search.trials} trials ({search.method} search) of the same space "
+        f"({', '.join(_in_words(key) for key in search.space)}; a loss takes of it what it has), drawn alike for all"
+        + (f", and on top of it for single losses: {own}" if own else "")
+        + f". Trials have a seed of their own and are judged by {metric_info(search.metric).title} on validation, "
+        f"readout {search.readout}; the best one's settings then run with the study's seeds."
+    )
 
 
 def _budgets(outline: Outline) -> str:
@@ -79,15 +95,15 @@ def _differences(outline: Outline) -> Iterator[str]:
     for encoder in dict.fromkeys(encoder for _, encoder in _pairs(outline)):
         settings = {loss: outline.training_of(loss, encoder) for loss in outline.losses}
         shared = [
-            key for key in next(iter(settings.values())) if all(key in own for own in settings.values())
+            key for key in next(iter(settings.values())) if all(key in values for values in settings.values())
         ]
         where = f" with {encoder}" if several else ""
         for key in shared:
-            usual = Counter(str(own[key]) for own in settings.values()).most_common(1)[0][0]
+            usual = Counter(str(values[key]) for values in settings.values()).most_common(1)[0][0]
             others: dict[str, list[str]] = {}
-            for loss, own in settings.items():
-                if str(own[key]) != usual:
-                    others.setdefault(str(own[key]), []).append(loss)
+            for loss, values in settings.items():
+                if str(values[key]) != usual:
+                    others.setdefault(str(values[key]), []).append(loss)
             for value, losses in others.items():
                 yield f"{_in_words(key)} {value} for {', '.join(losses)}{where}, {usual} for the others"
 
@@ -96,12 +112,6 @@ def _pairs(outline: Outline) -> list[tuple[str, str]]:
     """Each loss with each encoder of the grid."""
     encoders = dict.fromkeys(encoder for _, encoder in outline.columns() if encoder != NO_ENCODER)
     return [(loss, encoder) for loss in outline.losses for encoder in encoders or [NO_ENCODER]]
-
-
-def _with_heads(outline: Outline) -> list[str]:
-    if outline.evaluation != "linear":
-        return []
-    return [name for name, loss in outline.losses.items() if loss.inputs == "embeddings"]
 
 
 def _rule_in_words(rule: Any) -> str:

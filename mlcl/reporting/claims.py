@@ -95,6 +95,9 @@ def estimate(claim: Claim, results: Results, contrasts: Contrasts) -> Verdict:
     Datasets are taken as they are: a verdict speaks of these datasets, not of all that could be. A dataset with
     several encoders counts once. Rows that the study skips on purpose are no part of the claim's scope.
     """
+    if claim.readout is not None and claim.readout not in results.outline.readouts:
+        return _no_data(claim, f"the study has no readout {claim.readout}")
+    results, contrasts = results.with_readout(claim.readout), contrasts.with_readout(claim.readout)
     outline = results.outline
     if absent := [loss for loss in (claim.better, claim.worse) if loss not in outline.losses]:
         return _no_data(claim, f"{' and '.join(absent)} not in this study")
@@ -130,21 +133,21 @@ def estimate(claim: Claim, results: Results, contrasts: Contrasts) -> Verdict:
         ]
         return contrasts.of(weighted, claim.metric, SPLIT)
 
-    found = difference(list(terms))
+    overall = difference(list(terms))
     remarks = []
     complete = len(terms) == len(in_scope)
     if not complete:
         missing = len(in_scope) - len(terms)
         remarks.append(f"{missing} of {len(in_scope)} {_unit(in_scope)} incomplete, so not decided")
-    if not found.interval().is_known:
+    if not overall.interval().is_known:
         remarks.append("one seed: how much runs differ is unknown, so not decided")
-    elif not found.covers_examples:
+    elif not overall.covers_examples:
         remarks.append("over seeds only, on these test examples")
     return Verdict(
         claim,
         "undecided",
-        found,
-        found.interval(),
+        overall,
+        overall.interval(),
         columns=tuple(
             dataset if encoder == NO_ENCODER else f"{dataset} ({encoder})" for dataset, encoder in terms
         ),
@@ -159,16 +162,16 @@ def decide(verdict: Verdict, confidence: float) -> Verdict:
     not hold` if it lies below and more than half are against. A difference that is printed as 0 decides nothing."""
     if verdict.contrast is None:
         return verdict
-    found = verdict.contrast.interval(confidence)
-    decided = replace(verdict, estimate=found)
-    if not _is_decidable(verdict) or not verdict.metric.is_visible(found.value):
+    interval = verdict.contrast.interval(confidence)
+    decided = replace(verdict, estimate=interval)
+    if not _is_decidable(verdict) or not verdict.metric.is_visible(interval.value):
         return decided
     n = len(verdict.columns)
-    if found.low > 0:
+    if interval.low > 0:
         if 2 * verdict.favourable > n:
             return replace(decided, answer="holds")
         return replace(decided, remark=_joined(verdict.remark, "not on more than half of the datasets"))
-    if found.high < 0 and 2 * (n - verdict.favourable) > n:
+    if interval.high < 0 and 2 * (n - verdict.favourable) > n:
         return replace(decided, answer="does not hold")
     return decided
 
@@ -263,13 +266,14 @@ def render(verdicts: Sequence[Verdict], outline: Outline) -> str:
         "",
         tuning_in_words(outline),
         "",
-        "| Claim | Source | Metric | Verdict | Difference | In favour | Datasets |",
+        "| Claim | Source | Metric (readout) | Verdict | Difference | In favour | Datasets |",
         "| --- | --- | --- | --- | ---: | ---: | --- |",
     ]
     for v in verdicts:
         in_favour = f"{v.favourable} of {len(v.columns)}" if v.columns else "–"
         answer = f"**{v.answer}**" + (f" ({as_markdown(v.remark)})" if v.remark else "")
-        texts = [as_markdown(text) for text in (v.claim.statement, v.source_text, v.metric.title)]
+        metric = f"{v.metric.title} ({v.claim.readout or outline.readout})"
+        texts = [as_markdown(text) for text in (v.claim.statement, v.source_text, metric)]
         datasets = as_markdown(", ".join(v.columns)) or "–"
         cells = [*texts, answer, v.estimate_text, in_favour, datasets]
         lines.append(f"| {' | '.join(cells)} |")

@@ -38,6 +38,7 @@ class Contrasts:
         self._cache = JsonCache(results.paths.results / CACHE)
         self._loaded: dict[tuple[CellId, str], examples.Scored | None] = {}
         self._computed: dict[tuple[CellId, str, str], NDArray[np.float64] | None] = {}
+        self._by_readout: dict[str, Contrasts] = {}
         self._pools: dict[tuple[str, ...], Pool | None] = {}
         self._code = b"".join(Path(str(module.__file__)).read_bytes() for module in (examples, definitions))
 
@@ -47,21 +48,31 @@ class Contrasts:
         by_dataset: dict[str, list[Term]] = {}
         for weight, row in terms:
             by_dataset.setdefault(row[0], []).append((weight, row))
-        parts = [contrast(self._rows(own, metric, split)) for own in by_dataset.values()]
+        parts = [contrast(self._rows(dataset_terms, metric, split)) for dataset_terms in by_dataset.values()]
         return mean_of(parts).scaled(len(parts))
+
+    def with_readout(self, readout: str | None) -> Contrasts:
+        """The same for another readout, with the same cache; None: as it is."""
+        if readout in (None, self._results.outline.readout):
+            return self
+        if readout not in self._by_readout:
+            other = Contrasts(self._results.with_readout(readout))
+            other._cache = self._cache
+            self._by_readout[readout] = other
+        return self._by_readout[readout]
 
     def write(self) -> None:
         self._cache.write()
 
     def _rows(self, terms: Sequence[Term], metric: str, split: str) -> list[Row]:
-        found = []
+        rows = []
         for weight, row in terms:
             by_seed = self._results.values(row, split, metric)
             values = [self._without_groups(CellId(*row, seed), metric, split) for seed in by_seed]
             known = [one for one in values if one is not None]
             complete = np.array(known) if len(known) == len(values) else None
-            found.append(Row(weight, list(by_seed.values()), complete, self._pool(row, metric, split)))
-        return found
+            rows.append(Row(weight, list(by_seed.values()), complete, self._pool(row, metric, split)))
+        return rows
 
     def _pool(self, row: RowKey, metric: str, split: str) -> Pool | None:
         """Over the complete losses that stand in the same column and variant; None with a single seed."""
@@ -88,7 +99,7 @@ class Contrasts:
         return self._computed[key]
 
     def _compute(self, cell: CellId, metric: str, split: str) -> NDArray[np.float64] | None:
-        file = self._results.paths.cell(cell) / SCORES
+        file, readout = self._results.paths.cell(cell) / SCORES, self._results.outline.readout
         if not examples.is_supported(metric) or not file.exists():
             return None
         if metric.endswith(examples.BANDS) and cell.dataset not in self._results.cards:
@@ -98,14 +109,14 @@ class Contrasts:
             scored = self._scored(cell, split)
             return [round(float(v), DIGITS) for v in examples.without_groups(scored, metric)]
 
-        digest = hashlib.sha256(f"{metric} {split} {examples.GROUPS}".encode() + self._code)
+        digest = hashlib.sha256(f"{metric} {split} {readout} {examples.GROUPS}".encode() + self._code)
         digest.update(file.read_bytes())
         if metric.endswith(examples.BANDS):
             digest.update(repr(self._training_counts(cell.dataset)).encode())
         return np.array(self._cache.get(digest.hexdigest(), values))
 
     def _scored(self, cell: CellId, split: str) -> examples.Scored:
-        stored = read_scores(self._results.paths.cell(cell) / SCORES)
+        stored = read_scores(self._results.paths.cell(cell) / SCORES, self._results.outline.readout)
         bands = {}
         if cell.dataset in self._results.cards:
             bands = frequency_bands(self._training_counts(cell.dataset))

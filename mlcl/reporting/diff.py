@@ -15,8 +15,8 @@ from mlcl.reporting.statistics import ALPHA
 from mlcl.reporting.statistics.datasets import holm
 from mlcl.reporting.statistics.seeds import welch_p_value
 
-Key = tuple[str, str, str, str, str, str]
-"""dataset, encoder, loss, variant, split, metric"""
+Key = tuple[str, str, str, str, str, str, str]
+"""dataset, encoder, loss, variant, readout, split, metric"""
 Runs = dict[int, float]
 """seed -> value"""
 
@@ -32,10 +32,10 @@ class Change:
 
     @property
     def better(self) -> bool:
-        return metric_info(self.key[5]).better(self.after, self.before)
+        return metric_info(self.key[-1]).better(self.after, self.before)
 
     def __str__(self) -> str:
-        info = metric_info(self.key[5])
+        info = metric_info(self.key[-1])
         old, new = (f"{value * info.scale:.{info.decimals}f}" for value in (self.before, self.after))
         gap = f"{(self.after - self.before) * info.scale:+.{info.decimals}f}"
         certainty = "noise unknown: one seed" if self.p_value is None else f"p = {self.p_value:.2g}"
@@ -93,21 +93,20 @@ def diff_metrics(old: Path, new: Path, tolerance: float = 1e-3) -> Changes:
 
 
 def _read(file: Path) -> dict[Key, Runs]:
-    found: dict[Key, Runs] = {}
+    runs: dict[Key, Runs] = {}
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             reader = csv.reader(lines)
             if tuple(next(reader, ())) != METRICS_COLUMNS:
                 raise MlclError(f"{file}: is no metrics.csv (its columns: {', '.join(METRICS_COLUMNS)})")
-            for dataset, encoder, loss, variant, seed, split, metric, value in reader:
-                found.setdefault((dataset, encoder, loss, variant, split, metric), {})[int(seed)] = float(
-                    value
-                )
+            for dataset, encoder, loss, variant, seed, readout, split, metric, value in reader:
+                key = (dataset, encoder, loss, variant, readout, split, metric)
+                runs.setdefault(key, {})[int(seed)] = float(value)
     except FileNotFoundError:
         raise MlclError(f"{file}: is not there") from None
     except ValueError as error:
         raise MlclError(f"{file}: is no metrics.csv ({error})") from None
-    return found
+    return runs
 
 
 def _rows_only_in(one: Mapping[Key, Runs], other: Mapping[Key, Runs]) -> tuple[str, ...]:

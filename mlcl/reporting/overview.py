@@ -4,6 +4,7 @@ to know more. Every interval is one of `standings`, the same that the table `dif
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import ceil
@@ -36,6 +37,10 @@ def overview(results: Results, contrasts: Contrasts) -> list[str]:
     all_standings = standings(results, metric, contrasts)
     if not all_standings:
         return ["Fewer than two losses have all their seeds on any dataset: there is nothing to compare yet."]
+    warning = list(_not_judged(results, all_standings))
+    all_standings = [standing for standing in all_standings if not _untrained(results, standing)]
+    if not all_standings:
+        return [" ".join(warning)]
     if not all(standing.is_known for standing in all_standings):
         apart = list(_one_seed(results, all_standings))
         close: list[str] = []
@@ -44,8 +49,37 @@ def overview(results: Results, contrasts: Contrasts) -> list[str]:
         apart = list(_told_apart(results, all_standings))
         close = list(_close(results, all_standings))
         more = list(_what_to_run(results, all_standings))
-    paragraphs = [apart, close, more, [*_criteria(results), *_controls(results, metric)]]
+    paragraphs = [warning, apart, close, more, [*_criteria(results), *_controls(results, metric)]]
     return [" ".join(sentences) for sentences in paragraphs if sentences]
+
+
+# --- What no conclusion is drawn from --------------------------------------------------------------------------
+
+
+def _untrained(results: Results, standing: Standing) -> dict[str, tuple[str, ...]]:
+    """loss -> why it was not trained to its end, in the first such column of the standing."""
+    columns = [standing.column] if standing.column else results.outline.columns()
+    found: dict[str, tuple[str, ...]] = {}
+    for column in columns:
+        for loss in standing.means:
+            state = results.rows.get((*column, loss, "base"))
+            if state is not None and state.untrained:
+                found.setdefault(loss, state.untrained)
+    return found
+
+
+def _not_judged(results: Results, everything: Sequence[Standing]) -> Iterator[str]:
+    """Losses that were not trained to the end lose by their budget, not by what they are."""
+    title = results.outline.title_of
+    for standing in everything:
+        losses = _untrained(results, standing)
+        if losses and standing.column is not None:
+            reasons = Counter(remark.partition(" (")[0] for own in losses.values() for remark in own)
+            yield (
+                f"On {standing.title}, no conclusion is drawn: not trained to the end "
+                f"{'is' if len(losses) == 1 else 'are'} {_listed([title(loss) for loss in losses])} "
+                f"({', '.join(reasons)}). More epochs or another learning rate, the same for all losses, would tell."
+            )
 
 
 # --- What can be told apart ----------------------------------------------------------------------------------
@@ -109,6 +143,8 @@ def _sentence(results: Results, standing: Standing) -> str:
 
 def _ranks(results: Results, all_standings: Sequence[Standing]) -> Iterator[str]:
     """A test of ranks speaks of datasets like these; it needs enough of them."""
+    if any(state.untrained for (*_, variant), state in results.rows.items() if variant == "base"):
+        return
     ranking = rank_losses(results, all_standings[0].metric.name)
     if ranking is None or len(ranking.datasets) < FEWEST_DATASETS or ranking.p_value is None:
         return
@@ -134,7 +170,9 @@ def _winners(results: Results, standings_: Sequence[Standing]) -> str:
     by_loss: dict[str, list[str]] = {}
     for standing in standings_:
         by_loss.setdefault(standing.best, []).append(standing.title)
-    return "; ".join(f"{results.outline.title_of(loss)} on {_listed(own)}" for loss, own in by_loss.items())
+    return "; ".join(
+        f"{results.outline.title_of(loss)} on {_listed(places)}" for loss, places in by_loss.items()
+    )
 
 
 def _one_seed(results: Results, all_standings: Sequence[Standing]) -> Iterator[str]:
@@ -180,10 +218,10 @@ def _cheaper(results: Results, standing: Standing) -> Iterator[str]:
     seconds = compute_seconds(results)
     columns = [standing.column] if standing.column else results.outline.columns()
     costs = {
-        loss: fmean(own)
+        loss: fmean(times)
         for loss in [standing.best, *standing.tied]
-        if (own := [seconds[*c, loss, "base"] for c in columns if (*c, loss, "base") in seconds])
-        and len(own) == len(columns)
+        if (times := [seconds[*c, loss, "base"] for c in columns if (*c, loss, "base") in seconds])
+        and len(times) == len(columns)
     }
     if standing.best not in costs:
         return
@@ -263,9 +301,13 @@ def _criteria(results: Results) -> Iterator[str]:
     best: dict[str, str] = {}
     for name in ("map", "macro_f1_tuned", "macro_f1"):
         means = complete_means(results, name)
-        shared = set.intersection(*(set(own) for own in means.values())) if len(means) > 1 else set()
+        shared = (
+            set.intersection(*(set(by_column) for by_column in means.values())) if len(means) > 1 else set()
+        )
         if shared:
-            averages = {loss: fmean(own[column] for column in shared) for loss, own in means.items()}
+            averages = {
+                loss: fmean(by_column[column] for column in shared) for loss, by_column in means.items()
+            }
             best[name] = max(averages, key=averages.__getitem__)
     if len(best) < 2:
         return

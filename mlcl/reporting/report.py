@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 
 from mlcl.errors import MlclError
+from mlcl.evaluation.readouts import in_words
 from mlcl.records.files import write_text
 from mlcl.records.outline import Outline
 from mlcl.records.status import cell_statuses
@@ -98,6 +99,7 @@ def _content(results: Results, attempts: Attempts) -> dict[str, Any]:
         "selection": selection_rule(outline),
         "provenance": _provenance(results),
         "problems": list(_problems(results)),
+        "remarks": list(_remarks(results)),
     }
 
 
@@ -131,14 +133,20 @@ def _state(results: Results) -> str:
 def _settings(outline: Outline) -> dict[str, dict[str, Any]]:
     """Heading -> setting -> value; protocols with the same settings stand under one heading."""
     by_settings: dict[str, list[str]] = {}
-    for protocol, own in outline.training.items():
-        by_settings.setdefault(json.dumps(own, sort_keys=True), []).append(protocol)
+    for protocol, training_settings in outline.training.items():
+        by_settings.setdefault(json.dumps(training_settings, sort_keys=True), []).append(protocol)
     own_training = {
         name: one.training for name, one in (outline.encoders | outline.losses).items() if one.training
     }
     return {
-        **{f"Training: {', '.join(names)}": json.loads(own) for own, names in by_settings.items()},
-        "Training of single encoders and losses": {name: _flat(own) for name, own in own_training.items()},
+        **{
+            f"Training: {', '.join(names)}": json.loads(training_settings)
+            for training_settings, names in by_settings.items()
+        },
+        "Training of single encoders and losses": {
+            name: _flat(training_settings) for name, training_settings in own_training.items()
+        },
+        "Readouts": {name: in_words(name) for name in outline.readouts},
         "Linear evaluation": outline.linear_evaluation,
         "Compute": outline.compute,
         "Variants": {name: _flat(changes) for name, changes in outline.variants.items() if changes},
@@ -244,6 +252,17 @@ def _counted(values: Iterable[Any]) -> str:
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{value} ({n})" for value, n in counts.most_common())
+
+
+def _remarks(results: Results) -> Iterable[dict[str, str]]:
+    """Rows that were not trained to the end, or whose linear evaluation chose an end of its grid."""
+    for row, state in results.rows.items():
+        if state.untrained or state.edges:
+            yield {
+                "row": "/".join(row),
+                "untrained": "; ".join(state.untrained),
+                "edges": "; ".join(state.edges),
+            }
 
 
 def _problems(results: Results) -> Iterable[dict[str, str]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any, cast
 import pandas as pd
 
 from mlcl.errors import MlclError
+from mlcl.evaluation.readouts import preference
+from mlcl.records.cards import read_card
 from mlcl.records.collect import CELLS_COLUMNS, COSTS_COLUMNS, METRICS_COLUMNS, require_collected
 from mlcl.records.outline import NO_ENCODER, Outline, open_study
 from mlcl.records.paths import StudyPaths
@@ -31,6 +33,10 @@ class RowState:
     skipped: bool
     problems: tuple[str, ...]
     """One text for each seed without a result: 'seed 2: diverged (reason)'."""
+    untrained: tuple[str, ...] = ()
+    """Why training did not reach its end (`mlcl.records.diagnosis`): '... (2 of 3 seeds)'. No conclusion is drawn."""
+    edges: tuple[str, ...] = ()
+    """Choices of linear evaluation at an end of its grid, likewise."""
 
     @property
     def complete(self) -> bool:
@@ -48,6 +54,8 @@ class Results:
     costs: pd.DataFrame
     cells: pd.DataFrame
     cards: dict[str, dict[str, Any]]
+    torch_versions: dict[str, int]
+    """Version -> number of the records that count."""
 
     @cached_property
     def rows(self) -> dict[RowKey, RowState]:
@@ -62,18 +70,38 @@ class Results:
 
     @cached_property
     def _values(self) -> dict[tuple[str, ...], dict[int, float]]:
-        found: dict[tuple[str, ...], dict[int, float]] = {}
-        columns = (self.metrics[column].tolist() for column in (*ROW, "split", "metric"))
+        by_row: dict[tuple[str, ...], dict[int, float]] = {}
+        columns = (self.metrics[column].tolist() for column in (*ROW, "readout", "split", "metric"))
         keys = zip(*columns, strict=True)
         for key, seed, value in zip(
             keys, self.metrics["seed"].tolist(), self.metrics["value"].tolist(), strict=True
         ):
-            found.setdefault(key, {})[seed] = value
-        return found
+            by_row.setdefault(key, {})[seed] = value
+        return by_row
 
     def values(self, row: RowKey, split: str, metric: str) -> dict[int, float]:
-        """seed -> value, for the seeds that are there."""
-        return self._values.get((*row, split, metric), {})
+        """seed -> value by the readout of the study's tables, for the seeds that are there.
+
+        What has no readout (baselines without an encoder, metrics of features) stands beside every one.
+        """
+        keys = ((*row, readout, split, metric) for readout in preference(self.outline.readout))
+        return next((self._values[key] for key in keys if key in self._values), {})
+
+    def has_readout(self, row: RowKey) -> bool:
+        """Has any record of the row scores by the readout of the study's tables?"""
+        return any((*row, readout) in self._readouts_of_rows for readout in preference(self.outline.readout))
+
+    @cached_property
+    def _readouts_of_rows(self) -> set[tuple[str, ...]]:
+        return {key[:5] for key in self._values}
+
+    def with_readout(self, readout: str | None) -> Results:
+        """The same results, seen by another readout (`mlcl.evaluation.readouts`); None: as they are."""
+        if readout in (None, self.outline.readout):
+            return self
+        other = replace(self, outline=replace(self.outline, readout=readout))
+        other.__dict__["_values"] = self._values  # the cached property: one index serves all readouts
+        return other
 
     def mean_sd_n(self, row: RowKey, split: str, metric: str) -> tuple[float, float, int] | None:
         """Over the seeds that are there (sd: ddof 1, NaN for one seed); None where there is none."""
@@ -93,10 +121,12 @@ class Results:
 def load_results(study: str | Path) -> Results:
     """`study`: the name of a study in `results/` here, or a results folder, wherever that lies.
 
-    Raises MlclError if its records were not collected, or not since the study changed.
+    Its `metrics`, `costs` and `cells` are DataFrames with the coordinates of a cell in each row (dataset, encoder,
+    loss, variant, seed), then (split, metric, value), (cost, value) and (state, reason). Metrics are fractions. Needs
+    no torch. Raises MlclError if its records were not collected, or not since the study changed.
     """
     opened = open_study(study)
-    require_collected(opened)
+    collected = require_collected(opened)
     outline, paths = opened
     return Results(
         outline,
@@ -104,7 +134,8 @@ def load_results(study: str | Path) -> Results:
         metrics=_read_csv(paths.metrics_csv, METRICS_COLUMNS),
         costs=_read_csv(paths.costs_csv, COSTS_COLUMNS),
         cells=_read_csv(paths.cells_csv, CELLS_COLUMNS),
-        cards={dataset: card for dataset in outline.datasets if (card := _read_card(paths.card(dataset)))},
+        cards={dataset: card for dataset in outline.datasets if (card := read_card(paths.card(dataset)))},
+        torch_versions=collected.torch_versions,
     )
 
 
@@ -124,16 +155,6 @@ def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return frame
 
 
-def _read_card(path: Path) -> dict[str, Any] | None:
-    try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise MlclError(f"{path}: is no card of a dataset ({error}); prepare the dataset again") from None
-    return card
-
-
 def _row_state(cells: pd.DataFrame) -> RowState:
     lost = cells[cells["state"] != "ok"]
     problems = tuple(
@@ -147,4 +168,12 @@ def _row_state(cells: pd.DataFrame) -> RowState:
         ok=len(cells) - len(lost),
         skipped=skipped,
         problems=(cells["reason"].iloc[0],) if skipped else problems,
+        untrained=_counted(cells["untrained"], len(cells)),
+        edges=_counted(cells["edges"], len(cells)),
     )
+
+
+def _counted(texts: pd.Series[str], seeds: int) -> tuple[str, ...]:
+    """Each remark of the seeds, with its number of seeds."""
+    counts = Counter(remark for text in texts for remark in text.split("; ") if remark)
+    return tuple(f"{remark} ({count} of {seeds} seeds)" for remark, count in counts.items())

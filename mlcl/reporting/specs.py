@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from mlcl.errors import MlclError
+from mlcl.evaluation.readouts import Readout
 
 CLAIMS = "claims.yaml"
 
@@ -85,6 +86,8 @@ class Claim(Spec):
     """Whether `source` says it, or it is an expectation of ours."""
     source: str
     metric: str
+    readout: Readout | None = None
+    """None: the one that the study's tables are about."""
     better: str
     worse: str
     datasets: DatasetFilter = DatasetFilter()
@@ -119,12 +122,12 @@ def read_claims(folder: Path) -> list[Claim]:
 
 def read_papers(folder: Path) -> dict[str, tuple[PaperSpec, list[ReportedNumber]]]:
     """stem of the file -> a paper's table and its numbers. Raises SpecError."""
-    found = {}
+    specs_by_name = {}
     for file in sorted(folder.glob("*.yaml")):
         if file.name != CLAIMS:
             spec = _read_yaml(file, PaperSpec)
-            found[file.stem] = (spec, list(_read_numbers(file.with_suffix(".csv"), spec)))
-    return found
+            specs_by_name[file.stem] = (spec, list(_read_numbers(file.with_suffix(".csv"), spec)))
+    return specs_by_name
 
 
 SomeSpec = TypeVar("SomeSpec", bound=Spec)

@@ -78,7 +78,8 @@ def standings(results: Results, metric: str, contrasts: Contrasts) -> list[Stand
     info, split = metric_info(metric), results.outline.split
     means = complete_means(results, metric)
     columns = {
-        column: [loss for loss, own in means.items() if column in own] for column in results.outline.columns()
+        column: [loss for loss, by_column in means.items() if column in by_column]
+        for column in results.outline.columns()
     }
     columns = {column: losses for column, losses in columns.items() if len(losses) > 1}
     shared = compared_columns(means) if len(means) > 1 else {}
@@ -88,8 +89,8 @@ def standings(results: Results, metric: str, contrasts: Contrasts) -> list[Stand
     def one(
         column: Column | None, title: str, losses: Sequence[str], weights: Mapping[Column, float]
     ) -> Standing:
-        own = {loss: sum(weight * means[loss][c] for c, weight in weights.items()) for loss in losses}
-        best = max(own, key=lambda loss: own[loss] if info.higher_is_better else -own[loss])
+        scores = {loss: sum(weight * means[loss][c] for c, weight in weights.items()) for loss in losses}
+        best = max(scores, key=lambda loss: scores[loss] if info.higher_is_better else -scores[loss])
         gaps = {
             loss: contrasts.of(_difference(loss, best, weights), metric, split)
             for loss in losses
@@ -98,12 +99,14 @@ def standings(results: Results, metric: str, contrasts: Contrasts) -> list[Stand
         intervals = {loss: gap.interval(confidence, len(losses)) for loss, gap in gaps.items()}
         datasets = tuple(dict.fromkeys(dataset for dataset, _ in weights))
         return Standing(
-            column, title, info, datasets, len(results.outline.seeds), own, gaps, intervals, confidence
+            column, title, info, datasets, len(results.outline.seeds), scores, gaps, intervals, confidence
         )
 
     result = []
     if len(shared) > 1:
-        weights = {column: 1 / len(shared) / len(own) for own in shared.values() for column in own}
+        weights = {
+            column: 1 / len(shared) / len(encoders) for encoders in shared.values() for column in encoders
+        }
         result.append(one(None, f"the mean over {len(shared)} datasets", list(means), weights))
     result += [
         one(column, column_title(results.outline, *column), losses, {column: 1.0})
@@ -125,10 +128,10 @@ def controls_above(results: Results, metric: str) -> dict[str, list[str]]:
     info, outline = metric_info(metric), results.outline
     means = complete_means(results, metric)
     result: dict[str, list[str]] = {}
-    for loss, own in means.items():
+    for loss, by_column in means.items():
         for baseline in outline.baselines:
             pairs = []
-            for column, value in own.items():
+            for column, value in by_column.items():
                 row = results.row_for(*column, baseline)
                 summary = results.mean_sd_n(row, outline.split, metric) if row else None
                 if summary is not None:

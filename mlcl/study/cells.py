@@ -11,8 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from mlcl import encoders, losses
 from mlcl.errors import ConfigError
+from mlcl.evaluation.readouts import READOUTS
 from mlcl.records.paths import CellId
-from mlcl.study.config import Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry
+from mlcl.study.config import TRIAL, Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry
+from mlcl.study.search import SearchSettings, draw
 from mlcl.suggest import closest
 from mlcl.training import protocols
 from mlcl.training.settings import (
@@ -31,6 +33,7 @@ from mlcl.training.settings import (
 )
 
 SomeSettings = TypeVar("SomeSettings", bound=BaseModel)
+NO_HEAD = "{} trains no head, and head is the study's only readout"
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,38 @@ class DatasetFacts:
     title: str
 
 
-def expand(study: Study, datasets: Mapping[str, DatasetFacts]) -> tuple[list[Cell], list[Skip]]:
+@dataclass(frozen=True)
+class TrialCell:
+    """A cell of the search, and what it draws."""
+
+    cell: Cell
+    draws: dict[str, Any]
+
+
+SearchRow = tuple[str, str, str]
+"""dataset, encoder, loss: what the search chooses settings for."""
+
+
+def expand_trials(study: Study, datasets: Mapping[str, DatasetFacts]) -> list[TrialCell]:
+    """The trials of the study's search, in the order of its losses; none without a search. Raises as `expand` does."""
+    if study.search is None:
+        return []
+    _check_encoders(study, datasets)
+    _check_training(study)
+    return list(_Grid(study, datasets, {}).trials(study.search))
+
+
+def expand(
+    study: Study, datasets: Mapping[str, DatasetFacts], chosen: Mapping[SearchRow, dict[str, Any]]
+) -> tuple[list[Cell], list[Skip]]:
     """All cells of the study in the order in which it lists them, and the rows it leaves out.
 
-    Raises ConfigError where a name is unknown, a setting wrong, or a listed pair does not fit.
+    `chosen`: what the search chose for each row, which variants then change. Raises ConfigError where a name is
+    unknown, a setting wrong, or a listed pair does not fit.
     """
     _check_encoders(study, datasets)
     _check_training(study)
-    grid = _Grid(study, datasets)
+    grid = _Grid(study, datasets, chosen)
     rows = list(grid.rows())
     cells = [row.for_seed(seed) for row in rows if isinstance(row, _Row) for seed in study.seeds]
     return cells, [row for row in rows if isinstance(row, Skip)]
@@ -93,6 +120,7 @@ class _Row:
 class _Grid:
     study: Study
     datasets: Mapping[str, DatasetFacts]
+    chosen: Mapping[SearchRow, dict[str, Any]]
 
     def rows(self) -> Iterator[_Row | Skip]:
         variants = {"base": VariantEntry(), **self.study.variants}
@@ -104,14 +132,54 @@ class _Grid:
                 if "random_encoder" in self.study.baselines:
                     yield self._baseline(dataset, encoder, "random_encoder")
                 for loss in self.study.losses:
+                    chosen = self._as_changes(loss, self.chosen.get((dataset, encoder, loss), {}))
                     for variant, changes in variants.items():
-                        yield self._trained(dataset, encoder, loss, variant, changes)
+                        yield self._trained(dataset, encoder, loss, variant, _over(chosen, changes))
+
+    def trials(self, search: SearchSettings) -> Iterator[TrialCell]:
+        """For each row of the grid one cell a draw, with the search's seed."""
+        self._check_space(search)
+        for dataset in self.study.datasets:
+            for encoder in self._encoders_for(dataset):
+                for loss in self.study.losses:
+                    for number, draws in enumerate(draw(search, loss)):
+                        changes = self._as_changes(loss, draws)
+                        row = self._trained(dataset, encoder, loss, f"{TRIAL}{number:02d}", changes)
+                        if isinstance(row, _Row):
+                            yield TrialCell(row.for_seed(search.seed), self._used(loss, draws))
+
+    def _as_changes(self, loss: str, draws: Mapping[str, Any]) -> VariantEntry:
+        """What a loss takes of the draws: settings that its protocol knows, and its own hyperparameters."""
+        known = protocols.load(_protocol_of(self.study, loss)).Settings.model_fields
+        hyperparameters = _described(self.study, loss, self.study.losses[loss]).hyperparameters
+        training = {key: value for key, value in draws.items() if key in known}
+        of_loss = {key: value for key, value in draws.items() if key not in known and key in hyperparameters}
+        return VariantEntry(training=training, loss=of_loss)
+
+    def _used(self, loss: str, draws: Mapping[str, Any]) -> dict[str, Any]:
+        changes = self._as_changes(loss, draws)
+        return {key: value for key, value in draws.items() if key in changes.training or key in changes.loss}
+
+    def _check_space(self, search: SearchSettings) -> None:
+        """Each setting of the space must mean something to a loss, and those of a single loss to that one."""
+        for key in search.space:
+            if not any(self._used(loss, {key: None}) for loss in self.study.losses):
+                raise ConfigError(
+                    f"{self.study.file}: search.space.{key}: is no setting of training and no hyperparameter of a loss "
+                    "of this study"
+                )
+        for loss, space in search.losses.items():
+            for key in space:
+                if not self._used(loss, {key: None}):
+                    raise ConfigError(
+                        f"{self.study.file}: search.losses.{loss}.{key}: {loss} has no such setting"
+                    )
 
     def _encoders_for(self, dataset: str) -> list[str]:
         modality = self.datasets[dataset].modality
         return [name for name, entry in self.study.encoders.items() if entry.modality == modality]
 
-    def _baseline(self, dataset: str, encoder: str | None, baseline: Baseline) -> _Row:
+    def _baseline(self, dataset: str, encoder: str | None, baseline: Baseline) -> _Row | Skip:
         settings: dict[str, Any] = {
             "protocol": baseline,
             "dataset": self._dataset_part(dataset, {}),
@@ -120,10 +188,12 @@ class _Grid:
         if encoder is not None:
             settings |= {
                 "encoder": _encoder_part(self.study, encoder, {}),
-                **self._evaluation({}, f"{self.study.file}: linear_evaluation"),
+                **self._readouts(has_head=False, changes={}, where=f"{self.study.file}: linear_evaluation"),
                 "keep_embeddings": self.study.keep_embeddings,
                 "keep_model": self.study.keep_models,
             }
+            if not settings["readouts"]:
+                return Skip(dataset, encoder, baseline, "base", NO_HEAD.format(baseline))
         return _Row(dataset, encoder or "none", baseline, "base", settings)
 
     def _trained(
@@ -144,14 +214,15 @@ class _Grid:
             return Skip(**coordinates, reason=f"{name} has no {', '.join(foreign)}")
         if foreign := for_other_modalities(changes.training, modality):
             return Skip(**coordinates, reason=f"{', '.join(foreign)}: not for the modality '{modality}'")
+        encoder_part = _encoder_part(study, encoder, changes.encoder)
         combined = (
-            _known(study.training, protocol)
+            own_learning_rate(encoder_part, protocol)
+            | _known(study.training, protocol)
             | _known(study.encoders[encoder].training, protocol)
             | entry.training
             | changes.training
         )
         training = _checked(protocol.Settings, combined, f"{where}.training").model_dump(mode="json")
-        encoder_part = _encoder_part(study, encoder, changes.encoder)
         frozen = bool(encoder_part.settings["freeze"])
         _check_together(study, protocol, info, encoder, frozen, training)
         settings = {
@@ -164,20 +235,25 @@ class _Grid:
             "keep_embeddings": study.keep_embeddings,
             "keep_model": study.keep_models,
         }
-        if protocols.probes_features(protocol, training):
-            settings |= self._evaluation(changes.linear_evaluation, f"{where}.linear_evaluation")
-        elif changes.linear_evaluation:
-            return Skip(**coordinates, reason=f"{name} has no linear evaluation here")
+        has_head = protocols.has_head(protocol, training)
+        settings |= self._readouts(has_head, changes.linear_evaluation, f"{where}.linear_evaluation")
+        if not settings["readouts"]:
+            return Skip(**coordinates, reason=NO_HEAD.format(loss))
         return _Row(**coordinates, settings=settings)
 
-    def _evaluation(self, changes: dict[str, Any], where: str) -> dict[str, Any]:
-        """How frozen features are evaluated."""
-        if self.study.evaluation == "knn":
-            if changes:
-                raise ConfigError(f"{where}: the study's evaluation is knn; a variant cannot set this")
-            return {"knn_evaluation": self.study.knn_evaluation}
-        evaluation = self.study.linear_evaluation.model_dump() | changes
-        return {"linear_evaluation": _checked(LinearEvaluationSettings, evaluation, where)}
+    def _readouts(self, has_head: bool, changes: dict[str, Any], where: str) -> dict[str, Any]:
+        """The readouts that a cell has, in one order whatever the study's, and the settings of these alone."""
+        study = self.study
+        readouts = [r for r in READOUTS if r in study.readouts and (has_head or r != "head")]
+        settings: dict[str, Any] = {"readouts": readouts}
+        if "linear" in readouts:
+            evaluation = study.linear_evaluation.model_dump() | changes
+            settings["linear_evaluation"] = _checked(LinearEvaluationSettings, evaluation, where)
+        elif changes:
+            raise ConfigError(f"{where}: linear is not among the study's readouts; a variant cannot set this")
+        if "knn" in readouts:
+            settings["knn_evaluation"] = study.knn_evaluation
+        return settings
 
     def _dataset_part(self, dataset: str, changes: dict[str, Any]) -> DatasetPart:
         entry = self.study.datasets[dataset]
@@ -188,6 +264,13 @@ class _Grid:
             settings=self.datasets[dataset].settings,
             subset=_checked(SubsetSettings, subset, where),
         )
+
+
+def _over(chosen: VariantEntry, changes: VariantEntry) -> VariantEntry:
+    """The changes of a variant, on top of what the search chose."""
+    return changes.model_copy(
+        update={"training": chosen.training | changes.training, "loss": chosen.loss | changes.loss}
+    )
 
 
 def _check_encoders(study: Study, datasets: Mapping[str, DatasetFacts]) -> None:
@@ -289,6 +372,16 @@ def _foreign(settings: Mapping[str, Any], protocol: ModuleType, study: Study) ->
     """The settings that are not this protocol's, but another's of the study."""
     others = {key for other in _protocols_used(study) for key in other.Settings.model_fields}
     return sorted(key for key in settings if key in others - protocol.Settings.model_fields.keys())
+
+
+def own_learning_rate(encoder: EncoderPart, protocol: ModuleType) -> dict[str, Any]:
+    """The learning rate of the encoder's declaration, where it starts from random weights and the protocol's default
+    is one for fine-tuning. A frozen encoder counts as pretrained: only a layer on its features is trained."""
+    info = encoders.describe(encoder.name)
+    settings = info.settings.model_validate(encoder.settings)
+    if settings.pretrained or settings.freeze or not protocols.has_finetuning_rate(protocol):
+        return {}
+    return {"learning_rate": info.learning_rate}
 
 
 def _known(settings: Mapping[str, Any], protocol: ModuleType) -> dict[str, Any]:

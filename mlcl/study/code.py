@@ -86,6 +86,7 @@ CONDITIONS: Mapping[str, Callable[[Facts], bool]] = {
     ),
     "mlcl.evaluation.linear.Grid": lambda cell: cell.settings.linear_evaluation is not None,
     "mlcl.evaluation.linear.fit": lambda cell: cell.settings.linear_evaluation is not None,
+    "mlcl.training.diagnostics.of_grid": lambda cell: "linear" in cell.settings.readouts,
     "mlcl.training.feature_cache": lambda cell: cell.frozen,
     "mlcl.training.fit.validation": lambda cell: cell.any_stage("selection", "last"),
     "mlcl.training.grad_cache": lambda cell: cell.any_stage("micro_batch_size", None),
@@ -98,6 +99,9 @@ CONDITIONS: Mapping[str, Callable[[Facts], bool]] = {
     "mlcl.training.inputs.transforms.mask_features": lambda cell: cell.any_stage("feature_masking", 0),
     "mlcl.training.launch._Workers": lambda cell: cell.settings.compute.processes > 1,
     "mlcl.training.launch._import_loss": lambda cell: cell.settings.compute.processes > 1,
+    "mlcl.training.outcome._fit_knn": lambda cell: "knn" in cell.settings.readouts,
+    "mlcl.training.outcome._fit_linear": lambda cell: "linear" in cell.settings.readouts,
+    "mlcl.training.outcome._own_head": lambda cell: "head" in cell.settings.readouts,
     "mlcl.training.optim.MovingAverage": lambda cell: cell.any_stage("ema_decay", None),
 }
 """Module or definition -> whether a cell ever enters it. Tests train cells of all kinds and compare."""

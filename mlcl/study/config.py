@@ -14,7 +14,9 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mlcl.errors import ConfigError
+from mlcl.evaluation.readouts import OWN, Readout
 from mlcl.records.paths import RESERVED_NAMES, is_valid_name
+from mlcl.study.search import SearchSettings
 from mlcl.suggest import closest
 from mlcl.training.settings import (
     ComputeSettings,
@@ -25,6 +27,8 @@ from mlcl.training.settings import (
     Settings,
 )
 
+TRIAL = "trial-"
+"""How the variants of a search's trials begin."""
 BASELINES = ("label_prior", "random", "random_encoder")
 Baseline = Literal["label_prior", "random", "random_encoder"]
 Modality = Literal["image", "text", "vector"]
@@ -76,6 +80,8 @@ class TableSettings(Settings):
 
     metrics: Annotated[list[str], Field(min_length=1)] = ["micro_f1", "macro_f1", "map"]
     split: Literal["val", "test"] = "test"
+    readout: Literal["head", "linear", "knn", "own"] | None = None
+    """None: the one that all losses have."""
 
 
 class Study(Settings):
@@ -91,10 +97,12 @@ class Study(Settings):
     losses: dict[str, LossEntry] = {}
     baselines: list[Baseline] = []
     variants: dict[str, VariantEntry] = {}
+    search: SearchSettings | None = None
     protocols: dict[Inputs, Protocol] = {}
     """What a loss is called with -> the protocol that trains it, where that is not the usual one."""
     training: Json = {}
-    evaluation: Literal["linear", "knn"] = "linear"
+    readouts: Annotated[list[Readout], Field(min_length=1)] = ["head", "linear"]
+    """How each trained encoder is read; `head` where the loss trains one."""
     linear_evaluation: LinearEvaluationSettings = LinearEvaluationSettings()
     knn_evaluation: KnnEvaluationSettings = KnnEvaluationSettings()
     compute: ComputeSettings = ComputeSettings()
@@ -103,7 +111,7 @@ class Study(Settings):
     keep_models: bool = False
     data_root: Path | None = None
 
-    @field_validator("seeds", "baselines")
+    @field_validator("seeds", "baselines", "readouts")
     @classmethod
     def _once_each(cls, values: list[Any]) -> list[Any]:
         if repeated := [value for i, value in enumerate(values) if value in values[:i]]:
@@ -129,6 +137,10 @@ class Study(Settings):
                     raise ValueError(f"{key}: the name '{name}' is taken by a folder of the suite")
         if clash := set(self.losses) & set(BASELINES):
             raise ValueError(f"losses: '{min(clash)}' is the name of a baseline")
+        if self.table.readout not in (None, OWN, *self.readouts):
+            raise ValueError(f"table.readout: '{self.table.readout}' is not among the study's readouts")
+        if self.search is not None:
+            self._check_search(self.search)
         if "none" in self.encoders:
             raise ValueError("encoders: 'none' stands for the baselines that have no encoder")
         if "base" in self.variants:
@@ -136,6 +148,16 @@ class Study(Settings):
         if not self.losses and not self.baselines:
             raise ValueError("losses: neither a loss nor a baseline is listed")
         return self
+
+    def _check_search(self, search: SearchSettings) -> None:
+        if search.seed in self.seeds:
+            raise ValueError(f"search.seed: {search.seed} is one of the study's seeds; take another")
+        if search.readout not in (None, *self.readouts):
+            raise ValueError(f"search.readout: '{search.readout}' is not among the study's readouts")
+        if unknown := sorted(set(search.losses) - set(self.losses)):
+            raise ValueError(f"search.losses: '{unknown[0]}' is no loss of the study")
+        if taken := sorted(name for name in self.variants if name.startswith(TRIAL)):
+            raise ValueError(f"variants: '{taken[0]}' is a name of the search's trials")
 
 
 def load_study(file: Path) -> Study:
@@ -151,6 +173,10 @@ def load_study(file: Path) -> Study:
         "losses": _entries(content, "losses", lambda name, entry: _loss_entry(name, entry, file), defects),
         "variants": _entries(content, "variants", lambda _, entry: entry, defects),
     }
+    if "evaluation" in content:
+        defects.append(
+            f"evaluation: is now 'readouts', a list of head, linear and knn (readouts: [{content['evaluation']}])"
+        )
     if reserved := {"name", "file"} & set(content):
         defects.append(f"{min(reserved)}: is not a key of a study (its name is the file's)")
     study = None
@@ -285,6 +311,7 @@ def _known_keys(location: list[str]) -> list[str]:
         "knn_evaluation": KnnEvaluationSettings,
         "compute": ComputeSettings,
         "table": TableSettings,
+        "search": SearchSettings,
         "variants": VariantEntry,
     }
     model = models.get(location[0], Study) if location else Study

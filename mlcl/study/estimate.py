@@ -28,7 +28,6 @@ from mlcl import encoders
 from mlcl.records.paths import CellId
 from mlcl.records.status import duration
 from mlcl.study.sizes import FLOAT, Size, prepared_bytes, size_of
-from mlcl.training import protocols
 from mlcl.training.settings import CellSettings
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ def estimate(plan: Plan, device: Device | None = None) -> Estimate:
     sizes = {name: size_of(dataset, plan) for name, dataset in plan.datasets.items()}
     made = _Measured(plan)
     groups: dict[tuple[str, str], list[PlannedCell]] = {}
-    for planned in plan.cells:
+    for planned in plan.all_cells:
         groups.setdefault((planned.cell.id.dataset, planned.cell.id.encoder), []).append(planned)
     costs = _Costs(plan, sizes)
     lines = tuple(
@@ -234,7 +233,7 @@ class _Measured:
     def __init__(self, plan: Plan) -> None:
         self._seconds: dict[str, list[tuple[int, float]]] = {}
         """What a cell is -> (examples trained on, device seconds) of its records."""
-        for planned in plan.cells:
+        for planned in plan.all_cells:
             record = planned.record
             if record is None or record.status != "ok":
                 continue
@@ -295,13 +294,13 @@ def _as_recorded(planned: PlannedCell) -> CellSettings:
 
 
 def _computed(settings: CellSettings, size: Size, rows: int, cost: encoders.Cost, device: Device) -> float:
-    """Training, encoding of all rows, linear evaluation."""
+    """Training, encoding of all rows, linear evaluation; nearest neighbours are not counted."""
     assert settings.encoder is not None
     forward = cost.forward_flops_per_example
     if settings.encoder.settings["freeze"]:
         forward = 2.0 * cost.feature_dim**2  # the layer that is trained on stored features
     todo = work(settings, rows)
-    reads = protocols.probes_features(protocols.load(settings.protocol), settings.training)
+    reads = settings.readouts != ["head"]
     seconds = device.seconds(todo.passes * forward, todo.steps)
     seconds += device.seconds((size.evaluated + (rows if reads else 0)) * forward)
     grid = settings.linear_evaluation
@@ -328,7 +327,7 @@ def _record_bytes(settings: CellSettings, size: Size | None, cost: encoders.Cost
     """Before compression: scores and labels of each evaluated row; features and weights where the study keeps them."""
     if size is None or size.labels is None:
         return None
-    row = size.labels * (FLOAT + 1)
+    row = size.labels * (FLOAT * max(1, len(settings.readouts)) + 1)
     weights = 0
     if cost is not None:
         row += cost.feature_dim * HALF if settings.keep_embeddings else 0

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from mlcl.errors import MlclError
 from mlcl.evaluation.metrics import best_thresholds
+from mlcl.evaluation.readouts import preference
+from mlcl.records.cards import read_card
 from mlcl.records.files import atomic_folder
 from mlcl.records.outline import OpenStudy, Outline
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import MODEL, SCORES, Record, read_record_if_present
-from mlcl.records.rescore import read_scores
+from mlcl.records.rescore import read_all_scores
 from mlcl.suggest import closest
 
 EXPORTS = Path("models")
@@ -22,11 +27,12 @@ def default_folder(study: str, cell: CellId) -> Path:
     return EXPORTS / study / str(cell).replace("/", "-")
 
 
-def export(study: OpenStudy, cell: str, to: Path | None = None) -> Path:
+def export(study: OpenStudy, cell: str, to: Path | None = None, readout: str | None = None) -> Path:
     """Packs the model that a cell of the study kept; returns the folder, which is replaced as a whole.
 
-    Raises MlclError for a cell that is not there, failed, or kept no model, and for a folder that holds something
-    else.
+    The model has all readouts of its cell; `readout` is the one that it is used with, by default the one that the
+    study's tables are about. Raises MlclError for a cell that is not there, failed, or kept no model, for a readout
+    that it does not have, and for a folder that holds something else.
     """
     from mlcl.model.card import render
     from mlcl.model.config import CARD, read_config, write_config
@@ -35,12 +41,15 @@ def export(study: OpenStudy, cell: str, to: Path | None = None) -> Path:
     cell_id, again = _known_cell(outline, cell)
     model, record = _stored_model(paths, cell_id, again)
     config = read_config(model)
-    scores = read_scores(paths.cell(cell_id) / SCORES)
-    thresholds = best_thresholds(scores["val_labels"], scores["val_scores"])
-    config = config.model_copy(
-        update={"thresholds": [float(value) for value in thresholds], "metrics": record.metrics}
-    )
-    card = json.loads(paths.card(cell_id.dataset).read_text(encoding="utf-8"))
+    stored = read_all_scores(paths.cell(cell_id) / SCORES)
+    parts = {
+        name: part.model_copy(update={"thresholds": _tuned(stored[name]), "metrics": record.metrics[name]})
+        for name, part in config.readouts.items()
+    }
+    usual = next((name for name in preference(outline.readout) if name in parts), None)
+    config = config.model_copy(update={"readouts": parts}).with_readout(readout or usual)
+    if (card := read_card(paths.card(cell_id.dataset))) is None:
+        raise MlclError(f"{paths.card(cell_id.dataset)}: is not there; run the study again")
     folder = to or default_folder(outline.study, cell_id)
     _refuse_foreign(folder)
     with atomic_folder(folder) as temporary:
@@ -48,6 +57,11 @@ def export(study: OpenStudy, cell: str, to: Path | None = None) -> Path:
         write_config(temporary, config)
         (temporary / CARD).write_text(render(config, card, record.result["selection"]), encoding="utf-8")
     return folder
+
+
+def _tuned(scores: Mapping[str, NDArray[Any]]) -> list[float]:
+    """For each label the threshold with the best F1 on validation."""
+    return [float(value) for value in best_thresholds(scores["val_labels"], scores["val_scores"])]
 
 
 def _known_cell(outline: Outline, cell: str) -> tuple[CellId, str]:

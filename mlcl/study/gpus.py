@@ -30,10 +30,10 @@ def visible() -> tuple[str, ...]:
     if VISIBLE in os.environ:
         return tuple(part for part in os.environ[VISIBLE].split(",") if part.strip() not in ("", "-1"))
     try:
-        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(str(i) for i, line in enumerate(found.stdout.splitlines()) if line.startswith("GPU"))
+    return tuple(str(i) for i, line in enumerate(listing.stdout.splitlines()) if line.startswith("GPU"))
 
 
 def gpus_needed(settings: CellSettings) -> int:

@@ -44,7 +44,7 @@ from mlcl.records.record import (
     find_record,
     write_record,
 )
-from mlcl.records.rescore import metrics_of
+from mlcl.records.rescore import SPLITS, metrics_of, write_scores
 from mlcl.records.status import Running
 from mlcl.study import gpus
 from mlcl.study.code import code_of
@@ -127,6 +127,7 @@ class _Maker:
             "status": attempt.status,
             "reason": attempt.reason,
             "selection": protocols.selection(training) if training else None,
+            "diagnostics": outcome.diagnostics if outcome else {},
             "metrics": attempt.metrics,
             "metrics_source": metrics_source(),
         }
@@ -207,7 +208,7 @@ class _Maker:
 
         with ProgressDisplay(self.log) as display:
             outcome = launch.train(self.settings, dataset, display.report, checkpoints)
-        if not all(np.isfinite(scores).all() for scores in outcome.scores.values()):
+        if not all(np.isfinite(s).all() for splits in outcome.scores.values() for s in splits.values()):
             raise Diverged("the scores are not finite")
         return outcome
 
@@ -216,14 +217,9 @@ class _Maker:
         import numpy as np
 
         folder = self.slot.new
-        stored: dict[str, Any] = {"scores_kind": np.array("probability")}
-        for split, scores in outcome.scores.items():
-            stored |= {
-                f"{split}_scores": scores.astype(np.float32),
-                f"{split}_labels": dataset[split].dense_labels(),
-                f"{split}_ids": np.asarray(dataset[split].ids),
-            }
-        np.savez_compressed(folder / SCORES, allow_pickle=False, **stored)
+        labels = {split: dataset[split].dense_labels() for split in SPLITS}
+        ids = {split: np.asarray(dataset[split].ids) for split in SPLITS}
+        write_scores(folder / SCORES, outcome.scores, labels, ids)
         if self.settings.keep_embeddings and outcome.features:
             features = {split: values.astype(np.float16) for split, values in outcome.features.items()}
             np.savez_compressed(folder / EMBEDDINGS, allow_pickle=False, **features)

@@ -1,8 +1,12 @@
-"""Checkpoints: the state of an unfinished training, written at the end of each epoch and on SIGTERM."""
+"""Checkpoints: the state of an unfinished training, written at the end of each epoch and on SIGTERM.
+
+A checkpoint file is MAGIC, the SHA-256 of the rest (32 bytes), and the rest: what `torch.save` writes.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import signal
 import threading
@@ -10,13 +14,14 @@ import warnings
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import IO, Any, BinaryIO, Self, cast
 
 import torch
 
 from mlcl.training.events import EpochEnd, Interrupted
 
-FORMAT = 1
+MAGIC = b"mlcl checkpoint\n"
+FORMAT = 2
 """Version of what a checkpoint holds; a reader that meets another one stops with a message."""
 
 
@@ -80,7 +85,12 @@ class Checkpoint:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         try:
-            torch.save({"format": FORMAT, **state}, temporary)
+            with temporary.open("wb") as file:
+                file.write(MAGIC + bytes(hashlib.sha256().digest_size))
+                hashed = _Hashed(file)
+                torch.save({"format": FORMAT, "of": self._place, **state}, cast(IO[bytes], hashed))
+                file.seek(len(MAGIC))
+                file.write(hashed.digest.digest())
             temporary.replace(self.file)
         finally:
             temporary.unlink(missing_ok=True)
@@ -88,14 +98,14 @@ class Checkpoint:
     def load(self) -> dict[str, Any]:
         """The saved state in host memory; empty if there is none.
 
-        A file that is truncated, damaged or of another version of torch is renamed to `.unreadable` with a warning, and
-        training starts over.
+        A file that is not what was written, is of another cell or stage, or of another version of torch is renamed to
+        `.unreadable` with a warning, and training starts over.
         Raises Interrupted for a checkpoint of another format, and OSError where the disk cannot be read.
         """
         if self.file is None or not self.file.exists():
             return {}
         try:
-            state: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
+            state = self._read(self.file)
         except MemoryError:
             raise
         except Exception as error:
@@ -112,6 +122,37 @@ class Checkpoint:
                 "version of mlcl that wrote it, or delete the file to start over"
             )
         return state
+
+    @property
+    def _place(self) -> str:
+        """Tells the file from those of other cells and stages; stays the same where all of them are moved."""
+        return f"{self.file.parent.name}/{self.file.name}" if self.file else ""
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        with path.open("rb") as file:
+            head = file.read(len(MAGIC) + hashlib.sha256().digest_size)
+            digest = hashlib.file_digest(file, "sha256").digest()
+            if head != MAGIC + digest:
+                raise ValueError("it is not what was written: its SHA-256 is another one")
+            file.seek(len(head))
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        if (place := state.pop("of")) != self._place:
+            raise ValueError(f"it is the checkpoint {place}")
+        return state
+
+
+class _Hashed:
+    """A file to write to, whose content is hashed on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest = file, hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        self.digest.update(content)
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 class StopSignal:

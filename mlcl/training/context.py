@@ -139,6 +139,7 @@ class Context:
         part, settings, compute = self.encoder_part, self.encoder_settings, self.settings.compute
         made_of = {
             "encoder": part.name,
+            "data": self.dataset.content,
             "settings": part.settings,
             "weights": encoders.weights_digest(part.name, part.settings),
             "seed": None if settings.pretrained else self.settings.seed,

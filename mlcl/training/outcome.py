@@ -1,4 +1,4 @@
-"""From a trained method to scores: with its own head, or with a probe on its frozen features."""
+"""From a trained method to scores: by its own head, and by probes on its frozen features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 
 from mlcl.evaluation import linear
 from mlcl.evaluation.linear import LinearHeads
-from mlcl.training import distributed
+from mlcl.evaluation.readouts import Readout
+from mlcl.training import diagnostics, distributed
 from mlcl.training.context import Context
 from mlcl.training.events import Diverged
 from mlcl.training.loop import FitResult
@@ -20,73 +21,124 @@ if TYPE_CHECKING:
     from mlcl.evaluation.knn import Neighbours
 
 EVALUATED = ("val", "test")
+MOST_ROWS = 10_000
+"""Rows that the fit is measured on."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a protocol returns: probabilities and, where there is an encoder, features of each evaluated split."""
 
-    scores: dict[str, np.ndarray]
-    """split -> (N, L) float32 probabilities"""
+    scores: dict[str, dict[str, np.ndarray]]
+    """readout -> split -> (N, L) float32 probabilities; the readout is `none` where there is no encoder"""
     features: dict[str, np.ndarray] = field(default_factory=dict)
     """split -> (N, D) float32"""
     fitted: FitResult | None = None
     """The trained method, its learning curve and times."""
-    heads: LinearHeads | Neighbours | None = None
-    """What computed scores from features."""
+    heads: dict[Readout, LinearHeads | Neighbours] = field(default_factory=dict)
+    """readout -> what computed its scores from features"""
     examples: dict[str, int] = field(default_factory=dict)
     """split -> number of rows used; filled in by `run.train`"""
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    """See `_diagnose`; empty without an encoder"""
     throughput: dict[str, Any] = field(default_factory=dict)
     """See `throughput.measure`; filled in by `run.train`"""
 
 
-@torch.no_grad()
-def score_with_head(context: Context, fitted: FitResult) -> Outcome:
-    """Scores are the sigmoid of the method's own linear head. On ranks above 0 the outcome is empty."""
-    if distributed.rank() > 0:
-        return Outcome({}, fitted=fitted)
-    head = fitted.method.head
-    assert head is not None
-    heads = LinearHeads(
-        head.weight.T[None], head.bias[None], torch.zeros_like(head.bias[None], dtype=torch.long)
-    )
-    features = {split: context.encode(fitted.method.encoder, split) for split in EVALUATED}
-    scores = {split: heads.probabilities(values) for split, values in features.items()}
-    return Outcome(scores=_to_numpy(scores), features=_to_numpy(features), fitted=fitted, heads=heads)
+def read_out(context: Context, fitted: FitResult) -> Outcome:
+    """Scores of the trained encoder by each readout of the cell's settings. On ranks above 0 the outcome is empty.
 
-
-def score_with_probe(context: Context, fitted: FitResult) -> Outcome:
-    """Scores of a probe on frozen features: linear heads or nearest neighbours, as the cell's settings say.
-
-    Fitted on the training rows without augmentation; hyperparameters are chosen on val. On ranks above 0 the outcome
-    is empty. Raises Diverged if a feature is not finite.
+    Probes are fitted on the features of the training rows without augmentation; their hyperparameters are chosen on
+    val. Raises Diverged if a feature is not finite.
     """
     if distributed.rank() > 0:
         return Outcome({}, fitted=fitted)
-    features = {split: context.encode(fitted.method.encoder, split) for split in ("train", *EVALUATED)}
+    readouts = context.settings.readouts
+    if not readouts:
+        raise ValueError(f"the protocol {context.settings.protocol} needs a readout")
+    splits = EVALUATED if readouts == ["head"] else ("train", *EVALUATED)
+    features = {split: context.encode(fitted.method.encoder, split) for split in splits}
     if not all(values.isfinite().all() for values in features.values()):
         raise Diverged("the trained encoder's features are not finite")
-    probe = _fit_probe(context, features)
-    scores = {split: probe.probabilities(features[split]) for split in EVALUATED}
-    return Outcome(
-        scores=_to_numpy(scores),
-        features=_to_numpy({split: features[split] for split in EVALUATED}),
-        fitted=fitted,
-        heads=probe,
-    )
+    heads: dict[Readout, LinearHeads | Neighbours] = {}
+    scores: dict[str, dict[str, np.ndarray]] = {}
+    for readout in readouts:
+        heads[readout] = head = _head(readout, context, fitted, features)
+        scores[readout] = _to_numpy({split: head.probabilities(features[split]) for split in EVALUATED})
+    evaluated = _to_numpy({split: features[split] for split in EVALUATED})
+    return Outcome(scores, evaluated, fitted, heads, diagnostics=_diagnose(context, fitted, features, heads))
 
 
-def _fit_probe(context: Context, features: dict[str, torch.Tensor]) -> LinearHeads | Neighbours:
+def _head(
+    readout: Readout, context: Context, fitted: FitResult, features: dict[str, torch.Tensor]
+) -> LinearHeads | Neighbours:
+    match readout:
+        case "head":
+            return _own_head(fitted)
+        case "knn":
+            return _fit_knn(context, features)
+        case _:
+            return _fit_linear(context, features)
+
+
+def _diagnose(
+    context: Context,
+    fitted: FitResult,
+    features: dict[str, torch.Tensor],
+    heads: dict[Readout, LinearHeads | Neighbours],
+) -> dict[str, Any]:
+    """`curve`, `fit` and, with linear evaluation, `grid` (`mlcl.training.diagnostics`).
+
+    The fit is that of the first readout: on training rows, or on validation rows where training rows were not encoded
+    or would find themselves among their neighbours.
+    """
+    readout, head = next(iter(heads.items()))
+    split = "train" if "train" in features and readout != "knn" else "val"
+    rows = context.rows(split)[:MOST_ROWS]
+    labels = context.labels(split)[torch.from_numpy(rows)].cpu().numpy()
+    fit_scores = head.probabilities(features[split][:MOST_ROWS]).cpu().numpy()
+    result: dict[str, Any] = {
+        "curve": diagnostics.of_curve(fitted.curve, context.settings.training),
+        "fit": diagnostics.of_fit(split, labels, fit_scores),
+    }
+    linear_heads, settings = heads.get("linear"), context.settings.linear_evaluation
+    if isinstance(linear_heads, LinearHeads) and settings is not None:
+        result["grid"] = diagnostics.of_grid(linear_heads, linear.Grid(**settings.model_dump()))
+    return result
+
+
+def _own_head(fitted: FitResult) -> LinearHeads:
+    """Scores are the sigmoid of the method's own linear head."""
+    head = fitted.method.head
+    assert head is not None
+    weights, biases = head.weight.detach().T[None], head.bias.detach()[None]
+    return LinearHeads(weights, biases, torch.zeros_like(biases, dtype=torch.long))
+
+
+def _fit_linear(context: Context, features: dict[str, torch.Tensor]) -> LinearHeads:
+    settings = context.settings.linear_evaluation
+    if settings is None:
+        raise ValueError("the readout linear needs settings of linear evaluation")
+    grid = linear.Grid(**settings.model_dump())
+    streams = generator(context.settings.seed, "linear_evaluation")
+    return linear.fit(*_labelled(context, features), grid, streams)
+
+
+def _fit_knn(context: Context, features: dict[str, torch.Tensor]) -> Neighbours:
+    from mlcl.evaluation import knn
+
+    settings = context.settings.knn_evaluation
+    if settings is None:
+        raise ValueError("the readout knn needs settings of kNN evaluation")
+    return knn.fit(*_labelled(context, features), settings.neighbours, settings.temperature)
+
+
+def _labelled(
+    context: Context, features: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Features and labels of the training rows, then of val."""
     train_labels = context.labels("train")[torch.from_numpy(context.train_rows)]
-    train, val = (features["train"], train_labels), (features["val"], context.labels("val"))
-    if (settings := context.settings.knn_evaluation) is not None:
-        from mlcl.evaluation import knn
-
-        return knn.fit(*train, *val, settings.neighbours, settings.temperature)
-    if context.settings.linear_evaluation is None:
-        raise ValueError(f"the protocol {context.settings.protocol} needs settings of linear evaluation")
-    grid = linear.Grid(**context.settings.linear_evaluation.model_dump())
-    return linear.fit(*train, *val, grid, generator(context.settings.seed, "linear_evaluation"))
+    return features["train"], train_labels, features["val"], context.labels("val")
 
 
 def _to_numpy(values: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from mlcl.evaluation.readouts import Readout
 from mlcl.training.inputs.transforms import Augmentation
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -92,7 +93,7 @@ class LinearEvaluationSettings(Settings):
 
 
 class KnnEvaluationSettings(Settings):
-    """Nearest neighbours on frozen features in place of linear heads (see `mlcl.evaluation.knn`)."""
+    """Nearest neighbours on frozen features (see `mlcl.evaluation.knn`)."""
 
     neighbours: Annotated[list[PositiveInt], Field(min_length=1)] = [5, 10, 20, 50]
     """Candidates for the number of neighbours; chosen on the validation split."""
@@ -143,6 +144,8 @@ class CellSettings(Settings):
     loss: LossPart | None = None
     training: dict[str, Any] | None = None
     """Settings of the protocol's own class (`mlcl.training.protocols`)."""
+    readouts: list[Readout] = []
+    """How scores are made of the encoder; none for baselines without one. `linear` and `knn` need their settings."""
     linear_evaluation: LinearEvaluationSettings | None = None
     knn_evaluation: KnnEvaluationSettings | None = None
     compute: ComputeSettings

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.synthetic import grid
+
+__all__ = ["grid"]
+
 
 @pytest.fixture
 def quick_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

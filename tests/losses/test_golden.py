@@ -34,7 +34,7 @@ def golden_files(*prefixes: str) -> list[Any]:
 
 
 def family(path: Path) -> str:
-    """The loss part of a file's name: without the case, and without the settings of R1's losses."""
+    """The loss in a file's name, without the case and the settings of the comprehensive study's losses."""
     name = path.stem.split("__")[0]
     return name.split("_")[0] if name.startswith(("msc", "asymmetric", "kmcl")) else name
 

@@ -92,9 +92,9 @@ class Workshop:
         return json.loads((self.cell(cell, study) / "metrics.json").read_text())["result"]
 
     def scores(self, cell: str, study: str = "tiny") -> dict[str, np.ndarray]:
-        """Test scores and ids that training stored."""
+        """Labels and ids that training stored, and the scores of linear evaluation."""
         with np.load(self.cell(cell, study) / "scores.npz") as stored:
-            return {key: stored[key] for key in stored.files}
+            return {key.removeprefix("linear_"): stored[key] for key in stored.files}
 
 
 @pytest.fixture(scope="session")

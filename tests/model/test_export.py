@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 
@@ -23,20 +24,40 @@ def test_the_folder_says_what_the_model_is(workshop: Workshop) -> None:
     model = workshop.export(CELL)
     config, record = json.loads((model / "config.json").read_text()), workshop.record(CELL)
     scores = workshop.scores(CELL)
-    assert config["metrics"] == record["metrics"]
+    assert config["readout"] == "linear", "the readout of the study's tables"
+    assert list(config["readouts"]) == ["head", "linear"]
+    for readout, part in config["readouts"].items():
+        assert part["metrics"] == record["metrics"][readout]
     assert config["trained"]["fingerprint"] == record["fingerprint"]
     assert config["trained"]["loss"] == {"name": "bce", "hyperparameters": {}}
-    assert config["thresholds"] == best_thresholds(scores["val_labels"], scores["val_scores"]).tolist()
+    thresholds = best_thresholds(scores["val_labels"], scores["val_scores"]).tolist()
+    assert config["readouts"]["linear"]["thresholds"] == thresholds
     parts = {name.partition(".")[0] for name in safetensors.torch.load_file(model / "model.safetensors")}
     assert parts == {"encoder", "heads"}
     card = (model / "README.md").read_text()
     assert "as the user says" in card, "the licence of the data"
     assert "the weights of the last epoch" in card
-    assert f"{record['metrics']['test']['map']:.4f}" in card
+    assert f"{record['metrics']['linear']['test']['map']:.4f}" in card
     for label in config["labels"]:
         assert f"| {label} |" in card
     assert "{{" not in card
     assert str(workshop.folder) not in card
+
+
+def test_a_readout_is_chosen_at_export_or_at_prediction(workshop: Workshop, tmp_path: Path) -> None:
+    from mlcl.model import ModelError, load_model
+
+    folder = workshop.export(CELL)
+    vectors = np.random.default_rng(0).random((3, 5), dtype=np.float32)
+    by_head, by_heads = (load_model(folder, readout=name).predict(vectors) for name in ("head", "linear"))
+    assert not np.allclose(by_head, by_heads)
+    assert np.array_equal(load_model(folder).predict(vectors), by_heads)
+    workshop.run("export", "tiny", CELL, "--to", tmp_path / "by-head", "--readout", "head")
+    exported = load_model(tmp_path / "by-head")
+    assert np.array_equal(exported.predict(vectors), by_head)
+    assert exported.thresholds("tuned").tolist() != load_model(folder).thresholds("tuned").tolist()
+    with pytest.raises(ModelError, match="readout 'knn': the model has no such"):
+        load_model(folder, readout="knn")
 
 
 def test_a_checkout_that_was_never_installed_makes_and_exports_models(
@@ -125,7 +146,9 @@ def test_a_kill_while_saving_leaves_no_record_and_no_half_model(
             workshop.run("train", study, CELL, "--data-root", workshop.folder)
     assert not (folder / "metrics.json").exists()
     assert not (folder / "model").exists()
-    shutil.copytree(workshop.folder / "photos", folder / ".model.123")  # what a SIGKILL would leave
+    shutil.copytree(
+        workshop.folder / "photos", folder / "unfinished" / "new" / ".model.123"
+    )  # as a SIGKILL would
     workshop.export(CELL, study)
     assert sorted(file.name for file in folder.iterdir()) == [
         "history.csv",

@@ -102,6 +102,6 @@ def test_the_test_split_from_its_raw_file(
     assert len(scores) == len(found)
     np.testing.assert_allclose(found, stored["test_scores"], atol=1e-5)
     decided = np.array([[c in chosen[str(row_id)] for c in columns] for row_id in stored["test_ids"]])
-    micro_f1 = workshop.record(cell, "real")["metrics"]["test"]["micro_f1"]
+    micro_f1 = workshop.record(cell, "real")["metrics"]["linear"]["test"]["micro_f1"]
     assert evaluate(stored["test_labels"], decided.astype(np.float32))["micro_f1"] == pytest.approx(micro_f1)
     assert (Path("model") / "README.md").read_text(encoding="utf-8").count("| ") > len(columns)

@@ -25,11 +25,22 @@ def test_metrics_csv_holds_every_metric_of_every_record_with_full_precision(grid
     grid.plan().make_all()
     collect(open_study("tiny"))
     rows = read(grid.paths.metrics_csv)
-    assert list(rows[0]) == ["dataset", "encoder", "loss", "variant", "seed", "split", "metric", "value"]
+    assert list(rows[0]) == [
+        "dataset",
+        "encoder",
+        "loss",
+        "variant",
+        "seed",
+        "readout",
+        "split",
+        "metric",
+        "value",
+    ]
     found = {}
     for row in rows:
         cell = CellId(row["dataset"], row["encoder"], row["loss"], row["variant"], int(row["seed"]))
-        found.setdefault(cell, {}).setdefault(row["split"], {})[row["metric"]] = float(row["value"])
+        of_readout = found.setdefault(cell, {}).setdefault(row["readout"], {})
+        of_readout.setdefault(row["split"], {})[row["metric"]] = float(row["value"])
     assert set(found) == set(grid.cells())
     for cell, metrics in found.items():
         assert metrics == read_record(grid.paths.record(cell)).metrics

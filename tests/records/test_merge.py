@@ -49,7 +49,11 @@ def test_cells_of_another_machine_are_taken_over(two_machines):
         ),
         (("result", "dataset", "content_sha256"), "other", "data of scenes"),
         (("result", "code"), "0" * 64, "code of scenes/cnn/bce/base"),
-        (("result", "metrics", "test", "map"), 0.123, "seed1: the same settings, but different results"),
+        (
+            ("result", "metrics", "linear", "test", "map"),
+            0.123,
+            "seed1: the same settings, but different results",
+        ),
         (("result", "fingerprint"), "other", "seed1: made of different things"),
     ],
 )
@@ -85,7 +89,9 @@ def test_a_cell_that_went_well_elsewhere_replaces_one_that_failed_here(two_machi
 
 def test_newer_metrics_elsewhere_are_no_conflict(two_machines):
     _, other = two_machines
-    edit_record(other / "scenes/cnn/bce/base/seed1", "result", "metrics", "test", "new_metric", value=0.5)
+    edit_record(
+        other / "scenes/cnn/bce/base/seed1", "result", "metrics", "linear", "test", "new_metric", value=0.5
+    )
     assert len(merge([other], "tiny").copied) == 10
 
 

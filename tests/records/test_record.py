@@ -104,7 +104,7 @@ def test_half_a_new_record_is_no_record(cell: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "message"), [(2, "format 2.*update mlcl"), (None, "no format number.*the cell is made again")]
+    ("number", "message"), [(3, "format 3.*update mlcl"), (None, "no format number.*the cell is made again")]
 )
 def test_a_record_of_another_format_says_what_to_do(cell: Path, number: int | None, message: str) -> None:
     file = cell / "metrics.json"

@@ -7,13 +7,14 @@ import json
 import numpy as np
 import pytest
 
+from mlcl.digests import sealed
 from mlcl.errors import RecordError
 from mlcl.evaluation.metrics import evaluate_splits
 from mlcl.evaluation.representation import evaluate_embeddings
 from mlcl.records.outline import OpenStudy, OutlineCell
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import Record, read_record, write_record
-from mlcl.records.rescore import rescore, rescore_study
+from mlcl.records.rescore import read_scores, rescore, rescore_study, write_scores
 from tests.records.outlines import outline
 from tests.synthetic import change_scores, reseal
 
@@ -28,33 +29,31 @@ def folder(tmp_path):
     scores = {
         split: np.clip(rng.normal(0.4 + 0.2 * y, 0.2), 0, 1).astype(np.float32) for split, y in labels.items()
     }
-    stored = {
-        f"{split}_{key}": values[split]
-        for key, values in (("labels", labels), ("scores", scores))
-        for split in labels
-    }
-    np.savez(folder / "scores.npz", scores_kind="probability", **stored)
+    head = {split: np.clip(values + np.float32(0.1), 0, 1) for split, values in scores.items()}
+    ids = dict.fromkeys(labels, np.arange(40))
+    write_scores(folder / "scores.npz", {"head": head, "linear": scores}, labels, ids)
     result = {
         "status": "ok",
         "reason": None,
         "fingerprint": "f",
-        "metrics": {"test": {"old": 0.5}},
+        "metrics": {"linear": {"test": {"old": 0.5}}},
         "metrics_source": "old",
     }
     write_record(folder / "metrics.json", Record(result, {"attempt": 1, "wall_seconds": 3.0}))
     return folder
 
 
-def splits(folder):
+def splits(folder, readout="linear"):
     with np.load(folder / "scores.npz") as stored:
-        return [(stored[f"{split}_labels"], stored[f"{split}_scores"]) for split in ("val", "test")]
+        return [(stored[f"{split}_labels"], stored[f"{readout}_{split}_scores"]) for split in ("val", "test")]
 
 
 def test_metrics_are_replaced_and_the_rest_of_the_record_stays(folder):
     before = read_record(folder / "metrics.json")
     assert rescore(folder, "new") is True
     after = read_record(folder / "metrics.json")
-    assert after.metrics == evaluate_splits(*splits(folder))
+    assert after.metrics == {name: evaluate_splits(*splits(folder, name)) for name in ("head", "linear")}
+    assert after.metrics["head"] != after.metrics["linear"]
     assert after.result["metrics_source"] == "new"
     assert after.run == before.run
     assert {k: v for k, v in after.result.items() if not k.startswith("metrics")} == {
@@ -79,10 +78,10 @@ def test_a_failed_cell_is_left_alone(folder):
 def test_the_datasets_card_adds_metrics_by_label_frequency(folder):
     counts = dict(zip("abcde", [50, 40, 30, 20, 10], strict=True))
     card = {"labels": list("abcde"), "splits": {"train": {"examples": 100, "label_counts": counts}}}
-    (folder.parents[3] / "card.json").write_text(json.dumps(card))
+    (folder.parents[3] / "card.json").write_text(json.dumps(sealed(card)))
     rescore(folder, "new")
     expected = evaluate_splits(*splits(folder), [50, 40, 30, 20, 10], 100)
-    assert read_record(folder / "metrics.json").metrics == expected
+    assert read_record(folder / "metrics.json").metrics["linear"] == expected
     assert "macro_f1_tail" in expected["test"]
 
 
@@ -95,7 +94,8 @@ def test_embeddings_that_were_kept_add_representation_metrics(folder):
     metrics = read_record(folder / "metrics.json").metrics
     (y_val, _), (y_test, _) = splits(folder)
     expected = evaluate_embeddings((y_val, kept["val"]), (y_test, kept["test"]))
-    assert {name: metrics["test"][name] for name in expected} == expected
+    assert metrics["none"] == {"test": expected}
+    assert not expected.keys() & metrics["linear"]["test"].keys()
     assert "knn_macro_f1" in expected
 
 
@@ -119,7 +119,7 @@ def test_a_study_is_rescored_as_a_whole(folder, tmp_path, monkeypatch):
         (lambda f: (f / "scores.npz").write_bytes(b"PK nonsense") and reseal(f), "cannot be read"),
         (lambda f: change_scores(f, test_labels=None), "test_labels"),
         (lambda f: change_scores(f, scores_kind=np.array("logit")), "'logit'"),
-        (lambda f: change_scores(f, test_scores=np.full((40, 5), np.nan)), "probabilities"),
+        (lambda f: change_scores(f, linear_test_scores=np.full((40, 5), np.nan)), "probabilities"),
     ],
 )
 def test_scores_that_cannot_be_used_are_an_error_that_names_the_file(folder, change, message):
@@ -128,3 +128,23 @@ def test_scores_that_cannot_be_used_are_an_error_that_names_the_file(folder, cha
     with pytest.raises(RecordError, match=rf"(?s)scores\.npz.*{message}"):
         rescore(folder, "new")
     assert (folder / "metrics.json").read_text() == before
+
+
+def test_scores_are_read_by_readout(folder):
+    file = folder / "scores.npz"
+    with np.load(file) as stored:
+        for readout, read in (("head", "head"), ("linear", "linear"), ("own", "head")):
+            found = read_scores(file, readout)
+            assert np.array_equal(found["test_scores"], stored[f"{read}_test_scores"])
+            assert np.array_equal(found["val_labels"], stored["val_labels"])
+    with pytest.raises(RecordError, match=r"no scores of the readout 'knn', only of head, linear"):
+        read_scores(file, "knn")
+
+
+def test_scores_without_an_encoder_stand_beside_every_readout(folder):
+    file = folder / "scores.npz"
+    (y_val, p_val), (y_test, p_test) = splits(folder)
+    write_scores(file, {"none": {"val": p_val, "test": p_test}}, {"val": y_val, "test": y_test},
+                 {"val": np.arange(40), "test": np.arange(40)})  # fmt: skip
+    reseal(folder)
+    assert np.array_equal(read_scores(file, "linear")["test_scores"], p_test)

@@ -21,7 +21,10 @@ def planned(grid, **changes):
 
 def test_one_rule_for_all_is_said_once(grid):
     text = selection_rule(planned(grid))
-    assert text.startswith("Model selection: the weights of the last epoch are evaluated; linear heads")
+    assert text.startswith(
+        "Readout: linear heads on frozen features, whose settings are chosen on validation. Model selection: the "
+        "weights of the last epoch are evaluated."
+    )
     assert "bce" not in text
 
 

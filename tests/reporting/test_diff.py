@@ -9,11 +9,13 @@ from mlcl.errors import MlclError
 from mlcl.reporting import diff_metrics
 from mlcl.reporting.statistics.seeds import welch_p_value
 
-HEAD = "dataset,encoder,loss,variant,seed,split,metric,value\n"
+HEAD = "dataset,encoder,loss,variant,seed,readout,split,metric,value\n"
 
 
 def metrics_file(path, values, loss="bce", metric="map"):
-    rows = [f"scenes,cnn,{loss},base,{seed},test,{metric},{value}" for seed, value in enumerate(values)]
+    rows = [
+        f"scenes,cnn,{loss},base,{seed},linear,test,{metric},{value}" for seed, value in enumerate(values)
+    ]
     path.write_text(HEAD + "\n".join(rows) + "\n")
     return path
 
@@ -28,7 +30,7 @@ def test_a_change_beyond_noise_is_told_from_one_within(tmp_path):
     old = metrics_file(tmp_path / "old.csv", [0.50, 0.51, 0.52])
     far = diff_metrics(old, metrics_file(tmp_path / "far.csv", [0.60, 0.61, 0.62]))
     assert [c.better for c in far.changed] == [True]
-    assert "scenes/cnn/bce/base/test/map: 51.0 -> 61.0 (+10.0, better; p =" in far.render()
+    assert "scenes/cnn/bce/base/linear/test/map: 51.0 -> 61.0 (+10.0, better; p =" in far.render()
     near = diff_metrics(old, metrics_file(tmp_path / "near.csv", [0.51, 0.52, 0.50]))
     assert (near.changed, near.within_noise) == ((), 1)
 

@@ -98,6 +98,19 @@ def test_a_title_is_text_in_every_form(made):
             figures.style.png(figure.canvas)
 
 
+def test_the_report_shows_control_characters_as_escapes(made):
+    for cell in made.cells():
+        if cell.loss == "reg":
+            made.fail(cell, "error", "bad \x1b[31m <name> \u202e")
+    collect(open_study("tiny"))
+    assert reporting.write_figures("tiny") == []
+    assert reporting.write_report("tiny") == []
+    page = made.paths.report.read_text()
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert r"bad \x1b[31m &lt;name&gt; \u202e" in page
+
+
 def test_what_cannot_be_seen_is_an_escape():
     assert visible("a\x1bb\u202ec\ud800\n") == r"a\x1bb\u202ec\ud800 "
     assert as_markdown("snake_case") == "snake_case"

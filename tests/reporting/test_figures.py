@@ -221,7 +221,7 @@ def test_a_map_of_embeddings_is_made_again_only_if_they_changed(grid, monkeypatc
     np.testing.assert_array_equal(*places)
     made = []
     monkeypatch.setattr(
-        embeddings, "_in_two_dimensions", lambda rows: made.append(1) or [[0.0, 0.0]] * len(rows)
+        embeddings, "project_to_plane", lambda rows: made.append(1) or [[0.0, 0.0]] * len(rows)
     )
     list(embeddings.draw(results))
     assert made == []

@@ -221,8 +221,8 @@ def test_a_table_of_validation_takes_the_scores_of_validation(grid):
     for cell in grid.cells():  # test stays as it is, and on validation jaccard is on a par
         if cell.loss == "jaccard":
             folder = grid.paths.cell(cell)
-            of_bce = np.load(grid.paths.cell(replace(cell, loss="bce")) / "scores.npz")["val_scores"]
-            change_scores(folder, val_scores=of_bce)
+            of_bce = np.load(grid.paths.cell(replace(cell, loss="bce")) / "scores.npz")["linear_val_scores"]
+            change_scores(folder, linear_val_scores=of_bce)
             rescore(folder, "new")
     grid.split = "val"
     grid.plan()
@@ -257,8 +257,8 @@ def test_scores_are_read_again_only_if_they_changed(grid, monkeypatch):
     assert len(computed) == 2 * 3 * 3
     folder = grid.paths.cell(CellId("docs", "transformer", "reg", "base", 0))
     with np.load(folder / "scores.npz") as stored:
-        scores = stored["test_scores"]
-    change_scores(folder, test_scores=scores * np.float32(0.99))
+        scores = stored["linear_test_scores"]
+    change_scores(folder, linear_test_scores=scores * np.float32(0.99))
     run()
     assert len(computed) == 2 * 3 * 3 + 1
     assert len(json.loads((grid.paths.results / CACHE).read_text())["entries"]) == 2 * 3 * 3

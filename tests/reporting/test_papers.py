@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -40,6 +41,11 @@ gone,net,b,map,70.0,,v1,2
 
 @pytest.fixture
 def specs(grid):
+    grid.readouts = ["linear"]
+    return with_specs(grid)
+
+
+def with_specs(grid):
     grid.plan().make_all()
     SPECS.mkdir(parents=True)
     (SPECS / "a.yaml").write_text(SPEC)
@@ -56,6 +62,24 @@ def rows_of(grid):
             key = (row["dataset"], row["loss"], row["metric"])
             found.setdefault(key, {})[row["part"]] = row
     return found
+
+
+def test_a_loss_is_read_by_its_own_head_as_papers_do(grid):
+    rows = rows_of(with_specs(grid))
+    results = load_results("tiny")
+    by_head = {
+        loss: results.with_readout("head").mean_sd_n(row_of(loss), "test", "map")
+        for loss in ("bce", "jaccard")
+    }
+    by_linear = {loss: results.mean_sd_n(row_of(loss), "test", "map") for loss in ("bce", "jaccard")}
+    assert by_head["jaccard"] is None
+    assert by_head["bce"] != by_linear["bce"]
+    assert float(rows["s", "b", "map"]["reproduced"]["mean"]) == pytest.approx(by_head["bce"][0])
+    assert float(rows["s", "j", "map"]["reproduced"]["mean"]) == pytest.approx(by_linear["jaccard"][0])
+
+
+def row_of(loss):
+    return "scenes", "cnn", loss, "base"
 
 
 def test_each_place_shows_reported_reproduced_difference_and_agreement(specs):
@@ -132,7 +156,10 @@ def test_macros_hold_the_numbers_of_the_table(specs):
 def test_a_malformed_number_is_an_error_that_names_file_and_line(specs, old, new, message):
     (SPECS / "a.csv").write_text(NUMBERS.replace(old, new))
     with pytest.raises(SpecError, match=message):
-        write_tables("tiny")
+        read_papers(SPECS)
+    (failure,) = write_tables("tiny")
+    assert failure.name == "papers"
+    assert re.search(message, failure.reason)
 
 
 def test_the_shipped_specifications_are_well_formed_and_metrics_have_names():

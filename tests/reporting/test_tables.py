@@ -22,6 +22,8 @@ from mlcl.records.collect import collect
 from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
 from mlcl.reporting import tables, write_tables
+from mlcl.reporting.contrasts import Contrasts
+from mlcl.reporting.failures import Attempts
 from mlcl.reporting.results import load_results
 from mlcl.reporting.tables import latex, pdf
 from mlcl.reporting.tables.costs import costs_table
@@ -59,8 +61,10 @@ def test_every_number_of_the_table_is_recomputed_from_stored_scores(finished):
                 cell = CellId(row["dataset"], encoder, row["loss"], row.get("variant", "base"), seed)
                 if f"seed {seed}: " in row["notes"]:  # diverged or stale
                     continue
-                with np.load(finished.cell(cell) / "scores.npz") as scores:
-                    values.append(independent(row["metric"], scores["test_labels"], scores["test_scores"]))
+                readout = "none" if encoder == "none" else "linear"
+                with np.load(finished.cell(cell) / "scores.npz") as stored:
+                    scores = stored[f"{readout}_test_scores"]
+                    values.append(independent(row["metric"], stored["test_labels"], scores))
             assert int(row["n"]) == len(values)
             assert float(row["mean"]) == pytest.approx(statistics.fmean(values), abs=1e-9)
             assert float(row["sd"]) == pytest.approx(statistics.stdev(values), abs=1e-9)
@@ -238,3 +242,23 @@ def test_costs_are_told_where_records_have_them(finished):
     ]  # fmt: skip
     rows = {row.key[0]: [cell.text for cell in row.cells[:6]] for row in table.rows}
     assert rows["jaccard"] == ["18", "800", "20.0", "35.0", "40.0", "568"]
+
+
+def test_the_main_table_compares_one_readout_and_the_others_stand_beside_it(finished):
+    results = load_results("tiny")
+    row = ("scenes", "cnn", "bce", "base")
+    shown_tables = {
+        table.name: table for table in tables.study_tables(results, Contrasts(results), Attempts("tables"))
+    }
+    assert "Readout: linear heads on frozen features" in shown_tables["main"].caption
+    assert "Readout: the head trained with the encoder." in shown_tables["main-head"].caption
+    for name, readout in (("main", "linear"), ("main-head", "head")):
+        shown = {row.key[0]: row.cells[0] for row in shown_tables[name].rows}
+        own = results.with_readout(readout).mean_sd_n(row, "test", "micro_f1")
+        assert shown["bce"].value == own[0]
+        prior = results.mean_sd_n(("scenes", "none", "label_prior", "base"), "test", "micro_f1")
+        assert shown["label_prior"].value == prior[0], "what has no encoder stands beside every readout"
+    beside = shown_tables["main-head"]
+    of_jaccard = next(row for row in beside.rows if row.key == ("jaccard",)).cells[0]
+    assert isinstance(of_jaccard, Text)
+    assert any("has no such readout: head" in beside.notes[number] for number in of_jaccard.notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -122,7 +123,10 @@ def test_settings_come_from_the_nearest_place(tmp_path: Path) -> None:
     ("change", "stale"),
     [
         ({"training": {"epochs": 7}}, {"bce", "jaccard"}),
-        ({"linear_evaluation": {"heads": 1}}, {"jaccard", "random_encoder"}),
+        ({"linear_evaluation": {"heads": 1}}, {"bce", "jaccard", "random_encoder"}),
+        ({"readouts": ["linear"]}, {"bce"}),
+        ({"readouts": ["linear", "head"]}, set()),
+        ({"table": {"readout": "linear"}}, set()),
         ({"losses": {"bce": None, "jaccard": {"temperature": 0.3}}}, {"jaccard"}),
         ({"compute": {"threads": 2}}, {"bce", "jaccard", "label_prior", "random_encoder"}),
         ({"seeds": [1, 3, 5]}, set()),
@@ -167,3 +171,22 @@ def test_weights_count_by_their_content_not_by_their_place(tmp_path: Path) -> No
     first = fingerprint("here", b"one")
     assert fingerprint("there", b"one") == first
     assert fingerprint("elsewhere", b"two") != first
+
+
+def test_an_encoder_from_random_weights_brings_its_learning_rate(tmp_path: Path) -> None:
+    """5e-5 is for fine-tuning; a rate that the study sets anywhere wins."""
+
+    digits = {"variants": {}, "datasets": {"digit_scenes": {"train": 100}}, "training": {"epochs": 3}}
+
+    def rate(loss: str = "bce", **changes: Any) -> float:
+        made = plan(tmp_path, **(digits | {"encoders": {"image": {"cnn": None}}} | changes))
+        training = next(p.cell.settings.training for p in made.cells if p.cell.id.loss == loss)
+        assert training is not None
+        return float(training["learning_rate"])
+
+    assert rate() == rate("jaccard") == 5e-3
+    assert rate(training={"learning_rate": 0.3}) == 0.3
+    assert rate(encoders={"image": {"cnn": {"training": {"learning_rate": 0.2}}}}) == 0.2
+    assert rate(losses={"bce": {"training": {"learning_rate": 0.1}}}) == 0.1
+    assert rate(encoders={"image": {"cnn": {"freeze": True}}}) == 5e-5, "a layer on stored features"
+    assert rate("kmcl", losses={"kmcl": {}}) == 2e-4, "a protocol whose rate is not for fine-tuning keeps it"

@@ -113,9 +113,9 @@ def test_a_new_name_in_the_catalog_concerns_nobody(changed: Changed) -> None:
     )
     changed.edit(
         "mlcl/encoders/catalog.py",
-        'EncoderInfo("mlp", "vector", MlpSettings, "mlcl.encoders.mlp"),',
-        'EncoderInfo("mlp", "vector", MlpSettings, "mlcl.encoders.mlp"),\n'
-        '        EncoderInfo("mine", "vector", MlpSettings, "mlcl.encoders.mine"),',
+        'EncoderInfo("mlp", "vector", MlpSettings, "mlcl.encoders.mlp", 1e-3),',
+        'EncoderInfo("mlp", "vector", MlpSettings, "mlcl.encoders.mlp", 1e-3),\n'
+        '        EncoderInfo("mine", "vector", MlpSettings, "mlcl.encoders.mine", 1e-3),',
     )
     assert changed.stale() == []
 

@@ -23,11 +23,12 @@ from mlcl.data import PreparedDataset, open_dataset
 from mlcl.study import code
 from mlcl.study.code import code_of
 from mlcl.training.settings import CellSettings
-from tests.training.tiny import cell, prepare, run
+from tests.training.tiny import GRID, cell, prepare, run
 
 PACKAGES = {package.__name__: Path(str(package.__file__)).parent for package in (mlcl, data_prep)}
 IMAGES = [{"random_resized_crop": {}}, {"flip": {}}, {"rand_augment": {}}, {"cutout": {}}]
-KNN = {"linear_evaluation": None, "knn_evaluation": {"neighbours": [3]}}
+KNN = {"readouts": ["knn"], "linear_evaluation": None, "knn_evaluation": {"neighbours": [3]}}
+BOTH = {"readouts": ["head", "linear"], "linear_evaluation": GRID}
 SUBSET = {"source": "tiny", "settings": {}, "subset": {"fraction": 0.5, "sampling": "stratified"}}
 TUNED = {
     "finetuning": {"epochs": 1, "batch_size": 16, "steps_per_epoch": 2},
@@ -49,6 +50,7 @@ CELLS: dict[str, tuple[str, Callable[[PreparedDataset], CellSettings]]] = {
     "queue and finetuning": ("text", lambda data: cell(data, "mulsupcon", "momentum_queue", training=TUNED)),
     "selection": ("vector", lambda data: cell(data, "simdissim", training={"selection": "best_val_micro_f1"})),
     "neighbours": ("vector", lambda data: cell(data, "overlap", **KNN)),
+    "head and linear": ("vector", lambda data: cell(data, "bce", **BOTH)),
     "frozen": ("image", lambda data: cell(data, "jaccard", encoder={"freeze": True})),
     "moving average": ("vector", lambda data: cell(data, "focal", training={"ema_decay": 0.9})),
     "one cycle": ("vector", lambda data: cell(data, "hill", training={"schedule": "one_cycle", "optimizer": "sgd"})),

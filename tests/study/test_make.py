@@ -66,10 +66,14 @@ def test_a_record_is_whole(plan: Plan) -> None:
     assert content["result"]["settings"]["seed"] == 0
     with np.load(folder(plan) / "scores.npz") as scores:
         for split in ("val", "test"):
-            ours = content["result"]["metrics"][split]
-            for metric, value in evaluate(scores[f"{split}_labels"], scores[f"{split}_scores"]).items():
-                assert ours[metric] == value
-            assert len(scores[f"{split}_ids"]) == len(scores[f"{split}_scores"]) == 48
+            for readout in ("head", "linear"):
+                ours, stored = (
+                    content["result"]["metrics"][readout][split],
+                    scores[f"{readout}_{split}_scores"],
+                )
+                for metric, value in evaluate(scores[f"{split}_labels"], stored).items():
+                    assert ours[metric] == value
+                assert len(scores[f"{split}_ids"]) == len(stored) == 48
         assert str(scores["scores_kind"]) == "probability"
     with np.load(folder(plan) / "embeddings.npz") as embeddings:
         assert embeddings["test"].dtype == np.float16
@@ -167,7 +171,7 @@ def test_scores_that_are_not_finite_are_no_result(plan: Plan, monkeypatch: pytes
     from mlcl.training.outcome import Outcome
 
     scores = {split: np.full((48, 10), np.nan, dtype=np.float32) for split in ("val", "test")}
-    monkeypatch.setattr(mlcl.training.launch, "train", lambda *_: Outcome(scores))
+    monkeypatch.setattr(mlcl.training.launch, "train", lambda *_: Outcome({"head": scores}))
     assert make_cell(request(plan), io.StringIO()).status == "diverged"
 
 

@@ -56,7 +56,7 @@ def make_records(plan: Plan) -> None:
         assert planned.fingerprint is not None
         result = {
             "study": plan.study.name, "id": str(planned.cell.id), "fingerprint": planned.fingerprint,
-            **planned.payload, "status": "ok", "reason": None, "metrics": {"test": {"map": 0.5}},
+            **planned.payload, "status": "ok", "reason": None, "metrics": {"linear": {"test": {"map": 0.5}}},
             "metrics_source": plan.outline().metrics_source,
         }  # fmt: skip
         write_record(plan.paths.record(planned.cell.id), Record(result, {"attempt": 1, "wall_seconds": 1.0}))
@@ -146,7 +146,7 @@ def test_a_results_folder_opens_anywhere(made: Plan, tmp_path: Path, monkeypatch
 def test_an_outline_of_another_format_says_what_to_do(made: Plan, tmp_path: Path) -> None:
     content = json.loads(made.paths.outline.read_text())
     shutil.copytree(made.paths.results, tmp_path / "copied")
-    for number, message in ((2, "format 2.*update mlcl"), (None, "no format number.*plan the study again")):
+    for number, message in ((3, "format 3.*update mlcl"), (None, "no format number.*plan the study again")):
         (tmp_path / "copied" / "outline.json").write_text(json.dumps(content | {"format": number}))
         from mlcl.errors import MlclError
         from mlcl.records.outline import open_study

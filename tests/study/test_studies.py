@@ -74,7 +74,8 @@ def test_a_paper_s_table_finds_its_rows_in_the_study(name: str) -> None:
         for key in ("datasets", "encoders")
     }
     assert set(study.encoders) <= known["encoders"]
-    assert {dataset for dataset in study.datasets if not dataset.endswith("_r1")} <= known["datasets"]
+    own_splits = {dataset for dataset in study.datasets if dataset.endswith("_comprehensive")}
+    assert set(study.datasets) - own_splits <= known["datasets"]
 
 
 @pytest.mark.parametrize("name", [*PAPERS, *(f"{name}_small" for name in SMALL)])
@@ -153,3 +154,15 @@ def test_names_of_losses_inputs_are_all_there() -> None:
 def test_every_study_is_listed(file: Path) -> None:
     text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
     assert f"{file.stem.removesuffix('_small')}.yaml`" in text
+
+
+@pytest.mark.parametrize("name", ["mulsupcon", "mulsupcon_small"])
+def test_mulsupcon_s_bce_has_the_released_recipe_which_is_that_of_the_fine_tuning(name: str) -> None:
+    recipe = protocols.load("momentum_queue").Finetuning().model_dump(mode="json")
+    assert (recipe["epochs"], recipe["steps_per_epoch"], recipe["batch_size"]) == (30, 50, 32)
+    assert recipe["selection"] == "best_val_loss"
+    cells = [p.cell for p in planned(name).cells if p.cell.id.loss == "bce" and p.cell.id.variant == "base"]
+    assert cells
+    for cell in cells:
+        assert cell.settings.training is not None
+        assert {key: cell.settings.training.get(key, value) for key, value in recipe.items()} == recipe

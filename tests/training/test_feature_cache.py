@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import cell, run
+from tiny import cell, only_scores, run
 from torch import Tensor, nn
 
 from mlcl import encoders
@@ -78,7 +78,7 @@ def test_features_are_computed_once_for_all_losses(dataset: PreparedDataset, cou
     for loss in ("bce", "mulsupcon", "joint", "kmcl"):
         training = {"augmentation": "basic", "feature_masking": 0}
         outcome = run(cell(dataset, loss, encoder=FROZEN, training=training), dataset)
-        assert outcome.scores["test"].shape == (30, 4)
+        assert only_scores(outcome)["test"].shape == (30, 4)
         assert counted.rows == 60 + 30 + 30, loss
     assert len(caches(dataset)) == 1
 
@@ -112,7 +112,7 @@ def test_the_untrained_encoder_s_own_features_are_evaluated(dataset: PreparedDat
     assert np.array_equal(outcome.features["test"], context(settings, dataset).features("test"))
     thawed = run(cell(dataset, None, "random_encoder"), dataset)
     assert np.allclose(outcome.features["test"], thawed.features["test"], atol=1e-5)
-    assert np.allclose(outcome.scores["test"], thawed.scores["test"], atol=1e-3)
+    assert np.allclose(only_scores(outcome)["test"], only_scores(thawed)["test"], atol=1e-3)
 
 
 def test_a_subset_reads_its_rows(pictures: PreparedDataset) -> None:
@@ -230,7 +230,7 @@ from mlcl.training.settings import CellSettings
 
 settings = CellSettings.model_validate_json(sys.stdin.read())
 outcome = train(settings, open_dataset(sys.argv[1]), lambda line: None)
-print(outcome.scores["test"].tobytes().hex())
+print(outcome.scores["linear"]["test"].tobytes().hex())
 """
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import cell
+from tiny import cell, only_scores
 
 from mlcl.data import PreparedDataset
 from mlcl.training import launch
@@ -84,7 +84,7 @@ def test_two_processes_train_like_one(texts: PreparedDataset, case: str) -> None
     assert one.examples == two.examples == {"train": 60, "val": 30, "test": 30}
     for split in ("val", "test"):
         assert np.allclose(one.features[split], two.features[split], atol=0.02)
-        assert np.allclose(one.scores[split], two.scores[split], atol=0.02)
+        assert np.allclose(only_scores(one)[split], only_scores(two)[split], atol=0.02)
     # The method can be used here: it holds no process group of the workers.
     values = torch.randn(4, 16)
     method = two.fitted.method
@@ -122,7 +122,7 @@ def test_sigterm_is_forwarded_and_training_resumes(texts: PreparedDataset, tmp_p
     assert np.array_equal(curve(outcome), curve(expected))
     for split in ("val", "test"):
         assert np.array_equal(outcome.features[split], expected.features[split])
-        assert np.array_equal(outcome.scores[split], expected.scores[split])
+        assert np.array_equal(only_scores(outcome)[split], only_scores(expected)[split])
 
 
 def loss_that(folder: Path, what: str) -> LossPart:
@@ -171,7 +171,7 @@ def test_an_error_of_one_process_is_raised_and_ends_all(
     chosen = chosen.model_copy(update={"loss": loss_that(tmp_path, what), "training": training})
     begun = time.monotonic()
     if kind is None:
-        assert run(chosen, texts).scores["test"].shape == (30, 4)
+        assert only_scores(run(chosen, texts))["test"].shape == (30, 4)
     else:
         with pytest.raises(kind, match=message):
             run(chosen, texts)
@@ -188,7 +188,7 @@ def test_batches_that_cannot_be_shared_evenly_are_rejected(texts: PreparedDatase
 
 def test_baselines_without_training_run_in_one_process(texts: PreparedDataset) -> None:
     prior = cell(texts, None, "label_prior", compute={"threads": 1, "device": "cpu", "processes": 2})
-    assert run(prior, texts).scores["test"].shape == (30, 4)
+    assert only_scores(run(prior, texts))["test"].shape == (30, 4)
 
 
 def test_an_error_that_cannot_be_pickled_keeps_its_message() -> None:

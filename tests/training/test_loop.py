@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlcl.data import PreparedDataset
 from mlcl.training import fit, loop, watch
+from mlcl.training.checkpoint import Checkpoint
 from mlcl.training.events import Diverged, EpochEnd, StepProgress, TrainingEvent
 from mlcl.training.launch import train
 from mlcl.training.optim import MovingAverage
@@ -149,7 +150,7 @@ def test_non_finite_values_stop_the_cell_and_are_named(
     assert len(drawn) <= 10
     named = ", ".join(f"train-{row}" for row in drawn[7][:5])
     assert str(caught.value).endswith(f"the batch has 16 rows: {named}, ...")
-    state = torch.load(checkpoints / "training.pt", weights_only=True)
+    state = Checkpoint(checkpoints / "training.pt").load()
     assert state["progress"]["epoch"] == 1  # as it was when all was well
     assert all(
         value.isfinite().all() for value in state["method"].values() if isinstance(value, torch.Tensor)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import cell, run
+from tiny import cell, only_scores, run
 from torch import Tensor, nn
 
 from mlcl import losses
@@ -302,7 +302,7 @@ def test_each_modality_has_two_views(
     assert (method.filled, method.next) == (24, 0)  # 9 batches of 16
     queued = {tuple(row) for row in method.key_labels.int().tolist()}
     assert queued <= {tuple(row) for row in dataset["train"].dense_labels().tolist()}
-    for scores in outcome.scores.values():
+    for scores in only_scores(outcome).values():
         assert ((scores >= 0) & (scores <= 1)).all()
 
 
@@ -349,7 +349,6 @@ def test_finetuning_starts_from_the_contrastive_weights(
         "mulsupcon",
         "momentum_queue",
         training=SMALL | {"finetuning": tuning},
-        linear_evaluation=None,
     )
     outcome = run(settings, vectors)
     assert [stage for stage, _ in stages] == ["contrast", "after contrast", "finetuning", "after finetuning"]
@@ -362,7 +361,7 @@ def test_finetuning_starts_from_the_contrastive_weights(
     head = outcome.fitted.method.head
     assert head is not None
     logits = torch.from_numpy(outcome.features["test"]) @ head.weight.T + head.bias
-    assert np.allclose(outcome.scores["test"], logits.sigmoid().detach().numpy(), atol=1e-6)
+    assert np.allclose(only_scores(outcome)["test"], logits.sigmoid().detach().numpy(), atol=1e-6)
 
 
 def test_bce_is_what_finetuning_minimises(vectors: PreparedDataset) -> None:
@@ -378,13 +377,12 @@ def test_bce_is_what_finetuning_minimises(vectors: PreparedDataset) -> None:
         "mulsupcon",
         "momentum_queue",
         training=SMALL | {"finetuning": tuning},
-        linear_evaluation=None,
     )
     outcome = run(settings, vectors)
     curve = outcome.fitted.curve  # type: ignore[union-attr]
     assert curve[-1].loss < 0.6 * curve[3].loss
     truth = torch.from_numpy(vectors["test"].dense_labels()).float()
-    scores = torch.from_numpy(outcome.scores["test"])
+    scores = torch.from_numpy(only_scores(outcome)["test"])
     prior = torch.from_numpy(vectors["train"].dense_labels()).float().mean(0).expand_as(truth)
     bce = nn.functional.binary_cross_entropy
     assert bce(scores, truth) < 0.7 * bce(prior, truth)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tiny import cell, labels, run
+from tiny import cell, labels, only_scores, run
 from torch import Tensor
 
 from mlcl import losses
@@ -221,10 +221,11 @@ def test_a_cell_has_no_settings_that_it_does_not_use(tmp_path: Path) -> None:
     image = {loss: settings(made, f"digit_scenes/cnn/{loss}/base/seed0") for loss in made.study.losses}
     text = {loss: settings(made, f"scipy_docs/transformer/{loss}/base/seed0") for loss in made.study.losses}
     for cells in (image, text):
-        assert cells["bce"].linear_evaluation is None
-        assert cells["kmcl"].linear_evaluation is None
-        assert cells["mulsupcon"].linear_evaluation is not None
-        assert cells["supcon_any"].linear_evaluation is None, "fine-tuning has a head of its own"
+        assert cells["bce"].readouts == cells["kmcl"].readouts == ["head", "linear"]
+        assert cells["mulsupcon"].readouts == ["linear"]
+        assert cells["supcon_any"].readouts == ["head", "linear"], "fine-tuning has a head of its own"
+        assert all(own.linear_evaluation is not None for own in cells.values())
+        assert all(own.knn_evaluation is None for own in cells.values())
         assert "queue_size" not in (cells["bce"].training or {})
         assert (cells["mulsupcon"].training or {})["queue_size"] == 5
     for found in image.values():
@@ -240,19 +241,41 @@ def test_a_cell_has_no_settings_that_it_does_not_use(tmp_path: Path) -> None:
     assert settings(made, "digit_scenes/cnn/random_encoder/base/seed0").training is None
 
 
-def test_knn_replaces_linear_heads(tmp_path: Path) -> None:
-    changes = {
-        "evaluation": "knn",
-        "knn_evaluation": {"neighbours": [3]},
-        "losses": {"mulsupcon": {}, "bce": {}},
-    }
-    made = plan(tmp_path, baselines=["random_encoder"], **changes)
-    for loss in ("mulsupcon", "random_encoder"):
+def test_a_cell_has_the_readouts_that_its_encoder_can_have(tmp_path: Path) -> None:
+    changes = {"knn_evaluation": {"neighbours": [3]}, "losses": {"mulsupcon": {}, "bce": {}}}
+    baselines = ["random_encoder", "label_prior"]
+    made = plan(tmp_path, baselines=baselines, readouts=["knn", "head"], **changes)
+    for loss in ("mulsupcon", "random_encoder", "bce"):
         found = settings(made, f"digit_scenes/cnn/{loss}/base/seed0")
+        assert found.readouts == (["head", "knn"] if loss == "bce" else ["knn"])
         assert found.linear_evaluation is None
         assert found.knn_evaluation is not None
         assert found.knn_evaluation.neighbours == [3]
-    assert settings(made, "digit_scenes/cnn/bce/base/seed0").knn_evaluation is None
+    prior = settings(made, "digit_scenes/none/label_prior/base/seed0")
+    assert prior.readouts == []
+    assert prior.knn_evaluation is None
+    assert made.outline().readout == "knn", "all losses have it"
+
+
+def test_what_a_cell_does_not_use_does_not_make_it_stale(tmp_path: Path) -> None:
+    """Another order, and a readout that the cell cannot have, leave its fingerprint as it is."""
+
+    def fingerprints(readouts: list[str]) -> dict[str, str | None]:
+        made = plan(tmp_path, losses={"jaccard": {}, "bce": {}}, baselines=["label_prior"], readouts=readouts)
+        return {str(planned.cell.id.loss): planned.fingerprint for planned in made.cells}
+
+    both, reordered, linear = (fingerprints(r) for r in (["head", "linear"], ["linear", "head"], ["linear"]))
+    assert both == reordered
+    assert {loss for loss in both if both[loss] != linear[loss]} == {"bce"}
+
+
+def test_a_loss_without_a_head_is_skipped_where_the_head_is_the_only_readout(tmp_path: Path) -> None:
+    made = plan(tmp_path, losses={"jaccard": {}, "bce": {}}, baselines=["random_encoder"], readouts=["head"])
+    assert [(skip.loss, skip.reason) for skip in made.skips] == [
+        (loss, f"{loss} trains no head, and head is the study's only readout")
+        for loss in ("random_encoder", "jaccard")
+    ]
+    assert made.outline().readout == "head"
 
 
 def test_a_variant_that_changes_nothing_here_is_skipped_with_the_reason(tmp_path: Path) -> None:
@@ -269,8 +292,6 @@ def test_a_variant_that_changes_nothing_here_is_skipped_with_the_reason(tmp_path
     assert set(made.skips) == {
         Skip("scipy_docs", "transformer", "bce", "crops", "augmentation: not for the modality 'text'"),
         Skip("scipy_docs", "transformer", "jaccard", "crops", "augmentation: not for the modality 'text'"),
-        Skip("digit_scenes", "cnn", "bce", "grid", "end_to_end has no linear evaluation here"),
-        Skip("scipy_docs", "transformer", "bce", "grid", "end_to_end has no linear evaluation here"),
     }
 
 
@@ -325,9 +346,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         r"losses\.bce\.training\.length_bucketing: is for the modality 'text' only, and the encoder here is for image",
     ),
     (
-        {"evaluation": "knn", "variants": {"v": {"linear_evaluation": {"heads": 1}}}},
-        r"variants\.v\.linear_evaluation: the study's evaluation is knn",
+        {"readouts": ["knn"], "variants": {"v": {"linear_evaluation": {"heads": 1}}}},
+        r"variants\.v\.linear_evaluation: linear is not among the study's readouts",
     ),
+    ({"evaluation": "knn"}, r"evaluation: is now 'readouts', a list of head, linear and knn \(readouts: \[knn\]\)"),
+    ({"table": {"readout": "knn"}}, r"table\.readout: 'knn' is not among the study's readouts"),
 ]  # fmt: skip
 
 
@@ -406,7 +429,9 @@ def with_half(
 def finite(outcome: Outcome) -> bool:
     assert outcome.fitted is not None
     return all(np.isfinite(line.loss) for line in outcome.fitted.curve) and all(
-        np.isfinite(values).all() for part in (outcome.scores, outcome.features) for values in part.values()
+        np.isfinite(values).all()
+        for part in (only_scores(outcome), outcome.features)
+        for values in part.values()
     )
 
 
@@ -466,7 +491,7 @@ def test_every_loss_trains_in_its_protocols(vectors: PreparedDataset, protocol: 
 def better_than_prior(dataset: PreparedDataset, outcome: Outcome) -> bool:
     truth = labels(dataset, "test")
     prior = np.tile(labels(dataset, "train").mean(0), (len(truth), 1)).astype(np.float32)
-    return evaluate(truth, outcome.scores["test"])["map"] > evaluate(truth, prior)["map"] + 0.15
+    return evaluate(truth, only_scores(outcome)["test"])["map"] > evaluate(truth, prior)["map"] + 0.15
 
 
 LONG = {"epochs": 25, "learning_rate": 0.02, "ema_decay": None, "augmentation": "basic"}
@@ -492,7 +517,7 @@ def test_every_protocol_learns(
 
 def test_untrained_baselines_are_not_better_than_the_prior(vectors: PreparedDataset) -> None:
     """The bar above is one that can be missed."""
-    settings = cell(vectors, None, "label_prior", linear_evaluation=None)
+    settings = cell(vectors, None, "label_prior")
     assert not better_than_prior(vectors, run(settings, vectors))
 
 
@@ -530,13 +555,13 @@ def test_the_moving_average_of_the_steps_is_evaluated(vectors: PreparedDataset, 
     assert ours.keys() == expected.keys()
     for key, value in expected.items():
         assert torch.allclose(ours[key], value, atol=1e-5), key
-    assert not np.allclose(averaged.scores["test"], raw[-1].scores["test"], atol=1e-3)
+    assert not np.allclose(only_scores(averaged)["test"], only_scores(raw[-1])["test"], atol=1e-3)
     method = averaged.fitted.method  # type: ignore[union-attr]
     head = method.criterion.pi if loss == "kmcl" else method.classifier[-1]
     test = torch.from_numpy(np.array(vectors["test"].vectors))
     with torch.no_grad():
         scores = torch.sigmoid(head(method.eval().encoder(test)))
-    assert np.allclose(averaged.scores["test"], scores.numpy(), atol=1e-6)
+    assert np.allclose(only_scores(averaged)["test"], scores.numpy(), atol=1e-6)
 
 
 def test_all_heads_of_the_loss_are_trained(vectors: PreparedDataset) -> None:

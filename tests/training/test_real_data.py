@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from interrupt import Killed, at_step, kill, terminate
-from tiny import cell, run
+from tiny import cell, only_scores, run
 
 import data_prep
 from data_prep.writer import DatasetWriter
@@ -87,10 +87,10 @@ def twice(settings: CellSettings, dataset: PreparedDataset, folder: Path) -> Out
     second = interrupted(settings, dataset, folder, len(steps)) if steps else run(settings, dataset)
     for split in ("val", "test"):
         truth = dataset[split].dense_labels()
-        metrics = [evaluate(truth, outcome.scores[split]) for outcome in (first, second)]
+        metrics = [evaluate(truth, only_scores(outcome)[split]) for outcome in (first, second)]
         assert metrics[0] == metrics[1]
-        assert np.isfinite(first.scores[split]).all()
-        assert np.array_equal(first.scores[split], second.scores[split])
+        assert np.isfinite(only_scores(first)[split]).all()
+        assert np.array_equal(only_scores(first)[split], only_scores(second)[split])
         assert np.array_equal(first.features[split], second.features[split])
         assert first.features[split].std() > 0
     if first.fitted is not None and first.fitted.curve:

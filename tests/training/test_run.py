@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import only_scores
 
 import data_prep
 from mlcl.data import PreparedDataset, open_dataset
@@ -45,7 +46,8 @@ def settings(name: str | None = "jaccard", seed: int = 0, **changes: Any) -> Cel
         "loss": {"name": name, "file": None, "hyperparameters": {}} if name else None,
         "training": ({"projection_dim": 8} if contrastive else {})
         | {"epochs": 2, "batch_size": 32, "learning_rate": 0.01},
-        "linear_evaluation": TINY_GRID if contrastive or name is None else None,
+        "readouts": ["linear"] if contrastive or name is None else ["head"],
+        "linear_evaluation": TINY_GRID,
         "compute": {"threads": 1, "device": "cpu"},
     }
     return CellSettings.model_validate(values | changes)
@@ -65,14 +67,14 @@ def test_the_same_cell_gives_the_same_bits(digits: PreparedDataset, loss: str) -
     torch.rand(7)  # whatever else draws random numbers in between
     second = run(settings(loss), digits)
     for split in ("val", "test"):
-        assert np.array_equal(first.scores[split], second.scores[split])
+        assert np.array_equal(only_scores(first)[split], only_scores(second)[split])
         assert np.array_equal(first.features[split], second.features[split])
     assert without_time(first.fitted.curve) == without_time(second.fitted.curve)
 
 
 def test_another_seed_gives_another_result(digits: PreparedDataset) -> None:
     first, second = run(settings(seed=0), digits), run(settings(seed=1), digits)
-    assert not np.array_equal(first.scores["test"], second.scores["test"])
+    assert not np.array_equal(only_scores(first)["test"], only_scores(second)["test"])
 
 
 def test_initial_encoder_order_and_subset_do_not_depend_on_the_loss(digits: PreparedDataset) -> None:
@@ -95,7 +97,7 @@ def test_scores_are_probabilities_in_the_order_of_the_split(digits: PreparedData
     ):
         outcome = run(cell, digits)
         for split in ("val", "test"):
-            scores = outcome.scores[split]
+            scores = only_scores(outcome)[split]
             assert scores.shape == (len(digits[split]), digits.num_labels)
             assert ((scores >= 0) & (scores <= 1)).all()
         assert outcome.examples == {"train": 200, "val": 80, "test": 80}
@@ -107,19 +109,17 @@ def test_training_learns_something(digits: PreparedDataset) -> None:
     longer = {"epochs": 15, "batch_size": 32, "learning_rate": 0.02}
     prior = np.tile(digits["train"].dense_labels().mean(0), (len(digits["test"]), 1))
     truth = digits["test"].dense_labels()
-    learned = evaluate(truth, run(settings("bce", training=longer), digits).scores["test"])["map"]
+    learned = evaluate(truth, only_scores(run(settings("bce", training=longer), digits))["test"])["map"]
     assert learned > evaluate(truth, prior.astype(np.float32))["map"] + 0.05
 
 
 def test_label_prior_is_the_frequency_in_the_subset(digits: PreparedDataset) -> None:
     subset = {"source": "digit_scenes", "settings": {}, "subset": {"fraction": 0.25}}
-    cell = settings(
-        None, protocol="label_prior", encoder=None, training=None, linear_evaluation=None, dataset=subset
-    )
+    cell = settings(None, protocol="label_prior", encoder=None, training=None, readouts=[], dataset=subset)
     context = Context(cell, digits, torch.device("cpu"), lambda line: None)
     expected = digits["train"].dense_labels()[context.train_rows].mean(axis=0)
     assert len(context.train_rows) == 50
-    assert np.allclose(run(cell, digits).scores["test"], expected)
+    assert np.allclose(only_scores(run(cell, digits))["test"], expected)
 
 
 def test_a_non_finite_loss_stops_the_cell_and_is_located(digits: PreparedDataset, tmp_path: Path) -> None:

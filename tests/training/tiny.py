@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from data_prep.writer import DatasetWriter
 from mlcl import encoders, losses
@@ -94,14 +96,28 @@ def cell(
         if loss
         else None,
         "training": given.model_dump(mode="json") if given else None,
-        "linear_evaluation": GRID if module.PROBES_FEATURES else None,
+        "readouts": _readouts(module, given),
+        "linear_evaluation": GRID if "linear" in _readouts(module, given) else None,
         "compute": {"threads": 1, "device": "cpu"},
     }
     return CellSettings.model_validate(values | changes)
 
 
+def _readouts(module: ModuleType, training: BaseModel | None) -> list[str]:
+    """One is enough: the head where there is one, otherwise linear evaluation."""
+    if protocols.has_head(module, training.model_dump() if training else None):
+        return ["head"]
+    return [] if module.__name__.endswith(("label_prior", ".random")) else ["linear"]
+
+
 def run(settings: CellSettings, dataset: PreparedDataset) -> Outcome:
     return train(settings, dataset, lambda line: None)
+
+
+def only_scores(outcome: Outcome) -> dict[str, np.ndarray]:
+    """split -> scores, of a cell with one readout."""
+    (scores,) = outcome.scores.values()
+    return scores
 
 
 def labels(dataset: PreparedDataset, split: str) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mlcl.evaluation.readouts import in_words
 from mlcl.records.files import write_json
 from mlcl.reporting.failures import Attempts, Failure
 from mlcl.reporting.figures import (
@@ -18,6 +19,7 @@ from mlcl.reporting.figures import (
     learning_curves,
     pair_weights,
     ranks,
+    search,
     sensitivity,
     style,
 )
@@ -30,6 +32,7 @@ KINDS: dict[str, Callable[[Results], Iterator[Figure]]] = {
     "Comparison of losses": dot_plots.draw,
     "Label frequency": frequency.draw,
     "Sensitivity": sensitivity.draw,
+    "Search": search.draw,
     "Costs": costs.draw_trade_off,
     "Training steps": costs.draw_step_parts,
     "Pair weights": pair_weights.draw,
@@ -37,6 +40,10 @@ KINDS: dict[str, Callable[[Results], Iterator[Figure]]] = {
     "Learning curves": learning_curves.draw,
     "Frequencies of labels": dataset_labels.draw,
 }
+OF_SCORES = frozenset({
+    "Losses by datasets", "Ranks of losses", "Comparison of losses", "Label frequency", "Sensitivity", "Costs",
+})  # fmt: skip
+"""Kinds that show scores, so that their captions name the readout."""
 INDEX = "index.json"
 
 
@@ -58,6 +65,8 @@ def write_figures(study: str | Path) -> list[Failure]:
                 index.append(_failed(kind, figure))
             else:
                 texts = {key: getattr(figure, key) for key in ("name", "title", "caption", "alt", "dataset")}
+                if kind in OF_SCORES:
+                    texts["caption"] += f" Readout: {in_words(results.outline.readout)}."
                 index.append({"kind": kind, **texts})
     write_json(folder / INDEX, index)
     drawn = {

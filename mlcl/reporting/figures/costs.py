@@ -30,10 +30,10 @@ def draw_trade_off(results: Results) -> Iterator[Figure]:
     for short, (label, costs_of) in COSTS.items():
         costs = costs_of(results)
         points = {
-            column: own
+            column: by_loss
             for column in results.outline.columns()
             if len(
-                own := {
+                by_loss := {
                     loss: (costs[*column, loss, "base"], values[column] * metric.scale)
                     for loss, values in means.items()
                     if column in values and (*column, loss, "base") in costs
@@ -65,13 +65,16 @@ def _one(
     label: str,
 ) -> Figure:
     outline = results.outline
-    fronts = {column: pareto_front(own, metric.higher_is_better) for column, own in points.items()}
+    fronts = {
+        column: pareto_front(column_points, metric.higher_is_better)
+        for column, column_points in points.items()
+    }
     with style.in_use():
         canvas, axes = small_multiples(
             [column_title(outline, *column) for column in points], [*outline.losses]
         )
-        for ax, (column, own) in zip(axes, points.items(), strict=True):
-            _panel(ax, results, own, fronts[column])
+        for ax, (column, column_points) in zip(axes, points.items(), strict=True):
+            _panel(ax, results, column_points, fronts[column])
             ax.set_xlabel(label)
         axes[0].set_ylabel(style.axis_label(metric))
         shared_legend(canvas, axes)
@@ -106,13 +109,15 @@ def _panel(ax: Axes, results: Results, points: dict[str, Point], front: list[str
 def draw_step_parts(results: Results) -> Iterator[Figure]:
     outline = results.outline
     parts = {part: costs_by_encoder(results, STEP + part) for part in step_parts(results)}
-    encoders = [encoder for encoder in outline.encoders if any(encoder in own for own in parts.values())]
+    encoders = [
+        encoder for encoder in outline.encoders if any(encoder in by_encoder for by_encoder in parts.values())
+    ]
     if not encoders:
         return
     with style.in_use():
         canvas, axes = small_multiples(encoders, list(parts), height=0.45 + 0.16 * len(outline.losses))
         for ax, encoder in zip(axes, encoders, strict=True):
-            _bars(ax, outline, {part: own.get(encoder, {}) for part, own in parts.items()})
+            _bars(ax, outline, {part: by_encoder.get(encoder, {}) for part, by_encoder in parts.items()})
         shared_legend(canvas, axes)
     yield Figure(
         name="step-parts",
@@ -127,11 +132,11 @@ def draw_step_parts(results: Results) -> Iterator[Figure]:
 
 
 def _bars(ax: Axes, outline: Outline, parts: Mapping[str, Mapping[str, float]]) -> None:
-    losses = [loss for loss in outline.losses if any(loss in own for own in parts.values())]
+    losses = [loss for loss in outline.losses if any(loss in by_loss for by_loss in parts.values())]
     starts = [0.0] * len(losses)
-    for i, (part, own) in enumerate(parts.items()):
+    for i, (part, by_loss) in enumerate(parts.items()):
         look = style.look(i)
-        widths = [1000 * own.get(loss, 0.0) for loss in losses]
+        widths = [1000 * by_loss.get(loss, 0.0) for loss in losses]
         ax.barh(
             range(len(losses)), widths, 0.72, starts, color=look.colour, hatch=look.hatch, edgecolor="white",
             linewidth=0.3, label=part,
@@ -149,14 +154,14 @@ def _longest_steps(parts: Mapping[str, Mapping[str, Mapping[str, float]]], encod
     sentences = []
     for encoder in encoders:
         steps: dict[str, float] = {}
-        for own in parts.values():
-            for loss, seconds in own.get(encoder, {}).items():
+        for by_encoder in parts.values():
+            for loss, seconds in by_encoder.get(encoder, {}).items():
                 steps[loss] = steps.get(loss, 0.0) + seconds
         longest = max(steps, key=steps.__getitem__)
         shares = ", ".join(
-            f"{part} {100 * own[encoder][longest] / steps[longest]:.0f} %"
-            for part, own in parts.items()
-            if longest in own.get(encoder, {}) and steps[longest]
+            f"{part} {100 * by_encoder[encoder][longest] / steps[longest]:.0f} %"
+            for part, by_encoder in parts.items()
+            if longest in by_encoder.get(encoder, {}) and steps[longest]
         )
         sentences.append(
             f"{encoder}: the longest step is that of {longest}, {1000 * steps[longest]:.1f} ms ({shares})"

@@ -36,12 +36,12 @@ LOOKS = {
 def draw(results: Results) -> Iterator[Figure]:
     cache = JsonCache(results.paths.results / CACHE)
     for dataset, encoder in results.outline.columns():
-        found = {}
+        by_loss = {}
         for loss in results.outline.losses:
-            if (own := _load(results, dataset, encoder, loss)) is not None:
-                found[loss] = own
-        if found:
-            yield _one(results, dataset, encoder, found, cache)
+            if (rows := _load(results, dataset, encoder, loss)) is not None:
+                by_loss[loss] = rows
+        if by_loss:
+            yield _one(results, dataset, encoder, by_loss, cache)
     cache.write()
 
 
@@ -53,7 +53,7 @@ def _load(
     embeddings = read_embeddings(folder / EMBEDDINGS)
     if embeddings is None:
         return None
-    labels = read_scores(folder / SCORES)["test_labels"]
+    labels = read_scores(folder / SCORES, results.outline.readout)["test_labels"]
     return labels[:ROWS].astype(np.int64), embeddings["test"][:ROWS].astype(np.float32)
 
 
@@ -69,19 +69,19 @@ def _one(
     results: Results,
     dataset: str,
     encoder: str,
-    found: dict[str, tuple[NDArray[Any], NDArray[Any]]],
+    by_loss: dict[str, tuple[NDArray[Any], NDArray[Any]]],
     cache: JsonCache,
 ) -> Figure:
     outline = results.outline
-    labels = next(iter(found.values()))[0]
+    labels = next(iter(by_loss.values()))[0]
     anchor = choose_anchor(labels)
     masks = relations(labels @ labels.T, labels.sum(axis=1))
     with style.in_use():
         canvas, axes = small_multiples(
-            [outline.title_of(loss) for loss in found], [words for *_, words in LOOKS.values()], height=2.1
+            [outline.title_of(loss) for loss in by_loss], [words for *_, words in LOOKS.values()], height=2.1
         )
-        for ax, (_, embeddings) in zip(axes, found.values(), strict=True):
-            places = np.array(cache.get(_digest(embeddings), partial(_in_two_dimensions, embeddings)))
+        for ax, (_, embeddings) in zip(axes, by_loss.values(), strict=True):
+            places = np.array(cache.get(_digest(embeddings), partial(project_to_plane, embeddings)))
             for name, (colour, marker, words) in LOOKS.items():
                 chosen = np.flatnonzero(masks[name][anchor])
                 ax.plot(*places[chosen].T, marker, color=colour, markersize=3.2, linestyle="none", label=words,
@@ -102,7 +102,7 @@ def _one(
             f"seed {outline.seeds[0]}; colour and marker tell the relation of a row's label set to that of one anchor. "
             f"Distances between far groups mean nothing in such a view."
         ),
-        alt=f"Scatter plots of {len(labels)} rows for {len(found)} losses. Related to the anchor, {counts}.",
+        alt=f"Scatter plots of {len(labels)} rows for {len(by_loss)} losses. Related to the anchor, {counts}.",
         canvas=canvas,
         dataset=dataset,
     )
@@ -116,7 +116,7 @@ def _digest(embeddings: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def _in_two_dimensions(embeddings: NDArray[Any]) -> list[list[float]]:
+def project_to_plane(embeddings: NDArray[Any]) -> list[list[float]]:
     """(rows, 2), as exact as a picture needs."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]

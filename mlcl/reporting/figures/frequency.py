@@ -17,7 +17,7 @@ def draw(results: Results) -> Iterator[Figure]:
     outline = results.outline
     base = primary_metric(results) if primary_metric(results) in ("macro_f1", "map") else "macro_f1"
     metric = metric_info(base)
-    curves = {column: own for column in outline.columns() if (own := _curves(results, *column, base))}
+    curves = {column: by_loss for column in outline.columns() if (by_loss := _curves(results, *column, base))}
     if not curves:
         return
     looks = style.looks(outline)
@@ -25,8 +25,8 @@ def draw(results: Results) -> Iterator[Figure]:
         canvas, axes = small_multiples(
             [column_title(outline, *column) for column in curves], [*outline.losses]
         )
-        for ax, own in zip(axes, curves.values(), strict=True):
-            for loss, values in own.items():
+        for ax, by_loss in zip(axes, curves.values(), strict=True):
+            for loss, values in by_loss.items():
                 look = looks[loss]
                 ax.plot(range(3), [v * metric.scale for v in values], color=look.colour, linestyle=look.line,
                         marker=look.marker, label=outline.title_of(loss))  # fmt: skip
@@ -48,19 +48,19 @@ def draw(results: Results) -> Iterator[Figure]:
 
 def _curves(results: Results, dataset: str, encoder: str, base: str) -> dict[str, list[float]]:
     """loss -> its value on head, medium, tail, where all three are there."""
-    found = {}
+    curves = {}
     for loss in results.outline.losses:
         row = (dataset, encoder, loss, "base")
         means = [results.mean_sd_n(row, results.outline.split, f"{base}_{band}") for band in BANDS]
         values = [summary[0] for summary in means if summary is not None]
         if len(values) == len(BANDS):
-            found[loss] = values
-    return found
+            curves[loss] = values
+    return curves
 
 
 def _tail_in_words(results: Results, curves: dict[tuple[str, str], dict[str, list[float]]]) -> str:
     sentences = []
-    for column, own in curves.items():
-        best = max(own, key=lambda loss: own[loss][2])
+    for column, by_loss in curves.items():
+        best = max(by_loss, key=lambda loss: by_loss[loss][2])
         sentences.append(f"{results.outline.title_of(best)} on {column_title(results.outline, *column)}")
     return ", ".join(sentences)

@@ -20,11 +20,16 @@ SHADES = LinearSegmentedColormap.from_list("behind", ["#ffffff", "#9ec5e3", "#1f
 def draw(results: Results) -> Iterator[Figure]:
     metric = metric_info(primary_metric(results))
     means = complete_means(results, metric.name)
-    columns = [column for column in results.outline.columns() if any(column in own for own in means.values())]
+    columns = [
+        column
+        for column in results.outline.columns()
+        if any(column in by_column for by_column in means.values())
+    ]
     if len(means) < 2 or len(columns) < 2:
         return
     values = (
-        np.array([[own.get(column, np.nan) for column in columns] for own in means.values()]) * metric.scale
+        np.array([[by_column.get(column, np.nan) for column in columns] for by_column in means.values()])
+        * metric.scale
     )
     best = np.nanmax(values, axis=0) if metric.higher_is_better else np.nanmin(values, axis=0)
     behind = np.abs(best - values)

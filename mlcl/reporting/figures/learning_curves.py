@@ -25,7 +25,9 @@ def draw(results: Results) -> Iterator[Figure]:
     outline = results.outline
     for dataset, encoder in outline.columns():
         curves = {
-            loss: found for loss in outline.losses if (found := _curves(results, dataset, encoder, loss))
+            loss: loss_curves
+            for loss in outline.losses
+            if (loss_curves := _curves(results, dataset, encoder, loss))
         }
         if curves:
             yield _one(results, dataset, encoder, curves)
@@ -33,8 +35,8 @@ def draw(results: Results) -> Iterator[Figure]:
 
 def _curves(results: Results, dataset: str, encoder: str, loss: str) -> list[Curve]:
     cells = [CellId(dataset, encoder, loss, "base", seed) for seed in results.outline.seeds]
-    found = (read_history(results.paths.cell(cell) / HISTORY) for cell in cells)
-    return [curve for curve in found if curve is not None]
+    histories = (read_history(results.paths.cell(cell) / HISTORY) for cell in cells)
+    return [curve for curve in histories if curve is not None]
 
 
 def read_history(file: Path) -> Curve | None:
@@ -63,8 +65,8 @@ def _one(results: Results, dataset: str, encoder: str, curves: dict[str, list[Cu
     canvas = style.new_canvas(style.ONE_COLUMN, 2.1 + 0.16 * lines)
     with style.in_use():
         ax = canvas.subplots()
-        for loss, found in curves.items():
-            epochs, values = _relative(found)
+        for loss, loss_curves in curves.items():
+            epochs, values = _relative(loss_curves)
             mean = values.mean(axis=0)
             look = looks[loss]
             ax.plot(epochs, mean, color=look.colour, linestyle=look.line, marker=look.marker,
@@ -78,10 +80,10 @@ def _one(results: Results, dataset: str, encoder: str, curves: dict[str, list[Cu
         shared_legend(canvas, [ax])
     where = f"{outline.datasets[dataset].title}, {encoder}"
     ends = ", ".join(
-        f"{outline.title_of(loss)} {_relative(found)[1].mean(axis=0)[-1]:.2f}"
-        for loss, found in curves.items()
+        f"{outline.title_of(loss)} {_relative(loss_curves)[1].mean(axis=0)[-1]:.2f}"
+        for loss, loss_curves in curves.items()
     )
-    several = any(len(found) > 1 for found in curves.values())
+    several = any(len(loss_curves) > 1 for loss_curves in curves.values())
     band = "; mean over seeds, the band from the lowest to the highest seed" if several else ""
     return Figure(
         name=f"learning-{dataset}-{encoder}",

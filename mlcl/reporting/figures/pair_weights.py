@@ -40,16 +40,16 @@ def draw(results: Results) -> Iterator[Figure]:
     file = results.paths.pair_weights
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        labels, own = content["labels"], content["losses"]
-        found = weightings({loss: own[loss] for loss in results.outline.losses if loss in own})
+        labels, by_loss = content["labels"], content["losses"]
+        groups = weightings({loss: by_loss[loss] for loss in results.outline.losses if loss in by_loss})
     except FileNotFoundError:
         return
     except (ValueError, KeyError, TypeError):
         raise MlclError(f"{file}: holds no pair weights; aggregate the study's records again") from None
-    if not found:
+    if not groups:
         return
     sets = [_label_set(row) for row in labels]
-    alike = "; ".join(" and ".join(w.losses) for w in found if len(w.losses) > 1)
+    alike = "; ".join(" and ".join(w.losses) for w in groups if len(w.losses) > 1)
     yield Figure(
         name="pair-weights",
         title="Pair weights",
@@ -60,27 +60,27 @@ def draw(results: Results) -> Iterator[Figure]:
             f"disjoint and empty. c1 to c{len(labels[0])} are the prototypes of labels."
             + (f" With the same weights: {alike}." if alike else "")
         ),
-        alt="Matrices of pair weights. " + _in_words(found, sets),
-        canvas=picture(labels, found),
+        alt="Matrices of pair weights. " + _in_words(groups, sets),
+        canvas=picture(labels, groups),
     )
 
 
 def weightings(losses: Mapping[str, Mapping[str, Any]]) -> list[Weighting]:
     """Losses brought together by their matrices, as `mlcl.study.pair_weights.example` gives them."""
-    found: dict[str, Weighting] = {}
-    for name, own in losses.items():
-        anchors, references = tuple(own["anchors"]), tuple(own["references"])
-        weights = np.array(own["weights"], dtype=np.float64)
+    groups: dict[str, Weighting] = {}
+    for name, matrix in losses.items():
+        anchors, references = tuple(matrix["anchors"]), tuple(matrix["references"])
+        weights = np.array(matrix["weights"], dtype=np.float64)
         key = json.dumps([anchors, references, weights.round(6).tolist()])
-        names = (*found[key].losses, name) if key in found else (name,)
-        found[key] = Weighting(names, anchors, references, weights)
-    return list(found.values())
+        names = (*groups[key].losses, name) if key in groups else (name,)
+        groups[key] = Weighting(names, anchors, references, weights)
+    return list(groups.values())
 
 
-def picture(labels: Sequence[Sequence[int]], found: Sequence[Weighting]) -> Canvas:
+def picture(labels: Sequence[Sequence[int]], groups: Sequence[Weighting]) -> Canvas:
     """One matrix a panel, all on one scale of shades."""
-    down = ceil(len(found) / ACROSS)
-    across = ceil(len(found) / down)
+    down = ceil(len(groups) / ACROSS)
+    across = ceil(len(groups) / down)
     names = {
         "batch": [_label_set(row) for row in labels],
         "prototypes": [f"c{i + 1}" for i in range(len(labels[0]))],
@@ -88,11 +88,11 @@ def picture(labels: Sequence[Sequence[int]], found: Sequence[Weighting]) -> Canv
     canvas = style.new_canvas(style.TWO_COLUMNS, 0.3 + 1.75 * down)
     with style.in_use():
         axes = canvas.subplots(down, across, squeeze=False).ravel().tolist()
-        for ax in axes[len(found) :]:
+        for ax in axes[len(groups) :]:
             ax.remove()
-        for ax, weighting in zip(axes, found, strict=False):
+        for ax, weighting in zip(axes, groups, strict=False):
             image = _matrix(ax, weighting, names)
-        bar = canvas.colorbar(image, ax=axes[: len(found)], shrink=0.5, aspect=25, pad=0.02, panchor=False)
+        bar = canvas.colorbar(image, ax=axes[: len(groups)], shrink=0.5, aspect=25, pad=0.02, panchor=False)
         bar.set_label("weight of a pair")
         bar.outline.set_visible(False)
     return canvas
@@ -124,13 +124,13 @@ def _label_set(row: Sequence[int]) -> str:
     return ",".join(str(i + 1) for i, has in enumerate(row) if has) or "none"
 
 
-def _in_words(found: Sequence[Weighting], sets: Sequence[str]) -> str:
+def _in_words(groups: Sequence[Weighting], sets: Sequence[str]) -> str:
     """The first anchor's weights of the batch's other rows, for the losses that weigh such pairs."""
     sentences = [
         f"{' and '.join(w.losses)} {', '.join(f'{weight:.2f}' for weight in w.weights[0, 1 : len(sets)])}"
-        for w in found
+        for w in groups
         if w.anchors[0] == w.references[0] == "batch"
     ]
     if not sentences:
-        return f"None of the {len(found)} weighs pairs of examples."
+        return f"None of the {len(groups)} weighs pairs of examples."
     return f"Of an anchor with labels {sets[0]}, to {' / '.join(sets[1:])}: {'; '.join(sentences)}."

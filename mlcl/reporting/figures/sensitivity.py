@@ -29,9 +29,9 @@ Curve = list[tuple[float, RowKey]]
 def draw(results: Results) -> Iterator[Figure]:
     for setting, variants in swept_settings(results.outline).items():
         curves = {
-            column: own
+            column: by_loss
             for column in results.outline.columns()
-            if (own := curves_by_loss(results, *column, setting, variants))
+            if (by_loss := curves_by_loss(results, *column, setting, variants))
         }
         if curves:
             yield _one(results, setting, curves)
@@ -39,7 +39,7 @@ def draw(results: Results) -> Iterator[Figure]:
 
 def swept_settings(outline: Outline) -> dict[Setting, dict[str, float]]:
     """setting -> variant -> its value, for variants that change one numeric setting and nothing else."""
-    found: dict[Setting, dict[str, float]] = {}
+    swept: dict[Setting, dict[str, float]] = {}
     for variant, changes in outline.variants.items():
         changed = [(section, key, value) for section, part in changes.items() for key, value in part.items()]
         if (
@@ -48,8 +48,8 @@ def swept_settings(outline: Outline) -> dict[Setting, dict[str, float]]:
             and not isinstance(changed[0][2], bool)
         ):
             section, key, value = changed[0]
-            found.setdefault((section, key), {})[variant] = float(value)
-    return found
+            swept.setdefault((section, key), {})[variant] = float(value)
+    return swept
 
 
 def base_value(outline: Outline, setting: Setting, dataset: str, encoder: str, loss: str) -> float | None:
@@ -72,7 +72,7 @@ def curves_by_loss(
     """loss -> its points (value of the setting, row of the grid); losses with fewer than two points are left out."""
     outline = results.outline
     metric = primary_metric(results)
-    found = {}
+    curves = {}
     for loss in outline.losses:
         values = dict(variants)
         if (base := base_value(outline, setting, dataset, encoder, loss)) is not None:
@@ -83,8 +83,8 @@ def curves_by_loss(
             if results.values((dataset, encoder, loss, variant), outline.split, metric)
         ]
         if len(points) > 1:
-            found[loss] = sorted(points)
-    return found
+            curves[loss] = sorted(points)
+    return curves
 
 
 def _one(results: Results, setting: Setting, curves: dict[tuple[str, str], dict[str, Curve]]) -> Figure:
@@ -95,8 +95,8 @@ def _one(results: Results, setting: Setting, curves: dict[tuple[str, str], dict[
         canvas, axes = small_multiples(
             [column_title(outline, *column) for column in curves], [*outline.losses]
         )
-        for ax, own in zip(axes, curves.values(), strict=True):
-            _panel(ax, results, metric, own)
+        for ax, by_loss in zip(axes, curves.values(), strict=True):
+            _panel(ax, results, metric, by_loss)
             ax.set_xlabel(title)
         axes[0].set_ylabel(style.axis_label(metric))
         shared_legend(canvas, axes)
@@ -139,10 +139,10 @@ def _in_words(results: Results, metric: MetricInfo, curves: dict[tuple[str, str]
         return f"{_estimate(results, metric, point[1]).value:.{metric.decimals}f} at {point[0]:g}"
 
     sentences = []
-    for column, own in curves.items():
+    for column, by_loss in curves.items():
         ends = [
             f"{results.outline.title_of(loss)} from {at(points[0])} to {at(points[-1])}"
-            for loss, points in own.items()
+            for loss, points in by_loss.items()
         ]
         sentences.append(f"{column_title(results.outline, *column)}: {', '.join(ends)}")
     return "; ".join(sentences) + "."

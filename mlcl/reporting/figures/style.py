@@ -108,11 +108,13 @@ class Look:
 
 def looks(outline: Outline) -> dict[str, Look]:
     """A look for each loss and baseline of the study; baselines are grey."""
-    found = {name: look(i) for i, name in enumerate(outline.losses)}
+    result = {name: look(i) for i, name in enumerate(outline.losses)}
     greys = ("#666666", "#8a8a8a", "#a8a8a8")
     for i, name in enumerate(outline.baselines):
-        found[name] = Look(greys[i % 3], ("|", "x", "+")[i % 3], _LINES[3], _HATCHES[(i + 1) % len(_HATCHES)])
-    return found
+        result[name] = Look(
+            greys[i % 3], ("|", "x", "+")[i % 3], _LINES[3], _HATCHES[(i + 1) % len(_HATCHES)]
+        )
+    return result
 
 
 def look(i: int) -> Look:
@@ -199,13 +201,13 @@ def small_multiples(
 
 def shared_legend(canvas: Canvas, axes: Sequence[Axes]) -> None:
     """Each name once, in the order in which the panels first show it."""
-    found: dict[str, Artist] = {}
+    handles: dict[str, Artist] = {}
     for ax in axes:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(name, handle)
-    if found:
-        columns = names_in_a_line(list(found), canvas.get_figwidth())
-        canvas.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
+            handles.setdefault(name, handle)
+    if handles:
+        columns = names_in_a_line(list(handles), canvas.get_figwidth())
+        canvas.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
 
 
 def names_in_a_line(names: Sequence[str], width: float) -> int:

@@ -178,18 +178,18 @@ def _legendre() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def _over_seeds(rows: Sequence[Row]) -> list[tuple[float, float]]:
     """The larger of the rows' own variances over seeds and the pooled ones: (variance, degrees of freedom) terms."""
-    own = []
+    separate = []
     pooled: dict[Pool, float] = {}
     for row in rows:
         n = len(row.values)
         factor = row.weight**2 / n
-        own.append((factor * variance(row.values) if n > 1 else inf, n - 1.0))
+        separate.append((factor * variance(row.values) if n > 1 else inf, n - 1.0))
         if row.pool is not None:
             pooled[row.pool] = pooled.get(row.pool, 0.0) + factor
     terms = [(factor * pool.variance, pool.freedom) for pool, factor in pooled.items()]
-    if all(row.pool for row in rows) and sum(term for term, _ in terms) > sum(term for term, _ in own):
+    if all(row.pool for row in rows) and sum(term for term, _ in terms) > sum(term for term, _ in separate):
         return terms
-    return own
+    return separate
 
 
 def _over_examples(rows: Sequence[Row]) -> tuple[float, float]:
@@ -200,14 +200,14 @@ def _over_examples(rows: Sequence[Row]) -> tuple[float, float]:
     total = np.sum(
         [row.weight * values.mean(axis=0) for row, values in zip(rows, known, strict=True)], axis=0
     )
-    found = float(covariance(total[None])[0, 0])
+    result = float(covariance(total[None])[0, 0])
     for row, values in zip(rows, known, strict=True):
         n = len(values)
         if n > 1:
             of_seeds = covariance(values)
             of_one, of_mean = float(np.trace(of_seeds)) / n, float(of_seeds.mean())
-            found -= row.weight**2 * (of_one - of_mean) / (n - 1)
-    return max(found, 0.0), known[0].shape[1] - 1.0
+            result -= row.weight**2 * (of_one - of_mean) / (n - 1)
+    return max(result, 0.0), known[0].shape[1] - 1.0
 
 
 def _satterthwaite(terms: Sequence[tuple[float, float]]) -> float:

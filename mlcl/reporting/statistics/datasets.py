@@ -37,14 +37,14 @@ class Ranking:
     def groups(self) -> list[tuple[str, ...]]:
         """Largest runs of methods, in the order of ranks, that Nemenyi's test does not tell apart."""
         order = self.order
-        found: list[tuple[str, ...]] = []
+        runs: list[tuple[str, ...]] = []
         for i in range(len(order)):
             widest = self.ranks[order[i]] + self.critical_difference
             end = max(k for k in range(i, len(order)) if self.ranks[order[k]] <= widest)
             group = tuple(order[i : end + 1])
-            if len(group) > 1 and not (found and set(group) <= set(found[-1])):
-                found.append(group)
-        return found
+            if len(group) > 1 and not (runs and set(group) <= set(runs[-1])):
+                runs.append(group)
+        return runs
 
 
 def rank_methods(scores: Mapping[str, Mapping[str, float]], higher_is_better: bool = True) -> Ranking | None:

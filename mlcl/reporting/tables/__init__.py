@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from mlcl.records.files import write_text
@@ -16,9 +17,16 @@ from mlcl.reporting.tables import latex, numbers, text
 from mlcl.reporting.tables.best_against_each import best_against_each_table
 from mlcl.reporting.tables.costs import costs_table
 from mlcl.reporting.tables.differences import differences_table
-from mlcl.reporting.tables.grid import criteria_table, main_table, variants_table
+from mlcl.reporting.tables.grid import (
+    criteria_table,
+    main_table,
+    other_readouts,
+    readout_table,
+    variants_table,
+)
 from mlcl.reporting.tables.papers import paper_tables
 from mlcl.reporting.tables.pdf import compile_pdf
+from mlcl.reporting.tables.search import search_table
 from mlcl.reporting.tables.table import Table
 from mlcl.reporting.visible import as_markdown
 
@@ -28,9 +36,10 @@ log = logging.getLogger(__name__)
 def write_tables(study: str | Path) -> list[Failure]:
     """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
 
-    Tables: `main`; `criteria` where thresholds were tuned; `variants` where the study has some; `differences` to the
-    best loss; `best-against-each` where there are enough datasets for tests of ranks; `paper-*` for each paper that
-    shares a dataset with the study; `costs`. One that fails says so in its file; the failures are returned.
+    Tables: `main`; `main-<readout>` for each other readout; `criteria` where thresholds were tuned; `search` where
+    settings were searched for; `variants` where the study has some; `differences` to the best loss;
+    `best-against-each` where there are enough datasets for tests of ranks; `paper-*` for each paper that shares a
+    dataset with the study; `costs`. One that fails says so in its file; the failures are returned.
     """
     results = load_results(study)
     contrasts, attempts = Contrasts(results), Attempts("tables")
@@ -53,7 +62,9 @@ def study_tables(results: Results, contrasts: Contrasts, attempts: Attempts) -> 
     """All tables of a study, in the order in which they are shown; in the place of one that fails, its failure."""
     single: dict[str, Callable[[], Table | None]] = {
         "main": lambda: main_table(results),
+        **{f"main-{name}": partial(readout_table, results, name) for name in other_readouts(results)},
         "criteria": lambda: criteria_table(results),
+        "search": lambda: search_table(results),
         "variants": lambda: variants_table(results),
         "differences": lambda: differences_table(results, contrasts),
         "best-against-each": lambda: best_against_each_table(results),

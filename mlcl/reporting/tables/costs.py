@@ -27,15 +27,15 @@ def costs_table(results: Results) -> Table | None:
     if not shown:
         return None
     columns = [
-        (encoder, key, header, own[encoder], scale, decimals)
+        (encoder, key, header, by_loss[encoder], scale, decimals)
         for encoder in outline.encoders
-        for (key, header, scale, decimals), own in shown
-        if encoder in own
+        for (key, header, scale, decimals), by_loss in shown
+        if encoder in by_loss
     ]
 
-    def cell(own: Mapping[str, float], loss: str, scale: float, decimals: int) -> Cell:
+    def cell(by_loss: Mapping[str, float], loss: str, scale: float, decimals: int) -> Cell:
         n = len(outline.seeds)
-        return Number(own[loss], None, n, n, scale, decimals) if loss in own else Text()
+        return Number(by_loss[loss], None, n, n, scale, decimals) if loss in by_loss else Text()
 
     several = len({encoder for encoder, *_ in columns}) > 1
     return Table(
@@ -57,7 +57,7 @@ def costs_table(results: Results) -> Table | None:
                 Row(
                     (outline.title_of(loss),),
                     (loss,),
-                    tuple(cell(own, loss, scale, decimals) for *_, own, scale, decimals in columns),
+                    tuple(cell(by_loss, loss, scale, decimals) for *_, by_loss, scale, decimals in columns),
                 )
                 for loss in outline.losses
             ),
@@ -91,8 +91,8 @@ def _combined(parts: Sequence[Costs], combine: Callable[[list[float]], float]) -
     return {
         encoder: {
             loss: combine([part[encoder][loss] for part in parts])
-            for loss in own
+            for loss in by_loss
             if all(loss in part.get(encoder, {}) for part in parts)
         }
-        for encoder, own in parts[0].items()
+        for encoder, by_loss in parts[0].items()
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mlcl.records.outline import NO_ENCODER, Outline
@@ -17,11 +17,21 @@ CRITERIA = ("map", "macro_f1_tuned", "macro_f1", "micro_f1_tuned", "micro_f1")
 """Ranking quality, then decisions at thresholds tuned on validation and at 0.5."""
 
 
-def main_table(results: Results) -> Table:
+def main_table(results: Results, name: str = "main") -> Table:
     outline = results.outline
     losses: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.losses]
     baselines: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.baselines]
-    return _table(results, "main", ("Loss",), [losses], baselines)
+    return _table(results, name, ("Loss",), [losses], baselines)
+
+
+def other_readouts(results: Results) -> list[str]:
+    """Those that the study has besides the one that its tables are about."""
+    return [readout for readout in results.outline.readouts if readout != results.outline.readout]
+
+
+def readout_table(results: Results, readout: str) -> Table:
+    """The main table by another readout: `main-head`, `main-knn`."""
+    return main_table(results.with_readout(readout), f"main-{readout}")
 
 
 def criteria_table(results: Results) -> Table | None:
@@ -57,10 +67,10 @@ def variants_table(results: Results) -> Table | None:
 def dataset_table(results: Results, dataset: str) -> Table:
     """Every metric that the base rows of a dataset have on the table's split, for the report."""
     outline = results.outline
-    own = results.metrics[
+    dataset_metrics = results.metrics[
         (results.metrics["dataset"] == dataset) & (results.metrics["split"] == outline.split)
     ]
-    metrics = list(dict.fromkeys([*outline.metrics, *own["metric"].unique().tolist()]))
+    metrics = list(dict.fromkeys([*outline.metrics, *dataset_metrics["metric"].unique().tolist()]))
     columns = [column for column in outline.columns() if column[0] == dataset]
     losses: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.losses]
     baselines: list[RowPlan] = [((outline.title_of(name),), name, "base") for name in outline.baselines]
@@ -112,10 +122,10 @@ def _row_key(loss: str, variant: str, stubs: int) -> tuple[str, ...]:
 
 def _headers(outline: Outline, dataset: str, encoder: str, metric: MetricInfo) -> Column:
     """A dataset's only encoder stands beside its name, several below it."""
-    own = [e for d, e in outline.columns() if d == dataset]
+    encoders = [e for d, e in outline.columns() if d == dataset]
     group = outline.datasets[dataset].title
     second = encoder
-    if len(own) == 1:
+    if len(encoders) == 1:
         group, second = (group if encoder == NO_ENCODER else f"{group} ({encoder})"), ""
     return Column((group, second, f"{metric.title} {metric.arrow}"), (dataset, encoder, metric.name))
 
@@ -139,13 +149,15 @@ def _cell(results: Results, notes: Notes, metric: MetricInfo, row: RowKey | None
     if row is None:
         return Text(notes=(notes.refer("not part of this study"),))
     state = results.rows[row]
-    found = results.mean_sd_n(row, results.outline.split, metric.name)
+    summary = results.mean_sd_n(row, results.outline.split, metric.name)
     own_notes = notes.on(state)
-    if found is None:
-        if state.ok:
+    if summary is None:
+        if state.ok and results.has_readout(row):
             own_notes = (*own_notes, notes.refer(f"the records have no {metric.title}; score them anew"))
+        elif state.ok:
+            own_notes = (*own_notes, notes.refer(f"has no such readout: {results.outline.readout}"))
         return Text(notes=own_notes)
-    mean, sd, n = found
+    mean, sd, n = summary
     spread = sd if n > 1 else None
     return Number(mean, spread, n, state.expected, metric.scale, metric.decimals, notes=own_notes)
 
@@ -159,8 +171,8 @@ def _below_controls(results: Results, notes: Notes, key: tuple[str, str, MetricI
     above = []
     for baseline in outline.baselines:
         row = results.row_for(dataset, encoder, baseline)
-        found = results.mean_sd_n(row, outline.split, metric.name) if row else None
-        if found is not None and metric.better(found[0], cell.value):
+        summary = results.mean_sd_n(row, outline.split, metric.name) if row else None
+        if summary is not None and metric.better(summary[0], cell.value):
             above.append(outline.title_of(baseline))
     if not above:
         return cell
@@ -188,5 +200,14 @@ def _caption(results: Results, name: str, has_baselines: bool, metrics: Sequence
             f"Best mean of the complete rows{scope} in bold, second underlined{baselines}; the table of differences "
             f"says which can be told apart.",
             selection_rule(outline, metrics),
+            *_mixed_versions(results.torch_versions),
         ]
     )
+
+
+def _mixed_versions(versions: Mapping[str, int]) -> list[str]:
+    """A sentence for the caption where the records were not all made with one version of torch."""
+    if len(versions) < 2:
+        return []
+    listed = ", ".join(f"{version} ({count})" for version, count in versions.items())
+    return [f"The records were made with different versions of torch: {listed}."]

@@ -18,10 +18,10 @@ def render(results: Results) -> str:
     outline, lines = results.outline, []
     for dataset, encoder, loss, variant in results.rows:
         for name in outline.metrics:
-            found = results.mean_sd_n((dataset, encoder, loss, variant), outline.split, name)
-            if found is None:
+            summary = results.mean_sd_n((dataset, encoder, loss, variant), outline.split, name)
+            if summary is None:
                 continue
-            mean, sd, n = found
+            mean, sd, n = summary
             info = metric_info(name)
             key = "/".join([dataset, encoder, loss, *([] if variant == "base" else [variant]), name])
             lines.append(_define(key, f"{mean * info.scale:.{info.decimals}f}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mlcl.evaluation.readouts import OWN, in_words
 from mlcl.records.outline import NO_ENCODER
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.results import Results, RowKey
@@ -27,6 +28,7 @@ def paper_tables(results: Results) -> Iterator[Table]:
 
 def paper_table(stem: str, spec: PaperSpec, numbers: list[ReportedNumber], results: Results) -> Table:
     """Rows with a number on either side; a note counts the places that have neither."""
+    results = results.with_readout(OWN)
     reported = {(n.dataset, n.encoder, n.loss, n.metric): n for n in numbers if n.value is not None}
     notes = Notes()
     blocks, empty = [], 0
@@ -46,7 +48,7 @@ def paper_table(stem: str, spec: PaperSpec, numbers: list[ReportedNumber], resul
         caption=(
             f"{spec.caption.rstrip('.')}. Source: {spec.source}. Reproduced: mean over seeds on the test split with "
             f"the half width of its 95 % t-interval, in the study “{results.outline.title}”; a reported number agrees "
-            f"if it lies within the interval.{remark}"
+            f"if it lies within the interval. Readout: {in_words(OWN)}.{remark}"
         ),
         stubs=("Dataset", "Encoder", "Metric", "Loss"),
         levels=("part",),

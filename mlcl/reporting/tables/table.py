@@ -100,14 +100,14 @@ class Table:
 
     def groups(self, level: int, columns: range | None = None) -> list[tuple[str, int]]:
         """Neighbouring columns under one header of a level: its text and how many they are."""
-        found: list[tuple[tuple[str, ...], int]] = []
+        headers: list[tuple[tuple[str, ...], int]] = []
         for i in columns or range(len(self.columns)):
             path = self.columns[i].headers[: level + 1]
-            if found and found[-1][0] == path:
-                found[-1] = (path, found[-1][1] + 1)
+            if headers and headers[-1][0] == path:
+                headers[-1] = (path, headers[-1][1] + 1)
             else:
-                found.append((path, 1))
-        return [(path[-1], n) for path, n in found]
+                headers.append((path, 1))
+        return [(path[-1], n) for path, n in headers]
 
     def panels(self, widest: int) -> Iterator[range]:
         """Ranges of at most `widest` columns that leave the groups of the first level whole where they can."""
@@ -164,7 +164,7 @@ class Notes:
 
 
 def explain(row: RowState) -> list[str]:
-    """In words: why there are fewer seeds than the study asks for."""
+    """In words: why there are fewer seeds than the study asks for, and whether they were trained to the end."""
     if row.skipped:
         return [f"skipped: {row.problems[0]}"]
     sentences = []
@@ -174,6 +174,8 @@ def explain(row: RowState) -> list[str]:
             sentences.append("not run yet")
         else:
             sentences.append(f"{row.ok} of {row.expected} seeds; {_shorten('; '.join(row.problems))}")
+    if row.untrained:
+        sentences.append(f"not trained to the end: {'; '.join(row.untrained)}")
     return sentences
 
 

@@ -5,8 +5,9 @@ A file holds
 - `run(context)`: from a `Context` to an `Outcome`;
 - `Settings`: the training settings with the paper's values as defaults; None for baselines that train nothing;
 - `LOSS_INPUTS`: the inputs of the losses that it trains ("embeddings", "logits", "features", "both");
-- `PROBES_FEATURES`: whether the trained encoder is evaluated with a probe (linear heads or nearest neighbours) on its
-  frozen features;
+- `HAS_HEAD`: whether it trains a linear head together with the encoder, which is then a readout;
+- `FINETUNING_RATE`, optional: whether its learning rate is one for pretrained encoders, so that an encoder from random
+  weights takes the one of its own declaration;
 - `incompatible_with(loss, frozen)`, optional: why it cannot train this loss or a frozen encoder, or None.
 
 Nothing here imports torch before `run` is called, because planning reads the rest.
@@ -42,9 +43,14 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def probes_features(protocol: ModuleType, training: Mapping[str, Any] | None) -> bool:
-    """Is a probe fitted? Not after fine-tuning, which trains a head of its own."""
-    return bool(protocol.PROBES_FEATURES) and not (training or {}).get("finetuning")
+def has_head(protocol: ModuleType, training: Mapping[str, Any] | None) -> bool:
+    """Is a linear head trained together with the encoder? Fine-tuning trains one, too."""
+    return bool(protocol.HAS_HEAD) or bool((training or {}).get("finetuning"))
+
+
+def has_finetuning_rate(protocol: ModuleType) -> bool:
+    """Is the protocol's learning rate one for pretrained encoders?"""
+    return bool(getattr(protocol, "FINETUNING_RATE", False))
 
 
 def selection(training: Mapping[str, Any]) -> str:

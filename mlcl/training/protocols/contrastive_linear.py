@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from mlcl.training.outcome import Outcome
 
 LOSS_INPUTS = ("embeddings",)
-PROBES_FEATURES = True
+FINETUNING_RATE = True
+HAS_HEAD = False
 
 
 class Settings(TrainingSettings):
@@ -35,11 +36,11 @@ def run(context: Context) -> Outcome:
     from mlcl.training import heads
     from mlcl.training.fit import fit
     from mlcl.training.methods import Contrastive
-    from mlcl.training.outcome import score_with_probe
+    from mlcl.training.outcome import read_out
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
     projection = heads.projection(context, encoder.feature_dim, settings.projection_dim)
     loss = heads.loss(context, settings.projection_dim)
     fitted = fit(context, Contrastive(encoder, projection, loss), settings)
-    return score_with_probe(context, fitted)
+    return read_out(context, fitted)

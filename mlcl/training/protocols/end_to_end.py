@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from mlcl.training.outcome import Outcome
 
 LOSS_INPUTS = ("logits",)
-PROBES_FEATURES = False
+FINETUNING_RATE = True
+HAS_HEAD = True
 
 
 class Settings(TrainingSettings):
@@ -33,10 +34,10 @@ def run(context: Context) -> Outcome:
     from mlcl.training import heads
     from mlcl.training.fit import fit
     from mlcl.training.methods import Classification
-    from mlcl.training.outcome import score_with_head
+    from mlcl.training.outcome import read_out
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
     classifier = heads.classifier(context, encoder.feature_dim, settings.head_dropout)
     fitted = fit(context, Classification(encoder, classifier, heads.loss(context)), settings)
-    return score_with_head(context, fitted)
+    return read_out(context, fitted)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from mlcl.training.outcome import Outcome
 
 LOSS_INPUTS = ("both",)
-PROBES_FEATURES = False
+FINETUNING_RATE = True
+HAS_HEAD = True
 
 
 class Settings(TrainingSettings):
@@ -38,7 +39,7 @@ def run(context: Context) -> Outcome:
     from mlcl.training import heads
     from mlcl.training.fit import fit
     from mlcl.training.methods import Joint
-    from mlcl.training.outcome import score_with_head
+    from mlcl.training.outcome import read_out
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
@@ -46,4 +47,4 @@ def run(context: Context) -> Outcome:
     classifier = heads.classifier(context, encoder.feature_dim, settings.head_dropout)
     loss = heads.loss(context, settings.projection_dim)
     fitted = fit(context, Joint(encoder, projection, classifier, loss), settings)
-    return score_with_head(context, fitted)
+    return read_out(context, fitted)

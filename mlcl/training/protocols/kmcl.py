@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlcl.training.outcome import Outcome
 
 LOSS_INPUTS = ("features", "logits")
-PROBES_FEATURES = False
+HAS_HEAD = True
 
 
 class Settings(TrainingSettings):
@@ -45,14 +45,14 @@ def run(context: Context) -> Outcome:
     from mlcl.training import heads
     from mlcl.training.fit import fit
     from mlcl.training.methods import Classification, OwnHeads
-    from mlcl.training.outcome import score_with_head
+    from mlcl.training.outcome import read_out
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
     if context.loss_info.inputs == "features":
         loss = heads.loss(context, encoder.feature_dim)
         fitted = fit(context, OwnHeads(encoder, loss), settings)
-        return score_with_head(context, fitted)
+        return read_out(context, fitted)
     classifier = heads.classifier(context, encoder.feature_dim, settings.head_dropout)
     fitted = fit(context, Classification(encoder, classifier, heads.loss(context)), settings)
-    return score_with_head(context, fitted)
+    return read_out(context, fitted)

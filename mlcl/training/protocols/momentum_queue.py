@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from mlcl.training.outcome import Outcome
 
 LOSS_INPUTS = ("embeddings",)
-PROBES_FEATURES = True
+HAS_HEAD = False
+"""Its second stage, fine-tuning, has one."""
 
 
 class Finetuning(TrainingSettings):
@@ -84,7 +85,7 @@ def run(context: Context) -> Outcome:
     from mlcl.training import heads
     from mlcl.training.fit import fit
     from mlcl.training.methods import Classification, MomentumQueue
-    from mlcl.training.outcome import score_with_head, score_with_probe
+    from mlcl.training.outcome import read_out
 
     settings = Settings.model_validate(context.settings.training)
     encoder = context.new_encoder()
@@ -93,10 +94,8 @@ def run(context: Context) -> Outcome:
     method = MomentumQueue(encoder, projection, loss, settings.queue_size, settings.momentum)
     fitted = fit(context, method, settings, stage="contrast")
     if settings.finetuning is None:
-        return score_with_probe(context, fitted)
+        return read_out(context, fitted)
     classifier = heads.classifier(context, encoder.feature_dim, settings.finetuning.head_dropout)
     loss = context.across_processes(BCE(context.dataset.num_labels))
     tuned = Classification(fitted.method.encoder, classifier, loss)
-    return score_with_head(
-        context, fit(context, tuned, settings.finetuning, stage="finetuning", after=fitted)
-    )
+    return read_out(context, fit(context, tuned, settings.finetuning, stage="finetuning", after=fitted))

@@ -10,17 +10,17 @@ if TYPE_CHECKING:
 
 Settings = None
 LOSS_INPUTS = ()
-PROBES_FEATURES = False
+HAS_HEAD = False
 
 
 def run(context: Context) -> Outcome:
     import torch
 
+    from mlcl.evaluation.readouts import NO_READOUT
     from mlcl.training.outcome import EVALUATED, Outcome
     from mlcl.training.seeding import generator
 
     source = generator(context.settings.seed, "random_scores")
     sizes = {split: (len(context.dataset[split]), context.dataset.num_labels) for split in EVALUATED}
-    return Outcome(
-        scores={split: torch.rand(size, generator=source).numpy() for split, size in sizes.items()}
-    )
+    scores = {split: torch.rand(size, generator=source).numpy() for split, size in sizes.items()}
+    return Outcome(scores={NO_READOUT: scores})

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 Settings = None
 LOSS_INPUTS = ()
-PROBES_FEATURES = True
+HAS_HEAD = False
 
 
 def run(context: Context) -> Outcome:
     from mlcl.training.loop import FitResult
     from mlcl.training.methods import Untrained
-    from mlcl.training.outcome import score_with_probe
+    from mlcl.training.outcome import read_out
 
-    return score_with_probe(context, FitResult(Untrained(context.new_encoder(adapter=False))))
+    return read_out(context, FitResult(Untrained(context.new_encoder(adapter=False))))

@@ -1,0 +1,96 @@
+"""Is all of a study's results what was written, and do the metrics follow from the scores?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlcl.digests import hashing_all, is_sealed
+from mlcl.errors import MlclError
+from mlcl.records.cards import read_card
+from mlcl.records.code import FOLDER
+from mlcl.records.collect import read_collected
+from mlcl.records.outline import OpenStudy, OutlineCell, read_outline
+from mlcl.records.record import find_record
+from mlcl.records.rescore import metrics_of
+
+TOLERANCE = 1e-6
+"""Between a metric and the same computed here: libraries and processors sum in different orders."""
+
+
+def defects(study: OpenStudy) -> Iterator[str]:
+    """One line, which begins with the file, for all that is not what was written; hashes every file.
+
+    What is not there at all is no defect: `mlcl status` tells of it.
+    """
+    with hashing_all():
+        yield from _defects_of_records(study)
+        yield from _defects_of_the_rest(study)
+
+
+def _defects_of_records(study: OpenStudy) -> Iterator[str]:
+    for cell in study.outline.cells:
+        record, damage = find_record(study.paths.record(cell.id), cell.id)
+        if damage is not None:
+            yield damage
+        elif record is not None and record.status == "ok":
+            yield from _defects_of_metrics(study, cell, record.result)
+
+
+def _defects_of_metrics(study: OpenStudy, cell: OutlineCell, result: dict[str, Any]) -> Iterator[str]:
+    file = study.paths.record(cell.id)
+    if result.get("metrics_source") != study.outline.metrics_source:
+        return  # by other code; computed anew when the records are collected
+    card = study.paths.card(cell.id.dataset)
+    try:
+        computed = dict(_leaves(metrics_of(file.parent, card)))
+    except MlclError as error:
+        yield str(error)
+        return
+    stored = dict(_leaves(result["metrics"]))
+    for name, a in stored.items():
+        b = computed.get(name)
+        if b is None and not card.exists():
+            continue  # it follows from the card too
+        if b is None or not abs(a - b) <= TOLERANCE:
+            yield f"{file}: {name} is {a}, and from the scores beside it {b}; score the records anew (mlcl evaluate)"
+
+
+def _leaves(metrics: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    if not isinstance(metrics, dict):
+        yield name, metrics
+        return
+    for key, value in metrics.items():
+        yield from _leaves(value, f"{name}.{key}" if name else key)
+
+
+def _defects_of_the_rest(study: OpenStudy) -> Iterator[str]:
+    outline, paths = study
+    if paths.outline.exists():
+        try:
+            read_outline(paths.outline)
+        except MlclError as error:
+            yield str(error)
+    for dataset in outline.datasets:
+        try:
+            read_card(paths.card(dataset))
+        except MlclError as error:
+            yield str(error)
+    if paths.collected.exists() and read_collected(study) is None:
+        yield (
+            f"{paths.collected}: it, {paths.metrics_csv.name}, {paths.costs_csv.name} or {paths.cells_csv.name} is not "
+            "what was written, or the study changed since; collect the records again (mlcl aggregate)"
+        )
+    sealed = [paths.pair_weights, *sorted((paths.results / FOLDER).glob("*.json"))]
+    for file in sealed:
+        if file.exists() and not _is_sealed_file(file):
+            yield f"{file}: is not what was written (its seal does not fit); remove it, and it is made again"
+
+
+def _is_sealed_file(file: Path) -> bool:
+    try:
+        return is_sealed(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,79 @@
+"""The rules by which a cell does not count as trained to its end, and how they reach tables and overview."""
+
+from __future__ import annotations
+
+import csv
+from typing import Any
+
+import pytest
+
+from mlcl.records.collect import collect
+from mlcl.records.diagnosis import edges, untrained
+from mlcl.records.outline import open_study
+from mlcl.reporting.contrasts import Contrasts
+from mlcl.reporting.overview import overview
+from mlcl.reporting.results import load_results
+from mlcl.reporting.tables.grid import main_table
+
+FALLING = "the training loss is still falling"
+
+
+def measured(rate: float | None = 0.1, left: float | None = 0.2, **changes: Any) -> dict[str, Any]:
+    """What a cell that was trained to its end measures, but for the changes."""
+    curve = {"epochs": 20, "fall_rate": rate, "loss_left": left, "last_epoch_best": None}
+    fit = {"split": "train", "map": 0.9, "prior_map": 0.2}
+    return {"curve": curve | changes.get("curve", {}), "fit": fit | changes.get("fit", {})}
+
+
+@pytest.mark.parametrize(
+    ("diagnostics", "reasons"),
+    [
+        (None, []),
+        ({}, []),
+        (measured(), []),
+        (measured(1.16, 0.1), []),  # bce on digit_scenes in the default study as it was
+        (measured(2.26, 0.9), [FALLING]),  # jaccard there
+        (measured(1.0, 0.9), [FALLING]),  # a fine-tuning rate on random weights
+        (measured(0.3, 0.9), []),  # a contrastive loss that is done cannot reach 0
+        (measured(None, None), []),
+        (measured(None, 1.02), ["the training loss did not fall"]),
+        (measured(curve={"last_epoch_best": True}), ["the last epoch is the best on validation"]),
+        (measured(fit={"map": 0.23}), ["on training rows it is hardly better than the label prior"]),
+        (measured(fit={"map": 0.23}, curve={"epochs": 0}), []),  # a baseline that trains nothing
+        (measured(fit={"map": None, "prior_map": None}), []),
+    ],
+)
+def test_each_rule_has_its_words(diagnostics: dict[str, Any] | None, reasons: list[str]) -> None:
+    assert untrained(diagnostics) == reasons
+
+
+def test_a_choice_at_an_end_of_the_grid_is_said_for_more_than_half() -> None:
+    grid = {
+        "learning_rate": {"lowest": 0.1, "highest": 0.8},
+        "weight_decay": {"lowest": 0.5, "highest": 0.0},
+    }
+    assert edges({"grid": grid}) == [
+        "linear evaluation chose the highest learning rate for 80 % of heads and labels"
+    ]
+    assert edges(None) == []
+
+
+def test_tables_mark_such_rows_and_the_overview_draws_no_conclusion(grid):
+    grid.plan().make_all()
+    for cell in grid.cells():
+        if (cell.dataset, cell.loss) == ("scenes", "jaccard") and cell.seed < 2:
+            grid.make(cell, diagnostics=measured(2.0, 0.9))
+    collect(open_study("tiny"))
+    with grid.paths.cells_csv.open(newline="") as file:
+        assert sum(row["untrained"] == FALLING for row in csv.DictReader(file)) == 2
+    results = load_results("tiny")
+    assert results.rows["scenes", "cnn", "jaccard", "base"].untrained == (f"{FALLING} (2 of 3 seeds)",)
+    table = main_table(results)
+    note = next(note for note in table.notes if "not trained to the end" in note)
+    marked = {row.key[0] for row in table.rows if any(table.notes[n] == note for n in row.cells[0].notes)}
+    assert marked == {"jaccard"}
+    text = " ".join(overview(results, Contrasts(results)))
+    assert "On Scenes, no conclusion is drawn: not trained to the end is jaccard" in text
+    assert "On Scenes, bce" not in text
+    assert "On Docs, bce" in text, "what was trained is judged"
+    assert "mean over 2 datasets" not in text
