@@ -95,9 +95,7 @@ def request(wildcards):
     require_data()
     cell = planned_cell(wildcards)
     if cell.waits:
-        return str(
-            PATHS.searched(wildcards.dataset, wildcards.encoder, wildcards.loss)
-        )
+        return str(PATHS.searched(wildcards.dataset, wildcards.encoder, wildcards.loss))
     return str(PATHS.request(cell.cell.id))
 
 
