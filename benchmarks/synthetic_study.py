@@ -74,6 +74,8 @@ class SyntheticStudy:
             compute={},
             cells=[OutlineCell(cell, str(cell)) for cell in self.cells()],
             skipped=[],
+            search=None,
+            trials=[],
             metrics_source="",
             reporting_source="",
         )

@@ -72,7 +72,7 @@ def plan(
     for name, dataset in planned.datasets.items():
         for number, sentence in enumerate(sanity.report(dataset.folder) if dataset.folder else ()):
             print(f"\ndataset {name}: {sentence}" if number == 0 else f"  {sentence}")
-    for cell in planned.cells if cells else ():
+    for cell in planned.all_cells if cells else ():
         if reasons := cell.why():
             print(f"  {cell.cell.id}: {'; '.join(reasons)}")
     for skip in planned.skips if cells else ():
@@ -140,6 +140,25 @@ def train(
             target = planned_study.paths.request(planned.cell.id)
         record = make_cell(target, log_file)
         _say_finished(record)
+
+
+@app.command()
+def choose(
+    study: StudyFile,
+    row: Annotated[str, typer.Argument(help="<dataset>/<encoder>/<loss>")],
+    data_root: DataRoot = None,
+    log: Log = None,
+) -> None:
+    """Choose among the trials of a row, and request its cells: the workflow's step between search and seeds."""
+    from mlcl.study.plan import make_plan
+
+    with _logged(log):
+        dataset, encoder, loss = row.split("/")
+        planned = make_plan(study, data_root)
+        choice = planned.write_chosen(dataset, encoder, loss)
+        settings = ", ".join(f"{key} = {value}" for key, value in choice.trial.settings.items())
+        edges = f"; at an end of its range: {', '.join(choice.edges)}" if choice.edges else ""
+        _say(f"{row}: chosen: {settings} (value on validation {choice.value:.3f}{edges})")
 
 
 @app.command()

@@ -148,6 +148,8 @@ class Grid:
             variants=self.variants,
             cells=[OutlineCell(cell, self.fingerprint(cell)) for cell in self.cells()],
             skipped=[SkippedRow(**row) for row in self.skipped],
+            search=None,
+            trials=[],
             metrics_source=SOURCE,
             reporting_source="reporting-1",
         )

@@ -10,6 +10,7 @@
 `status`    the state of a cell, and where a study stands
 `coverage`  the same as a matrix
 `rescore`   metrics of a record anew, from its stored scores
+`search`    the choice among the trials of a search
 `collect`   records -> metrics.csv, costs.csv, cells.csv
 `merge`     records of several machines or studies brought together
 """

@@ -19,6 +19,7 @@ from mlcl.records.files import atomic_file, write_json
 from mlcl.records.format import FORMAT, require_format
 from mlcl.records.outline import OpenStudy, Outline
 from mlcl.records.paths import CellId
+from mlcl.records.search import write_search
 from mlcl.records.status import CellStatus, State, cell_statuses
 
 COORDINATES = ("dataset", "encoder", "loss", "variant", "seed")
@@ -70,6 +71,7 @@ def collect(study: OpenStudy, partial: bool = False) -> None:
     for defect in card_defects(study, cells):
         raise RecordError(defect)
     paths.collected.unlink(missing_ok=True)
+    write_search(study)
     _write_csv(paths.metrics_csv, METRICS_COLUMNS, (row for cell in cells for row in _metric_rows(cell)))
     _write_csv(paths.costs_csv, COSTS_COLUMNS, (row for cell in cells for row in _cost_rows(cell)))
     _write_csv(paths.cells_csv, CELLS_COLUMNS, [*map(_cell_row, cells), *_skipped_rows(outline)])

@@ -91,7 +91,10 @@ def merge(sources: Sequence[Path], study: str) -> Merged:
 def _wanted_cells(study: str) -> set[CellId] | None:
     """The cells that the study asks for; None if it was not planned here."""
     file = StudyPaths(study).outline
-    return {cell.id for cell in read_outline(file).cells} if file.exists() else None
+    if not file.exists():
+        return None
+    outline = read_outline(file)
+    return {cell.id for cell in outline.all_cells}
 
 
 def _find(folder: Path, refused: list[tuple[CellId, str]]) -> Iterator[_SourceCell]:

@@ -72,6 +72,29 @@ class OutlineCell:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A trial of the search: a cell with the settings that it drew, by name."""
+
+    id: CellName
+    fingerprint: str | None
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SearchOutline:
+    """How settings are searched for: the same for all losses, but for the parameters in `losses`."""
+
+    method: str
+    trials: int
+    seed: int
+    metric: str
+    readout: str
+    space: dict[str, Any]
+    losses: dict[str, dict[str, Any]]
+    """loss -> parameters that it has on top"""
+
+
+@dataclass(frozen=True)
 class SkippedRow:
     """All seeds of a row that the study leaves out on purpose."""
 
@@ -108,6 +131,8 @@ class Outline:
     compute: dict[str, Any]
     cells: list[OutlineCell]
     skipped: list[SkippedRow]
+    search: SearchOutline | None
+    trials: list[Trial]
     metrics_source: str
     """The digest of the code that computes metrics."""
     reporting_source: str
@@ -118,6 +143,11 @@ class Outline:
         """Of all but the digests of code: what collected results were collected for."""
         content = _adapter().dump_python(self, mode="json", exclude={"metrics_source", "reporting_source"})
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
+
+    @property
+    def all_cells(self) -> list[OutlineCell | Trial]:
+        """The trials of the search, then the cells of the study."""
+        return [*self.trials, *self.cells]
 
     @property
     def row_names(self) -> list[str]:

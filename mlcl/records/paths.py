@@ -105,6 +105,16 @@ class StudyPaths:
         return self.results / "cells.csv"
 
     @property
+    def search_csv(self) -> Path:
+        """All trials of the search, with what they drew and their value on validation."""
+        return self.results / "search.csv"
+
+    @property
+    def chosen(self) -> Path:
+        """What the search chose for each dataset, encoder and loss."""
+        return self.results / "chosen.json"
+
+    @property
     def pair_weights(self) -> Path:
         return self.results / "pair_weights.json"
 
@@ -141,6 +151,10 @@ class StudyPaths:
     def done(self, cell: CellId) -> Path:
         """There exactly if the cell's record is current: the output that Snakemake asks for."""
         return self.request(cell).with_name("done")
+
+    def searched(self, dataset: str, encoder: str, loss: str) -> Path:
+        """A mark of the workflow: the trials of this row are made, and its cells are requested."""
+        return self.bookkeeping / self.study / dataset / encoder / loss / "searched"
 
     def dataset_request(self, dataset: str) -> Path:
         return self.bookkeeping / self.study / dataset / "dataset.json"

@@ -32,7 +32,7 @@ SPLITS = ("val", "test")
 def rescore_study(study: OpenStudy) -> int:
     """Brings the metrics of all whole records of a study up to date; returns how many were not."""
     outline, paths = study
-    cells = [cell.id for cell in outline.cells if find_record(paths.record(cell.id), cell.id).record]
+    cells = [cell.id for cell in outline.all_cells if find_record(paths.record(cell.id), cell.id).record]
     return sum(rescore(paths.cell(cell), outline.metrics_source) for cell in cells)
 
 

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Literal
 
 from mlcl.records.files import write_json
-from mlcl.records.outline import OpenStudy, Outline, OutlineCell
+from mlcl.records.outline import OpenStudy, Outline, OutlineCell, Trial
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import Record, find_record
 
@@ -42,7 +42,7 @@ def state_of(fingerprint: str | None, record: Record | None) -> State:
 class CellStatus:
     """A cell that a study asks for, and its record if there is one."""
 
-    cell: OutlineCell
+    cell: OutlineCell | Trial
     record: Record | None
     damage: str | None = None
     """Why there is no record though a file lies in its place."""
@@ -146,9 +146,14 @@ def cell_statuses(outline: Outline, paths: StudyPaths) -> list[CellStatus]:
     return [CellStatus(cell, *find_record(paths.record(cell.id), cell.id)) for cell in outline.cells]
 
 
+def trial_statuses(outline: Outline, paths: StudyPaths) -> list[CellStatus]:
+    """The same for the trials of the search."""
+    return [CellStatus(trial, *find_record(paths.record(trial.id), trial.id)) for trial in outline.trials]
+
+
 def study_status(study: OpenStudy) -> StudyStatus:
     """Reads the study's records as they are now. Raises RecordError for a record of a later version of mlcl."""
-    cells = cell_statuses(*study)
+    cells = [*trial_statuses(*study), *cell_statuses(*study)]
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     open_cells, running = [], {}
     for status in cells:

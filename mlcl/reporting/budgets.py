@@ -55,6 +55,8 @@ def tuning_in_words(outline: Outline) -> str:
         "Tuning: no loss had a search over hyperparameters in this study; each ran once for each seed with the "
         "settings that the study file gives it."
     ]
+    if outline.search is not None:
+        sentences = [f"Tuning: {search_in_words(outline)}"]
     if "linear" in outline.readouts:
         tried = prod(
             len(outline.linear_evaluation.get(key, [None])) for key in ("learning_rates", "weight_decays")
@@ -63,6 +65,20 @@ def tuning_in_words(outline: Outline) -> str:
             f"Linear evaluation chooses among {tried} settings of its heads on validation, for all losses alike."
         )
     return " ".join([*sentences, _budgets(outline)])
+
+
+def search_in_words(outline: Outline) -> str:
+    """How a study searched for settings, and that all losses had the same budget."""
+    search = outline.search
+    assert search is not None
+    own = "; ".join(f"{loss} {', '.join(map(_in_words, space))}" for loss, space in search.losses.items())
+    return (
+        f"On each dataset and encoder every loss had {search.trials} trials ({search.method} search) of the same space "
+        f"({', '.join(_in_words(key) for key in search.space)}; a loss takes of it what it has), drawn alike for all"
+        + (f", and on top of it for single losses: {own}" if own else "")
+        + f". Trials have a seed of their own and are judged by {metric_info(search.metric).title} on validation, "
+        f"readout {search.readout}; the best one's settings then run with the study's seeds."
+    )
 
 
 def _budgets(outline: Outline) -> str:

@@ -69,7 +69,7 @@ def adopt(
     may lie apart, such as 1e-4 on a GPU, which does not repeat itself bit for bit; None: not at all. What training
     says goes to the file `log`. Raises AdoptError where a cell differs or cannot be made; no record is changed then.
     """
-    stale = [planned for planned in plan.cells if planned.state == "stale"]
+    stale = [planned for planned in plan.all_cells if planned.state == "stale"]
     candidates = [planned for planned in stale if _may_be_adopted(planned)]
     if not candidates:
         return Adopted(0, (), len(stale))

@@ -13,7 +13,8 @@ from mlcl import encoders, losses
 from mlcl.errors import ConfigError
 from mlcl.evaluation.readouts import READOUTS
 from mlcl.records.paths import CellId
-from mlcl.study.config import Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry
+from mlcl.study.config import TRIAL, Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry
+from mlcl.study.search import SearchSettings, draw
 from mlcl.suggest import closest
 from mlcl.training import protocols
 from mlcl.training.settings import (
@@ -63,14 +64,38 @@ class DatasetFacts:
     title: str
 
 
-def expand(study: Study, datasets: Mapping[str, DatasetFacts]) -> tuple[list[Cell], list[Skip]]:
+@dataclass(frozen=True)
+class TrialCell:
+    """A cell of the search, and what it draws."""
+
+    cell: Cell
+    draws: dict[str, Any]
+
+
+SearchRow = tuple[str, str, str]
+"""dataset, encoder, loss: what the search chooses settings for."""
+
+
+def expand_trials(study: Study, datasets: Mapping[str, DatasetFacts]) -> list[TrialCell]:
+    """The trials of the study's search, in the order of its losses; none without a search. Raises as `expand` does."""
+    if study.search is None:
+        return []
+    _check_encoders(study, datasets)
+    _check_training(study)
+    return list(_Grid(study, datasets, {}).trials(study.search))
+
+
+def expand(
+    study: Study, datasets: Mapping[str, DatasetFacts], chosen: Mapping[SearchRow, dict[str, Any]]
+) -> tuple[list[Cell], list[Skip]]:
     """All cells of the study in the order in which it lists them, and the rows it leaves out.
 
-    Raises ConfigError where a name is unknown, a setting wrong, or a listed pair does not fit.
+    `chosen`: what the search chose for each row, which variants then change. Raises ConfigError where a name is
+    unknown, a setting wrong, or a listed pair does not fit.
     """
     _check_encoders(study, datasets)
     _check_training(study)
-    grid = _Grid(study, datasets)
+    grid = _Grid(study, datasets, chosen)
     rows = list(grid.rows())
     cells = [row.for_seed(seed) for row in rows if isinstance(row, _Row) for seed in study.seeds]
     return cells, [row for row in rows if isinstance(row, Skip)]
@@ -95,6 +120,7 @@ class _Row:
 class _Grid:
     study: Study
     datasets: Mapping[str, DatasetFacts]
+    chosen: Mapping[SearchRow, dict[str, Any]]
 
     def rows(self) -> Iterator[_Row | Skip]:
         variants = {"base": VariantEntry(), **self.study.variants}
@@ -106,8 +132,48 @@ class _Grid:
                 if "random_encoder" in self.study.baselines:
                     yield self._baseline(dataset, encoder, "random_encoder")
                 for loss in self.study.losses:
+                    chosen = self._as_changes(loss, self.chosen.get((dataset, encoder, loss), {}))
                     for variant, changes in variants.items():
-                        yield self._trained(dataset, encoder, loss, variant, changes)
+                        yield self._trained(dataset, encoder, loss, variant, _over(chosen, changes))
+
+    def trials(self, search: SearchSettings) -> Iterator[TrialCell]:
+        """For each row of the grid one cell a draw, with the search's seed."""
+        self._check_space(search)
+        for dataset in self.study.datasets:
+            for encoder in self._encoders_for(dataset):
+                for loss in self.study.losses:
+                    for number, draws in enumerate(draw(search, loss)):
+                        changes = self._as_changes(loss, draws)
+                        row = self._trained(dataset, encoder, loss, f"{TRIAL}{number:02d}", changes)
+                        if isinstance(row, _Row):
+                            yield TrialCell(row.for_seed(search.seed), self._used(loss, draws))
+
+    def _as_changes(self, loss: str, draws: Mapping[str, Any]) -> VariantEntry:
+        """What a loss takes of the draws: settings that its protocol knows, and its own hyperparameters."""
+        known = protocols.load(_protocol_of(self.study, loss)).Settings.model_fields
+        hyperparameters = _described(self.study, loss, self.study.losses[loss]).hyperparameters
+        training = {key: value for key, value in draws.items() if key in known}
+        of_loss = {key: value for key, value in draws.items() if key not in known and key in hyperparameters}
+        return VariantEntry(training=training, loss=of_loss)
+
+    def _used(self, loss: str, draws: Mapping[str, Any]) -> dict[str, Any]:
+        changes = self._as_changes(loss, draws)
+        return {key: value for key, value in draws.items() if key in changes.training or key in changes.loss}
+
+    def _check_space(self, search: SearchSettings) -> None:
+        """Each setting of the space must mean something to a loss, and those of a single loss to that one."""
+        for key in search.space:
+            if not any(self._used(loss, {key: None}) for loss in self.study.losses):
+                raise ConfigError(
+                    f"{self.study.file}: search.space.{key}: is no setting of training and no hyperparameter of a loss "
+                    "of this study"
+                )
+        for loss, space in search.losses.items():
+            for key in space:
+                if not self._used(loss, {key: None}):
+                    raise ConfigError(
+                        f"{self.study.file}: search.losses.{loss}.{key}: {loss} has no such setting"
+                    )
 
     def _encoders_for(self, dataset: str) -> list[str]:
         modality = self.datasets[dataset].modality
@@ -198,6 +264,13 @@ class _Grid:
             settings=self.datasets[dataset].settings,
             subset=_checked(SubsetSettings, subset, where),
         )
+
+
+def _over(chosen: VariantEntry, changes: VariantEntry) -> VariantEntry:
+    """The changes of a variant, on top of what the search chose."""
+    return changes.model_copy(
+        update={"training": chosen.training | changes.training, "loss": chosen.loss | changes.loss}
+    )
 
 
 def _check_encoders(study: Study, datasets: Mapping[str, DatasetFacts]) -> None:

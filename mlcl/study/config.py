@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mlcl.errors import ConfigError
 from mlcl.evaluation.readouts import OWN, Readout
 from mlcl.records.paths import RESERVED_NAMES, is_valid_name
+from mlcl.study.search import SearchSettings
 from mlcl.suggest import closest
 from mlcl.training.settings import (
     ComputeSettings,
@@ -26,6 +27,8 @@ from mlcl.training.settings import (
     Settings,
 )
 
+TRIAL = "trial-"
+"""How the variants of a search's trials begin."""
 BASELINES = ("label_prior", "random", "random_encoder")
 Baseline = Literal["label_prior", "random", "random_encoder"]
 Modality = Literal["image", "text", "vector"]
@@ -94,6 +97,7 @@ class Study(Settings):
     losses: dict[str, LossEntry] = {}
     baselines: list[Baseline] = []
     variants: dict[str, VariantEntry] = {}
+    search: SearchSettings | None = None
     protocols: dict[Inputs, Protocol] = {}
     """What a loss is called with -> the protocol that trains it, where that is not the usual one."""
     training: Json = {}
@@ -135,6 +139,8 @@ class Study(Settings):
             raise ValueError(f"losses: '{min(clash)}' is the name of a baseline")
         if self.table.readout not in (None, OWN, *self.readouts):
             raise ValueError(f"table.readout: '{self.table.readout}' is not among the study's readouts")
+        if self.search is not None:
+            self._check_search(self.search)
         if "none" in self.encoders:
             raise ValueError("encoders: 'none' stands for the baselines that have no encoder")
         if "base" in self.variants:
@@ -142,6 +148,16 @@ class Study(Settings):
         if not self.losses and not self.baselines:
             raise ValueError("losses: neither a loss nor a baseline is listed")
         return self
+
+    def _check_search(self, search: SearchSettings) -> None:
+        if search.seed in self.seeds:
+            raise ValueError(f"search.seed: {search.seed} is one of the study's seeds; take another")
+        if search.readout not in (None, *self.readouts):
+            raise ValueError(f"search.readout: '{search.readout}' is not among the study's readouts")
+        if unknown := sorted(set(search.losses) - set(self.losses)):
+            raise ValueError(f"search.losses: '{unknown[0]}' is no loss of the study")
+        if taken := sorted(name for name in self.variants if name.startswith(TRIAL)):
+            raise ValueError(f"variants: '{taken[0]}' is a name of the search's trials")
 
 
 def load_study(file: Path) -> Study:
@@ -295,6 +311,7 @@ def _known_keys(location: list[str]) -> list[str]:
         "knn_evaluation": KnnEvaluationSettings,
         "compute": ComputeSettings,
         "table": TableSettings,
+        "search": SearchSettings,
         "variants": VariantEntry,
     }
     model = models.get(location[0], Study) if location else Study

@@ -146,7 +146,7 @@ def estimate(plan: Plan, device: Device | None = None) -> Estimate:
     sizes = {name: size_of(dataset, plan) for name, dataset in plan.datasets.items()}
     made = _Measured(plan)
     groups: dict[tuple[str, str], list[PlannedCell]] = {}
-    for planned in plan.cells:
+    for planned in plan.all_cells:
         groups.setdefault((planned.cell.id.dataset, planned.cell.id.encoder), []).append(planned)
     costs = _Costs(plan, sizes)
     lines = tuple(
@@ -233,7 +233,7 @@ class _Measured:
     def __init__(self, plan: Plan) -> None:
         self._seconds: dict[str, list[tuple[int, float]]] = {}
         """What a cell is -> (examples trained on, device seconds) of its records."""
-        for planned in plan.cells:
+        for planned in plan.all_cells:
             record = planned.record
             if record is None or record.status != "ok":
                 continue

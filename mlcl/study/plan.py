@@ -13,8 +13,8 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,16 +34,20 @@ from mlcl.records.outline import (
     LossOutline,
     Outline,
     OutlineCell,
+    SearchOutline,
     SkippedRow,
+    Trial,
     write_outline,
 )
 from mlcl.records.paths import StudyPaths, prepared
 from mlcl.records.record import Record, find_record
+from mlcl.records.search import Choice, choose
 from mlcl.records.status import Counts, State, state_of
-from mlcl.study.cells import Cell, DatasetFacts, Skip, expand, own_learning_rate
+from mlcl.study.cells import Cell, DatasetFacts, SearchRow, Skip, expand, expand_trials, own_learning_rate
 from mlcl.study.code import changed_definitions, code_of
 from mlcl.study.config import DatasetEntry, Study, load_study
 from mlcl.study.fingerprint import fingerprint, metrics_source, payload, reporting_source
+from mlcl.study.search import number_of_trials
 from mlcl.training import protocols
 from mlcl.training.settings import CellSettings
 
@@ -77,6 +81,8 @@ class PlannedCell:
     """The folder `results/<study>`."""
     defect: str | None = None
     """What keeps the cell from being made, other than its dataset."""
+    waits: bool = False
+    """For the search: its settings are not chosen yet, so it has no fingerprint."""
     damage: str | None = None
     """Why there is no record though a file lies in its place."""
 
@@ -122,6 +128,17 @@ class PlannedCell:
 
 
 @dataclass(frozen=True)
+class PlannedTrial:
+    """A trial of the search: a planned cell, and what it draws."""
+
+    planned: PlannedCell
+    draws: dict[str, Any]
+
+    def outline(self) -> Trial:
+        return Trial(self.planned.cell.id, self.planned.fingerprint, self.draws)
+
+
+@dataclass(frozen=True)
 class Plan:
     """A study with its datasets, cells and skipped rows."""
 
@@ -131,10 +148,23 @@ class Plan:
     cells: list[PlannedCell]
     skips: list[Skip]
     paths: StudyPaths
+    search: SearchOutline | None = None
+    trials: Sequence[PlannedTrial] = ()
+    chosen: Mapping[SearchRow, Choice | None] = field(default_factory=dict)
+    """What the search chose; None while trials of a row are missing or stale, or where all of them failed."""
+
+    @cached_property
+    def all_cells(self) -> list[PlannedCell]:
+        """The trials of the search, then the cells of the study."""
+        return [*(trial.planned for trial in self.trials), *self.cells]
 
     @cached_property
     def by_id(self) -> Mapping[str, PlannedCell]:
-        return {str(planned.cell.id): planned for planned in self.cells}
+        return {str(planned.cell.id): planned for planned in self.all_cells}
+
+    def trials_of(self, dataset: str, encoder: str, loss: str) -> list[PlannedCell]:
+        """The trials that the settings of this row are chosen from."""
+        return [t.planned for t in self.trials if _row_of(t.planned) == (dataset, encoder, loss)]
 
     def require_data(self) -> None:
         """Raises ConfigError for raw files and local weights that are not there."""
@@ -144,12 +174,12 @@ class Plan:
     def defects(self) -> list[str]:
         """What is missing on this machine, by dataset and encoder."""
         data = [f"datasets.{d.name}: {d.defect}" for d in self.datasets.values() if d.defect]
-        weights = {f"encoders: {p.cell.id.encoder}: {p.defect}": None for p in self.cells if p.defect}
+        weights = {f"encoders: {p.cell.id.encoder}: {p.defect}": None for p in self.all_cells if p.defect}
         return [*data, *weights]
 
     @property
     def counts(self) -> Counts:
-        return Counts.of((planned.state for planned in self.cells), sum(p.failed for p in self.cells))
+        return Counts.of((planned.state for planned in self.all_cells), sum(p.failed for p in self.all_cells))
 
     def write_outline(self) -> None:
         """Writes the study's outline, if it changed."""
@@ -165,9 +195,28 @@ class Plan:
                 request = self._dataset_request(dataset)
                 write_json_if_changed(self.paths.dataset_request(dataset.name), request)
             self._mend_card(dataset)
-        for planned in self.cells:
+        for planned in self.all_cells:
             if planned.fingerprint is not None:
                 self._write_request(planned, retry_failed)
+            elif planned.waits:
+                self.paths.done(planned.cell.id).unlink(missing_ok=True)
+                self.paths.searched(*_row_of(planned)).unlink(missing_ok=True)
+
+    def write_chosen(self, dataset: str, encoder: str, loss: str) -> Choice:
+        """Requests the cells of a row whose trials are made; returns the choice. Raises MlclError if there is none."""
+        row = (dataset, encoder, loss)
+        cells = [planned for planned in self.cells if _row_of(planned) == row]
+        choice = self.chosen.get(row)
+        if choice is None:
+            failed = sum(planned.failed for planned in self.trials_of(*row))
+            raise MlclError(
+                f"{self.study.file}: search: nothing can be chosen for {'/'.join(row)}: {failed} of "
+                f"{len(self.trials_of(*row))} trials failed, and the others have no current record"
+            )
+        self.write_outline()
+        for planned in cells:
+            self._write_request(planned, retry_failed=False)
+        return choice
 
     def _mend_card(self, dataset: PlannedDataset) -> None:
         """A copy of the dataset's card beside the records that is damaged is copied again, if the dataset is here."""
@@ -271,6 +320,8 @@ class Plan:
                 for planned in self.cells
             ],
             skipped=[SkippedRow(**vars(skip)) for skip in self.skips],
+            search=self.search,
+            trials=[trial.outline() for trial in self.trials],
             metrics_source=metrics_source(),
             reporting_source=reporting_source(),
         )
@@ -333,13 +384,17 @@ class Plan:
     def summary(self) -> str:
         """One line on what there is to do, and the reasons, most frequent first; then one for each damaged record."""
         parts = [str(self.counts)]
-        if to_make := [planned for planned in self.cells if planned.state in ("stale", "missing")]:
+        if self.trials:
+            parts.append(f"{len(self.trials)} of these are trials of the search")
+        if to_make := [planned for planned in self.all_cells if planned.state in ("stale", "missing")]:
             reasons = Counter(
                 "damaged records" if planned.damage else "; ".join(planned.why()) for planned in to_make
             )
             listed = [f"{_shortened(reason)} ({count})" for reason, count in reasons.most_common(3)]
             parts.append(f"{len(to_make)} to make: {', '.join(listed)}{', ...' if len(reasons) > 3 else ''}")
-        if waiting := sum(planned.fingerprint is None for planned in to_make):
+        if waiting := sum(planned.waits for planned in to_make):
+            parts.append(f"{waiting} of these wait for the search")
+        if waiting := sum(planned.fingerprint is None and not planned.waits for planned in to_make):
             parts.append(f"{waiting} of these wait for raw data or weights")
         if self.skips:
             parts.append(f"{len(self.skips)} rows skipped")
@@ -360,10 +415,60 @@ def make_plan(file: Path, data_root: Path | None = None, as_before: bool = False
     root = data_root or last or (Path(from_environment) if from_environment else study.data_root)
     root = root or DEFAULT_DATA_ROOT
     datasets = {name: _plan_dataset(study, name, entry, root) for name, entry in study.datasets.items()}
-    cells, skips = expand(study, {name: planned.facts for name, planned in datasets.items()})
-    paths = StudyPaths(study.name)
+    facts, paths = {name: planned.facts for name, planned in datasets.items()}, StudyPaths(study.name)
+    trials = [
+        PlannedTrial(_plan_cell(trial.cell, datasets[trial.cell.id.dataset], paths), trial.draws)
+        for trial in expand_trials(study, facts)
+    ]
+    search = _search_outline(study, facts)
+    chosen = _choose(search, trials)
+    settings = {row: choice.trial.settings for row, choice in chosen.items() if choice is not None}
+    cells, skips = expand(study, facts, settings)
     planned = [_plan_cell(cell, datasets[cell.id.dataset], paths) for cell in cells]
-    return Plan(study, root, datasets, planned, skips, paths)
+    waiting = {row for row, choice in chosen.items() if choice is None}
+    planned = [
+        replace(one, payload=None, fingerprint=None, waits=True) if _row_of(one) in waiting else one
+        for one in planned
+    ]
+    return Plan(study, root, datasets, planned, skips, paths, search, trials, chosen)
+
+
+def _row_of(planned: PlannedCell) -> SearchRow:
+    return planned.cell.id.dataset, planned.cell.id.encoder, planned.cell.id.loss
+
+
+def _search_outline(study: Study, facts: Mapping[str, DatasetFacts]) -> SearchOutline | None:
+    """The study's search, with the readout by which its losses can be compared."""
+    search = study.search
+    if search is None:
+        return None
+    losses_alone = study.model_copy(update={"baselines": []})
+    trained = [cell.settings.readouts for cell in expand(losses_alone, facts, {})[0]]
+    return SearchOutline(
+        method=search.method,
+        trials=number_of_trials(search),
+        seed=search.seed,
+        metric=search.metric,
+        readout=search.readout or study.table.readout or common(trained, fallback=study.readouts),
+        space=search.space,
+        losses=search.losses,
+    )
+
+
+def _choose(search: SearchOutline | None, trials: Sequence[PlannedTrial]) -> dict[SearchRow, Choice | None]:
+    """row -> its choice; None while trials are missing or stale, or where all of them failed."""
+    by_row: dict[SearchRow, list[PlannedTrial]] = {}
+    for trial in trials:
+        by_row.setdefault(_row_of(trial.planned), []).append(trial)
+    chosen: dict[SearchRow, Choice | None] = {}
+    for row, own in by_row.items():
+        made = [
+            (one.outline(), one.planned.record)
+            for one in own
+            if one.planned.state == "current" and one.planned.record is not None
+        ]
+        chosen[row] = choose(search, made) if search is not None and len(made) == len(own) else None
+    return chosen
 
 
 def _last_data_root(study: Study) -> Path | None:
@@ -398,7 +503,7 @@ def _plan_cell(cell: Cell, dataset: PlannedDataset, paths: StudyPaths) -> Planne
     try:
         made_of = payload(cell, dataset.recipe.fingerprint)
     except EncoderError as error:
-        return PlannedCell(cell, None, None, record, paths.results, str(error), damage)
+        return PlannedCell(cell, None, None, record, paths.results, str(error), damage=damage)
     return PlannedCell(cell, made_of, fingerprint(made_of), record, paths.results, damage=damage)
 
 

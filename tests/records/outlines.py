@@ -27,6 +27,8 @@ EMPTY = Outline(
     compute={},
     cells=[],
     skipped=[],
+    search=None,
+    trials=[],
     metrics_source="metrics-1",
     reporting_source="reporting-1",
 )

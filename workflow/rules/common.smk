@@ -66,7 +66,8 @@ except MlclError as error:
 
 STUDY, PATHS = PLAN.study.name, PLAN.paths
 ENVIRONMENT = str(Path(workflow.basedir) / "environment.yml")
-CELL = "{dataset}/{encoder}/{loss}/{variant}/seed{seed}"
+ROW = "{dataset}/{encoder}/{loss}"
+CELL = ROW + "/{variant}/seed{seed}"
 
 
 class WithoutJobInfo(logging.Filter):
@@ -90,9 +91,22 @@ def planned_cell(wildcards):
 
 
 def request(wildcards):
-    """What is asked of the cell."""
+    """What is asked of the cell; for one that waits for the search, the mark that its settings are chosen."""
     require_data()
+    cell = planned_cell(wildcards)
+    if cell.waits:
+        return str(PATHS.searched(wildcards.dataset, wildcards.encoder, wildcards.loss))
+    return str(PATHS.request(cell.cell.id))
+
+
+def request_file(wildcards):
     return str(PATHS.request(planned_cell(wildcards).cell.id))
+
+
+def trials(wildcards):
+    """The marks of the trials among which the settings of a row are chosen."""
+    row = (wildcards.dataset, wildcards.encoder, wildcards.loss)
+    return [str(PATHS.done(trial.cell.id)) for trial in PLAN.trials_of(*row)]
 
 
 def prepared_card(wildcards):

@@ -12,7 +12,7 @@ localrules:
 rule aggregate:
     input:
         str(PATHS.outline),
-        [str(PATHS.done(planned.cell.id)) for planned in PLAN.cells],
+        [str(PATHS.done(planned.cell.id)) for planned in PLAN.all_cells],
     output:
         str(PATHS.metrics_csv),
         str(PATHS.costs_csv),

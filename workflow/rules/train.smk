@@ -18,5 +18,25 @@ rule train:
     threads: cell_threads
     resources:
         gpu=cell_gpus,
+    params:
+        request=request_file,
     shell:
-        "python -m mlcl train {input.request} --log {log}"
+        "python -m mlcl train {params.request} --log {log}"
+
+
+rule choose:
+    """Settings are chosen among the trials of a row; then its cells are requested."""
+    input:
+        trials,
+    output:
+        touch(str(PATHS.bookkeeping / STUDY / ROW / "searched")),
+    log:
+        str(PATHS.logs / ROW / "choose.log"),
+    conda:
+        ENVIRONMENT
+    params:
+        study=str(STUDY_FILE),
+        data_root=str(PLAN.data_root),
+    shell:
+        "python -m mlcl choose {params.study:q} {wildcards.dataset}/{wildcards.encoder}/{wildcards.loss} "
+        "--data-root {params.data_root:q} --log {log}"

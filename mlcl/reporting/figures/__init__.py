@@ -19,6 +19,7 @@ from mlcl.reporting.figures import (
     learning_curves,
     pair_weights,
     ranks,
+    search,
     sensitivity,
     style,
 )
@@ -31,6 +32,7 @@ KINDS: dict[str, Callable[[Results], Iterator[Figure]]] = {
     "Comparison of losses": dot_plots.draw,
     "Label frequency": frequency.draw,
     "Sensitivity": sensitivity.draw,
+    "Search": search.draw,
     "Costs": costs.draw_trade_off,
     "Training steps": costs.draw_step_parts,
     "Pair weights": pair_weights.draw,

@@ -26,6 +26,7 @@ from mlcl.reporting.tables.grid import (
 )
 from mlcl.reporting.tables.papers import paper_tables
 from mlcl.reporting.tables.pdf import compile_pdf
+from mlcl.reporting.tables.search import search_table
 from mlcl.reporting.tables.table import Table
 from mlcl.reporting.visible import as_markdown
 
@@ -35,10 +36,10 @@ log = logging.getLogger(__name__)
 def write_tables(study: str | Path) -> list[Failure]:
     """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
 
-    Tables: `main`; `main-<readout>` for each other readout; `criteria` where thresholds were tuned; `variants` where
-    the study has some; `differences` to the best loss; `best-against-each` where there are enough datasets for tests
-    of ranks; `paper-*` for each paper that shares a dataset with the study; `costs`. One that fails says so in its
-    file; the failures are returned.
+    Tables: `main`; `main-<readout>` for each other readout; `criteria` where thresholds were tuned; `search` where
+    settings were searched for; `variants` where the study has some; `differences` to the best loss;
+    `best-against-each` where there are enough datasets for tests of ranks; `paper-*` for each paper that shares a
+    dataset with the study; `costs`. One that fails says so in its file; the failures are returned.
     """
     results = load_results(study)
     contrasts, attempts = Contrasts(results), Attempts("tables")
@@ -63,6 +64,7 @@ def study_tables(results: Results, contrasts: Contrasts, attempts: Attempts) -> 
         "main": lambda: main_table(results),
         **{f"main-{name}": partial(readout_table, results, name) for name in other_readouts(results)},
         "criteria": lambda: criteria_table(results),
+        "search": lambda: search_table(results),
         "variants": lambda: variants_table(results),
         "differences": lambda: differences_table(results, contrasts),
         "best-against-each": lambda: best_against_each_table(results),
