@@ -89,7 +89,8 @@ def card_defects(study: OpenStudy, cells: Iterable[CellStatus]) -> Iterator[str]
     for cell in cells:
         if (record := cell.counted_record) is not None:
             content = (record.result.get("dataset") or {}).get("content_sha256")
-            made_of.setdefault(cell.cell.id.dataset, set()).update({content} - {None})
+            if content is not None:
+                made_of.setdefault(cell.cell.id.dataset, set()).add(content)
     for dataset in study.outline.datasets:
         file = study.paths.card(dataset)
         try:
