@@ -123,8 +123,12 @@ class StudyStatus:
 
     @property
     def failures(self) -> list[tuple[CellId, Record]]:
-        """The failed cells whose record counts."""
-        return [(c.cell.id, c.record) for c in self.cells if c.failed and c.record is not None]
+        """The failed cells whose record counts. A trial that diverged is a result of the search and no failure."""
+        return [
+            (c.cell.id, c.record)
+            for c in self.cells
+            if c.failed and c.record is not None and not isinstance(c.cell, Trial)
+        ]
 
     @property
     def damaged(self) -> list[tuple[CellId, str]]:

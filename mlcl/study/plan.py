@@ -179,7 +179,7 @@ class Plan:
 
     @property
     def counts(self) -> Counts:
-        return Counts.of((planned.state for planned in self.all_cells), sum(p.failed for p in self.all_cells))
+        return Counts.of((planned.state for planned in self.all_cells), sum(p.failed for p in self.cells))
 
     def write_outline(self) -> None:
         """Writes the study's outline, if it changed."""

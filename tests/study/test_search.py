@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from mlcl.errors import ConfigError, MlclError
-from mlcl.records.outline import SearchOutline, Trial
+from mlcl.records.outline import SearchOutline, Trial, open_study
 from mlcl.records.paths import CellId
 from mlcl.records.record import Record, write_record
 from mlcl.records.search import choose
+from mlcl.records.status import study_status
 from mlcl.study.plan import Plan, PlannedCell, make_plan
 from mlcl.study.search import SearchSettings, draw
 
@@ -132,6 +133,15 @@ def test_a_new_loss_adds_its_trials_and_changes_no_other() -> None:
     new = {str(t.planned.cell.id): t.planned.fingerprint for t in after.trials}
     assert {name: new[name] for name in fingerprints} == fingerprints
     assert {CellId.parse(name).loss for name in new.keys() - fingerprints.keys()} == {"bce"}
+
+
+def test_a_trial_that_diverged_is_a_result_of_the_search_and_does_not_fail_the_study() -> None:
+    made = plan()
+    make(trial(made, "jaccard", 0), None)
+    made = plan()
+    made.write_outline()
+    now = study_status(open_study("mine"))
+    assert (now.counts.current, now.counts.failed, now.failures) == (1, 0, [])
 
 
 def outline(**space: Any) -> SearchOutline:
