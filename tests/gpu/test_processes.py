@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlcl.study import gpus
-from mlcl.training.settings import ComputeSettings
+from mlcl.training.settings import CellSettings, ComputeSettings, EncoderPart
 
 pytestmark = pytest.mark.gpu
 
@@ -53,9 +53,13 @@ def test_losses_in_a_group_of_one_are_what_they_are_alone(device: str) -> None:
 def test_a_cell_takes_a_gpu_that_is_there(cuda: str, tmp_path: Path) -> None:
     gpus.visible.cache_clear()
     assert len(gpus.visible()) >= 1
-    assert gpus.needed(ComputeSettings()) == 1
-    assert gpus.needed(ComputeSettings(device="cpu")) == 0
-    with gpus.taken(ComputeSettings(), tmp_path):
+    on_gpu, on_cpu = (
+        CellSettings.model_construct(encoder=EncoderPart.model_construct(), compute=ComputeSettings(device=d))
+        for d in ("auto", "cpu")
+    )
+    assert gpus.gpus_needed(on_gpu) == 1
+    assert gpus.gpus_needed(on_cpu) == 0
+    with gpus.reserve_gpus(on_gpu, tmp_path):
         code = (
             "import torch; assert torch.cuda.device_count() == 1; torch.ones(2, device='cuda').sum().item()"
         )
