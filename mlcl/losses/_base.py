@@ -88,7 +88,10 @@ def check_matrix(name: str, values: Tensor, width: int | None) -> None:
 
 
 def check_labels(name: str, labels: Tensor, rows: int, num_labels: int, like: Tensor) -> Tensor:
-    """The labels in the type the loss computes in; LossInputError unless (rows, num_labels) of 0 and 1."""
+    """The labels in the type the loss computes in; LossInputError unless (rows, num_labels) of 0 and 1.
+
+    Values of labels that are not bool are read, for which the host waits where they are on a GPU.
+    """
     if not isinstance(labels, Tensor):
         raise LossInputError(f"{name} must be a tensor, got {type(labels).__name__}")
     if labels.device != like.device:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mlcl.losses._base import Loss, check_labels, check_matrix, full_precision
 from mlcl.losses._distributed import Ranks
 from mlcl.losses._errors import LossError, LossInputError, NotFusedError
-from mlcl.losses._fused import FusedCrossEntropy, FusedWeighting, check_covered
+from mlcl.losses._fused import FusedCrossEntropy, FusedWeighting, check_covered, check_faster
 from mlcl.losses._kernel import Problem, WeightedCrossEntropy
 from mlcl.losses._pairs import Participants, Tile
 
@@ -19,7 +19,7 @@ from mlcl.losses._pairs import Participants, Tile
 TILE_ELEMENTS = {"cpu": 2**22, "cuda": 2**26}
 # Prototypes are sorted, and those without positives skipped, if fewer than this share of labels occur.
 SKIP_BELOW = 0.8
-KERNELS = ("tile", "fused")
+KERNELS = ("auto", "tile", "fused")
 REDUCTIONS = ("anchors", "positive_anchors", "pairs")
 
 
@@ -41,9 +41,9 @@ class ContrastiveLoss(Loss):
     temperature: float
     prototypes: nn.Parameter | None
     tile_elements: int | None = None  # None: TILE_ELEMENTS
-    kernel: str = (
-        "tile"  # or "fused", which keeps no matrix of pairs (CUDA), where `_fused.py` covers the call
-    )
+    kernel: str = "auto"
+    """"tile", "fused" (CUDA: keeps no matrix of pairs) where `_fused.py` covers the call, or "auto": the fused
+    form where it is also known to be the faster one."""
     kernel_used: str = ""  # by the last call: "fused", "tile", or "tile, because ..."
 
     def __init__(
@@ -134,7 +134,7 @@ class ContrastiveLoss(Loss):
     def _fused_weighting(
         self, problem: Problem, participants: Participants, embeddings: Tensor
     ) -> FusedWeighting | None:
-        """What the fused form needs where it is asked for and covers the call; says so in `kernel_used`."""
+        """What the fused form needs where it is to compute the call; says in `kernel_used` if not, and why."""
         self.kernel_used = "tile"
         if self.kernel not in KERNELS:
             raise LossError(f"{type(self).__name__}.kernel = {self.kernel!r}; allowed: {', '.join(KERNELS)}")
@@ -142,7 +142,11 @@ class ContrastiveLoss(Loss):
             return None
         try:
             check_covered(problem, embeddings)
+            if self.kernel == "auto":  # before the weighting, which small batches need not wait for
+                check_faster(participants, embeddings, weighted=False)
             weighting = self.fused_weighting(participants)
+            if self.kernel == "auto" and weighting.label_factors is not None:
+                check_faster(participants, embeddings, weighted=True)
         except NotFusedError as reason:
             self.kernel_used = f"tile, because {reason}"
             return None
@@ -160,9 +164,11 @@ class ContrastiveLoss(Loss):
     def _may_skip_prototypes(self, embeddings: Tensor) -> bool:
         """Whether the prototype of a label that no reference has is an anchor without value and gradient.
 
-        Such prototypes are put last and skipped. Not on CUDA, where the host would wait for their number.
+        Such prototypes are put last and skipped. On the CPU only: for a GPU's number of them the host would wait.
         """
-        return "prototypes" in self.anchors and self.positives_share_labels and not embeddings.is_cuda
+        return (
+            "prototypes" in self.anchors and self.positives_share_labels and embeddings.device.type == "cpu"
+        )
 
     def _total_weight(self, sizes: Tensor) -> Tensor | float | None:
         if self.reduction == "positive_anchors":

@@ -31,13 +31,25 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mlcl.losses._errors import NotFusedError
-from mlcl.losses._kernel import normalise
+from mlcl.losses._kernel import normalise, total_weight
 
 if TYPE_CHECKING:
     from mlcl.losses._kernel import Problem
     from mlcl.losses._pairs import LabelSets, Participants
 
 WIDEST = 1024  # columns of embeddings; each 256 of them make scores and shared labels once more
+TIMED_CAPABILITY, TIMED_COLUMNS = (
+    (9, 0),
+    256,
+)  # the card and the widest embeddings with which both forms were timed
+LABELS_OF_A_PAIR = 1200  # what a pair costs the tile form beside its labels, in labels
+FASTER_FROM = {  # pairs x (labels + LABELS_OF_A_PAIR), by (weighted, precise)
+    (False, True): 2.0e10,
+    (True, True): 5.5e10,
+    (False, False): 1.0e11,
+    (True, False): float("inf"),
+}
+"""From how much work on the fused form was the faster one on an H100 (`results/reference/losses_h100.csv`)."""
 _UNIT = 2.0**15  # unit vectors and label weights are stored times this: float16 then has no use for denormals
 _NOWHERE = -(2**30)  # a self column that no row meets
 
@@ -96,6 +108,32 @@ def check_covered(problem: Problem, embeddings: Tensor) -> None:
         raise NotFusedError("the batch is empty")
 
 
+def check_faster(participants: Participants, embeddings: Tensor, *, weighted: bool) -> None:
+    """Raise NotFusedError, with the reason, where the fused form is not known to be the faster one."""
+    if capability_of(embeddings.device) != TIMED_CAPABILITY or embeddings.shape[1] > TIMED_COLUMNS:
+        raise NotFusedError("it was timed on Hopper only, with at most 256 columns")
+    labels = participants.batch.labels
+    assert labels is not None
+    pairs = len(embeddings) * len(participants.references[0][1].sizes)
+    if not is_faster(pairs, labels.shape[1], weighted=weighted, precise=_precise()):
+        raise NotFusedError("it is not faster at this size")
+
+
+def capability_of(device: torch.device) -> tuple[int, int]:
+    """CUDA's number of the card's architecture; (0, 0) for a CPU."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
+
+
+def is_faster(pairs: int, labels: int, *, weighted: bool, precise: bool) -> bool:
+    """Whether the fused form is the faster one on an H100, for losses with one weight a label (`weighted`), and
+    products of 22 bits (`precise`) or of 11.
+
+    Small batches are bound by the number of kernels that are started, of which the tile form has fewer. Weighted
+    labels are 16-bit factors, others 8-bit ones, whose products are twice as fast.
+    """
+    return pairs * (labels + LABELS_OF_A_PAIR) >= FASTER_FROM[weighted, precise]
+
+
 class FusedCrossEntropy(torch.autograd.Function):
     """As `WeightedCrossEntropy`: (embeddings (B, D), references (Q, D) or None, ...) -> scalar L."""
 
@@ -116,7 +154,7 @@ class FusedCrossEntropy(torch.autograd.Function):
         if problem.total_weight is None:
             total = mass.count_nonzero().clamp_min(1).to(value.dtype)
         else:
-            total = torch.as_tensor(problem.total_weight, dtype=value.dtype, device=value.device).clamp_min(1)
+            total = total_weight(problem.total_weight, value).clamp_min(1)
         if problem.needs_gradient:
             ctx.form, ctx.sides, ctx.inputs = form, (anchors, keys), (batch, others)
             ctx.save_for_backward(normalisers, (1 / total).to(embeddings.dtype))
@@ -157,7 +195,7 @@ class _Form:
     def __init__(self, problem: Problem, weighting: FusedWeighting, embeddings: Tensor) -> None:
         self.weighting, self.temperature = weighting, problem.temperature
         self.exclude_self = problem.exclude_self
-        self.precise = torch.backends.cuda.matmul.fp32_precision != "tf32"
+        self.precise = _precise()
         self.pair_weight = compiled(weighting.pair_weight)
         self.weighted = weighting.label_factors is not None
         self.blocks = blocks_for(embeddings.shape[1], self.weighted)
@@ -315,6 +353,10 @@ def compiled(source: str) -> Callable[..., Any]:
     exec(compile(source, name, "exec"), namespace)
     function: Callable[..., Any] = triton.jit(namespace["pair_weight"])
     return function
+
+
+def _precise() -> bool:
+    return torch.backends.cuda.matmul.fp32_precision != "tf32"
 
 
 def _interpreted() -> bool:

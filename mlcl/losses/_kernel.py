@@ -64,7 +64,7 @@ class WeightedCrossEntropy(torch.autograd.Function):
         if problem.total_weight is None:
             total = ranks.sum_(positive_anchors).clamp_min(1)
         else:
-            total = torch.as_tensor(problem.total_weight, dtype=value.dtype, device=value.device).clamp_min(1)
+            total = total_weight(problem.total_weight, value).clamp_min(1)
         if problem.needs_gradient:
             gradients = sides.gradients_of_own_rows()
             scale = (1 / total).to(embeddings.dtype)
@@ -128,6 +128,11 @@ def sum_over_tiles(problem: Problem, sides: Sides) -> tuple[Tensor, Tensor]:
                 sides.gradients[group][start:stop].addmm_(gradient, sides.keys, alpha=1 / problem.temperature)
                 sides.key_gradient.addmm_(gradient.T, anchors)
     return value, positive_anchors
+
+
+def total_weight(weight: Tensor | float, like: Tensor) -> Tensor:
+    """N as a tensor of the value's type and device, without a copy from the host, for which that would wait."""
+    return weight.to(like.dtype) if isinstance(weight, Tensor) else like.new_full((), weight)
 
 
 def softmax_tile(scores: Tensor, weights: Tensor, options: TileOptions) -> tuple[Tensor, Tensor, Tensor]:

@@ -110,10 +110,10 @@ def test_losses_equal_those_on_the_cpu(name: str, labels: Tensor, device: str) -
 
 @pytest.mark.parametrize("name", [name for name in losses.names() if name != "kmcl"])
 def test_the_host_does_not_wait_for_the_device(name: str, device: str) -> None:
-    """KMCL reads the number of labels of its anchors; no other loss may wait."""
+    """KMCL reads the number of labels of its anchors; no other loss may wait, given labels as training has them."""
     if device != "cuda":
         pytest.skip("only CUDA tells when the host waits")
-    labels = LABELS["ordinary"].to(device)
+    labels = LABELS["ordinary"].bool().to(device)
     loss = build(name).to(device)
     inputs = {
         key: leaf.detach().to(device).requires_grad_()

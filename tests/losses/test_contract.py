@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from cases import LABELS, NUM_LABELS, WIDTH, build, gradients, inputs_for, random_labels, takes_references
 from conftest import ROOT
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlcl import losses
 
@@ -211,3 +213,27 @@ def test_an_empty_queue_and_a_queue_without_positives_are_finite(name: str) -> N
         value = loss(*inputs.values(), labels, references=references)
         assert torch.isfinite(value)
         assert all(torch.isfinite(g).all() for g in gradients(value, loss, inputs).values())
+
+
+class _NothingFromTheHost(TorchDispatchMode):
+    """Refuses tensors made of Python numbers, which are copied to a GPU while the host waits."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.ops.aten.lift_fresh.default, "a tensor is made of a Python number"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", [name for name in losses.names() if name != "kmcl"])
+def test_no_value_goes_between_host_and_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given labels of type bool, as in training. Tensors on the device "meta" have no values, and fail where one
+    is read. KMCL reads the number of labels of its anchors."""
+    labels = LABELS["ordinary"].bool().to("meta")
+    inputs = [
+        leaf.detach().to("meta").requires_grad_()
+        for leaf in inputs_for(name, len(labels), dtype=torch.float32).values()
+    ]
+    loss = build(name).to("meta")
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # has no device "meta"
+    with _NothingFromTheHost():
+        loss(*inputs, labels).backward()
+    assert all(leaf.grad is not None for leaf in inputs)

@@ -1,5 +1,6 @@
 """The fused form equals float64: on the CPU by Triton's interpreter, in a process of its own, and on a GPU."""
 
+import csv
 import importlib.util
 import os
 import subprocess
@@ -14,9 +15,10 @@ from conftest import ROOT
 from torch import Tensor
 
 from mlcl import losses
-from mlcl.losses import Pairs, PairWeighting
+from mlcl.losses import Pairs, PairWeighting, _fused
 from mlcl.losses._elementwise import elementwise_source
 from mlcl.losses._errors import NotFusedError
+from mlcl.losses._fused import is_faster
 
 COVERED = ("jaccard", "mulsupcon", "overlap", "simdissim", "stepwise", "supcon_all", "supcon_any")
 CONTRASTIVE = [name for name in losses.names() if losses.describe(name).inputs == "embeddings"]
@@ -24,8 +26,6 @@ CONTRASTIVE = [name for name in losses.names() if losses.describe(name).inputs =
 
 def small_blocks() -> None:
     """Blocks small enough that small shapes have several of them in each direction."""
-    from mlcl.losses import _fused
-
     both = (_fused.Blocks(16, 32, 16, 32, 16), _fused.Blocks(32, 16, 16, 32, 16))
     _fused.blocks_for = lambda width, weighted: _fused.BlocksOfPasses(*both)
 
@@ -90,8 +90,6 @@ def references_agree() -> None:
         keys, key_labels = random_case(count, 9, 11, seed=1)
         for name in ("jaccard", "mulsupcon"):
             assert_equal_to_float64(name, embeddings, labels, references=(keys.requires_grad_(), key_labels))
-    from mlcl.losses import _fused
-
     wide = _fused.Blocks(16, 8192, 16, 32, 16)
     _fused.blocks_for = lambda width, weighted: _fused.BlocksOfPasses(wide, wide)
     keys, key_labels = random_case(70_000, 9, 11, seed=1)
@@ -209,7 +207,7 @@ def test_an_unknown_kernel_is_an_error() -> None:
     embeddings, labels = random_case(6, 5, 7)
     loss = losses.create("jaccard", 5, 7)
     loss.kernel = "fast"
-    with pytest.raises(losses.LossError, match=r"Jaccard.kernel = 'fast'; allowed: tile, fused"):
+    with pytest.raises(losses.LossError, match=r"Jaccard.kernel = 'fast'; allowed: auto, tile, fused"):
         loss(embeddings, labels)
 
 
@@ -360,3 +358,55 @@ def test_a_loss_with_tile_weights_of_its_own_is_not_taken_for_its_family() -> No
 
     with pytest.raises(NotFusedError, match="tile_weights of its own"):
         Own(5, 7).fused_weighting(None)  # type: ignore[arg-type]
+
+
+def times_on_an_h100() -> dict[tuple[str, int, int, bool], dict[str, float]]:
+    """(loss, rows, labels, whether in float32 and not TF32) -> milliseconds of each form that was timed."""
+    found: dict[tuple[str, int, int, bool], dict[str, float]] = {}
+    with (ROOT / "results/reference/losses_h100.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            form, _, precision = row["form"].partition(", ")
+            case = (row["loss"].split(",")[0], int(row["rows"]), int(row["labels"]), precision != "tf32")
+            if form in ("tile", "fused") and row["milliseconds"] and "one label" not in row["loss"]:
+                found.setdefault(case, {})[form] = float(row["milliseconds"])
+    return {case: forms for case, forms in found.items() if len(forms) == 2}
+
+
+def test_the_form_that_is_chosen_is_the_one_that_was_faster_on_an_h100() -> None:
+    """Within a tenth, which is what times of 1 to 2 ms differ by between runs."""
+    times = times_on_an_h100()
+    assert len(times) > 50
+    for (name, rows, labels, precise), milliseconds in times.items():
+        weighted = name == "mulsupcon"
+        fused = is_faster(rows**2, labels, weighted=weighted, precise=precise)
+        chosen = milliseconds["fused" if fused else "tile"]
+        assert chosen <= 1.1 * min(milliseconds.values()), (name, rows, labels, precise, milliseconds)
+
+
+def test_auto_is_the_default_and_takes_the_tile_form_on_a_cpu() -> None:
+    embeddings, labels = random_case(6, 5, 7)
+    loss = losses.create("jaccard", 5, 7)
+    assert loss.kernel == "auto"
+    loss(embeddings, labels)
+    assert loss.kernel_used.startswith("tile, because ")
+
+
+def test_auto_takes_the_fused_form_for_large_batches_of_the_card_that_it_was_timed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without the card: what the loss asks of it is replaced."""
+    monkeypatch.setattr("mlcl.losses._contrastive.check_covered", lambda problem, embeddings: None)
+    monkeypatch.setattr(_fused.FusedCrossEntropy, "apply", lambda embeddings, *more: embeddings.sum() * 0)
+    labels = torch.zeros(4100, 20, dtype=torch.bool)
+    embeddings = torch.zeros(4100, 8)
+    found = {}
+    for capability in ((8, 0), (9, 0)):
+        monkeypatch.setattr(_fused, "capability_of", lambda device, capability=capability: capability)
+        for name in ("jaccard", "mulsupcon"):
+            for rows in (64, 4100):
+                loss = losses.create(name, 20, 8)
+                with torch.no_grad():
+                    loss(embeddings[:rows], labels[:rows])
+                found[capability, name, rows] = loss.kernel_used
+    assert found.pop(((9, 0), "jaccard", 4100)) == "fused"
+    assert all(used.startswith("tile, because ") for used in found.values()), found
