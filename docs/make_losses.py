@@ -75,12 +75,16 @@ a tile follows from `loss.tile_elements` and the number of references. Memory is
 float32, values are within 1e-6 and gradients within 1e-5 of one dense float64 matrix (tested at B = 2,048).
 {large}
 On CUDA, matrix products are torch's and everything between them is one Triton program a row
-(`mlcl/losses/_triton.py`). Triton's interpreter tests it on the CPU; **it has not been run on a GPU**.
+(`mlcl/losses/_triton.py`). Triton's interpreter tests it on the CPU, `pytest -m gpu` on a GPU.
+
+On a GPU give labels as `bool`, as training does: then no step of a loss but `kmcl` waits for the device. The values of
+other types are checked, and read for that.
 
 ### The fused form
 
-`loss.kernel = "fused"` keeps no matrix of pairs in memory at all (CUDA; `mlcl/losses/_fused.py` and
-`_triton_fused.py`). Scores and numbers of shared labels are products on the matrix units, and weights, softmax
+The fused form keeps no matrix of pairs in memory at all (CUDA; `mlcl/losses/_fused.py` and `_triton_fused.py`).
+`loss.kernel` is `"auto"`, `"tile"` or `"fused"`; `"auto"`, the default, takes the fused form where it was measured
+to be the faster one. Scores and numbers of shared labels are products on the matrix units, and weights, softmax
 and gradient are made from them on the chip: one visit of the pairs for the value, one for the gradient, which
 makes scores and labels anew. The weight of a pair is the loss file's own `weights(pairs)`, recorded once as an
 expression (`_elementwise.py`); the file needs nothing extra. Covered are losses between items of the batch, or
@@ -106,8 +110,27 @@ the H100's data sheet rates (67 TFLOP/s float32, 495 TF32, 990 float16, 1,979 in
 
 Beyond 256 columns, each further 256 make scores and shared labels once more in the gradient's visit.
 The fused form's own limit is the traffic between the L2 cache and the multiprocessors, about 220 GB, which is 40 ms
-at 5.5 TB/s. The default is the tile form until a GPU has decided:
-`python benchmarks/kernel_forms.py` times both. **The fused form has not been run on a GPU** either.
+at 5.5 TB/s.
+
+Measured on an NVIDIA H100 80GB HBM3 ([all 303 cases](../results/reference/losses_h100.csv), [how](gpu.md)), one step,
+forward and backward, D = 256, B = 65,536, L = 1,000; in brackets the share of the rate of a large matrix product in the
+same precision (51 TFLOP/s float32, 359 TF32), counting only the operations that the definition needs:
+
+| ms | tile, float32 | fused, float32 | tile, TF32 | fused, TF32 | MB, tile | MB, fused |
+|---|---:|---:|---:|---:|---:|---:|
+| `supcon_any` | 415 (71 %) | **101** (292 %) | 133 (30 %) | **58** (68 %) | 1740 | 565 |
+| `jaccard` | 454 (65 %) | **105** (281 %) | 170 (23 %) | **65** (61 %) | 1740 | 565 |
+| `simdissim` | 466 (63 %) | **142** (207 %) | 182 (22 %) | **81** (49 %) | 2009 | 565 |
+| `mulsupcon` | 395 (75 %) | **221** (133 %) | **112** (36 %) | 180 (22 %) | 1480 | 801 |
+| `reg` | 429 (70 %) | - | 142 (36 %) | - | 1550 | - |
+| `abalone` | 851 (35 %) | - | 251 (16 %) | - | 2078 | - |
+
+More than 100 % of float32 is no error: the fused form makes float32 products of float16 parts on the matrix units.
+Small batches are bound by the number of kernels that are started: at B = 1,024, L = 100 the tile form takes 1.0 ms and the
+fused one 1.6 ms (`mulsupcon` 2.0). So `"auto"` takes the fused form from about 4,096 rows on (`mulsupcon`, `stepwise`:
+4,096 rows with 4,000 labels, or 16,384 rows); with TF32 from 16,384 rows, and never for these two. It does so on GPUs
+of the architecture that was measured (Hopper, compute capability 9.0) and with at most 256 columns; elsewhere it takes
+the tile form, and `python benchmarks/kernel_forms.py` times both.
 
 ## Several processes
 
