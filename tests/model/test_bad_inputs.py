@@ -158,7 +158,7 @@ def test_broken_models_are_refused_with_the_file_at_fault(workshop: Workshop, tm
     for name, change, told in (
         ("config.json", Path.unlink, r"is not a model's folder \(config\.json is missing\)"),
         ("config.json", lambda file: file.write_text("{"), r"config\.json: cannot be read"),
-        ("config.json", changed(format=9), r"config\.json: has format 9, this version of mlcl reads format 1"),
+        ("config.json", changed(format=9), r"config\.json: has format 9, this version of mlcl reads format 2"),
         ("config.json", changed(labels=["one"]), r"config\.json: .*thresholds: 2 for 1 labels"),
         ("config.json", changed(colour="red"), r"config\.json: colour"),
         ("config.json", changed(labels=["a", "b", "c"], thresholds=None), r"heads: made for 2 labels, .* 3"),
