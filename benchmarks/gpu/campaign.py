@@ -41,13 +41,14 @@ def steps(work: Path, out: Path, device: str, quick: bool) -> list[Step]:
     small = ["--quick"] if quick else []
     given = ["--device", device, "--append", results_file, *small]
     tests = [
-        "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "-p", "benchmarks.gpu.test_log", "--append", results_file,
-        "-p", "no:cacheprovider", "--timeout=120", "-o", "addopts=--strict-markers --import-mode=importlib",
+        "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "tests/losses", "-p", "no:cacheprovider",
+        "-p", "benchmarks.gpu.test_log", "--append", results_file, "--timeout=120",
+        "-o", "addopts=--strict-markers --import-mode=importlib",
     ]  # fmt: skip
     if quick:
         tests += ["-k", QUICK_TESTS]
     if _importable("xdist"):
-        tests += ["-n", "8" if device == "cuda" else "2"]
+        tests += ["-n", "12" if device == "cuda" else "2"]
     return [
         Step("machine", ["-m", "benchmarks.gpu.machine", *given], 0.08),
         Step("tests", tests, 0.40),

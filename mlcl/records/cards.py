@@ -9,6 +9,8 @@ from typing import Any
 from mlcl.digests import is_sealed
 from mlcl.errors import RecordError
 
+CARD_AGAIN = "copy the card of the prepared dataset there, or remove it and run the study"
+
 
 def read_card(file: Path) -> dict[str, Any] | None:
     """The card; None if there is none. Raises RecordError if it is not what was written when the dataset was made."""
@@ -20,7 +22,6 @@ def read_card(file: Path) -> dict[str, Any] | None:
         card = None
     if not is_sealed(card):
         raise RecordError(
-            f"{file}: is not what was written (no card of a dataset, or its seal does not fit); remove it and run the "
-            "study, or copy the card of the prepared dataset there"
+            f"{file}: is not what was written (no card of a dataset, or its seal does not fit); {CARD_AGAIN}"
         )
     return dict(card)

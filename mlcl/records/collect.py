@@ -6,13 +6,14 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mlcl.digests import SEAL, canonical_json, digests_of, first_defect, is_sealed, sealed
-from mlcl.errors import MlclError
+from mlcl.errors import MlclError, RecordError
+from mlcl.records.cards import CARD_AGAIN, read_card
 from mlcl.records.diagnosis import edges, untrained
 from mlcl.records.files import atomic_file, write_json
 from mlcl.records.format import FORMAT, require_format
@@ -53,7 +54,7 @@ class Collected:
     records: str
     """A digest of the records, and of what is wrong with the damaged ones."""
     files: dict[str, str]
-    """CSV file -> its SHA-256."""
+    """CSV file or copy of a card -> its SHA-256."""
     torch_versions: dict[str, int]
     """Version of torch -> number of the records that count."""
 
@@ -67,15 +68,39 @@ def collect(study: OpenStudy, partial: bool = False) -> None:
     cells = cell_statuses(outline, paths)
     if not partial:
         _require_all(outline, cells)
+    for defect in card_defects(study, cells):
+        raise RecordError(defect)
     paths.collected.unlink(missing_ok=True)
     write_search(study)
     _write_csv(paths.metrics_csv, METRICS_COLUMNS, (row for cell in cells for row in _metric_rows(cell)))
     _write_csv(paths.costs_csv, COSTS_COLUMNS, (row for cell in cells for row in _cost_rows(cell)))
     _write_csv(paths.cells_csv, CELLS_COLUMNS, [*map(_cell_row, cells), *_skipped_rows(outline)])
-    names = [file.name for file in (paths.metrics_csv, paths.costs_csv, paths.cells_csv)]
+    cards = [paths.card(dataset) for dataset in outline.datasets if paths.card(dataset).exists()]
+    csv_files = (paths.metrics_csv, paths.costs_csv, paths.cells_csv)
+    names = [file.relative_to(paths.results).as_posix() for file in (*csv_files, *cards)]
     files = digests_of(paths.results, names)
     collected = Collected(FORMAT, outline.digest, _digest(cells), files, _torch_versions(cells))
     write_json(paths.collected, sealed(asdict(collected)))
+
+
+def card_defects(study: OpenStudy, cells: Iterable[CellStatus]) -> Iterator[str]:
+    """The copies of cards that are damaged, or of other data than the records of their dataset were made of."""
+    made_of: dict[str, set[str]] = {}
+    for cell in cells:
+        if (record := cell.counted_record) is not None:
+            content = (record.result.get("dataset") or {}).get("content_sha256")
+            if content is not None:
+                made_of.setdefault(cell.cell.id.dataset, set()).add(content)
+    for dataset in study.outline.datasets:
+        file = study.paths.card(dataset)
+        try:
+            card = read_card(file)
+        except RecordError as error:
+            yield str(error)
+            continue
+        content = card.get("content_sha256") if card is not None else None
+        if content is not None and made_of.get(dataset, {content}) - {content}:
+            yield f"{file}: is the card of other data than the records were made of; {CARD_AGAIN}"
 
 
 def read_collected(study: OpenStudy) -> Collected | None:

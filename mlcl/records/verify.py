@@ -9,12 +9,12 @@ from typing import Any
 
 from mlcl.digests import hashing_all, is_sealed
 from mlcl.errors import MlclError
-from mlcl.records.cards import read_card
 from mlcl.records.code import FOLDER
-from mlcl.records.collect import read_collected
+from mlcl.records.collect import card_defects, read_collected
 from mlcl.records.outline import OpenStudy, OutlineCell, read_outline
 from mlcl.records.record import find_record
 from mlcl.records.rescore import metrics_of
+from mlcl.records.status import cell_statuses
 
 TOLERANCE = 1e-6
 """Between a metric and the same computed here: libraries and processors sum in different orders."""
@@ -67,17 +67,13 @@ def _leaves(metrics: Any, name: str = "") -> Iterator[tuple[str, float]]:
 
 
 def _defects_of_the_rest(study: OpenStudy) -> Iterator[str]:
-    outline, paths = study
+    paths = study.paths
     if paths.outline.exists():
         try:
             read_outline(paths.outline)
         except MlclError as error:
             yield str(error)
-    for dataset in outline.datasets:
-        try:
-            read_card(paths.card(dataset))
-        except MlclError as error:
-            yield str(error)
+    yield from card_defects(study, cell_statuses(*study))
     if paths.collected.exists() and read_collected(study) is None:
         yield (
             f"{paths.collected}: it, {paths.metrics_csv.name}, {paths.costs_csv.name} or {paths.cells_csv.name} is not "

@@ -162,7 +162,7 @@ SHAPES = [
     (513, 37, 33),
     (2048, 90, 256),
 ]
-"""Rows, labels, width of the embeddings."""
+"""Rows, labels, width of the embeddings, which the fused form pads to a power of two, and compiles anew for each."""
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -171,6 +171,7 @@ def test_in_the_interpreter(check: Any) -> None:
 
 
 # Each loss and padded width is compiled anew, in seconds: three losses, of which one at all widths.
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(
     ("name", "shapes"),
@@ -186,6 +187,7 @@ def test_on_cuda_it_equals_float64(name: str, shapes: list[tuple[int, int, int]]
         assert_equal_to_float64(name, embeddings.cuda(), labels.cuda())
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda_70_000_references() -> None:
     embeddings, labels = (x.cuda() for x in random_case(300, 50, 128))

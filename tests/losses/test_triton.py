@@ -70,6 +70,7 @@ def test_triton_equals_torch_in_the_interpreter(check: object) -> None:
     assert run.returncode == 0, run.stderr[-3000:]
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda_the_losses_equal_those_on_the_cpu() -> None:
     for name in losses.names():
