@@ -6,14 +6,29 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
 from mlcl.study import gpus
-from mlcl.training.settings import ComputeSettings
+from mlcl.training.settings import CellSettings
 
-AUTO = ComputeSettings()
+
+def cell(**compute: Any) -> CellSettings:
+    """A cell with an encoder; how it is trained plays no part here."""
+    return CellSettings.model_validate(
+        {
+            "seed": 0,
+            "protocol": "end_to_end",
+            "dataset": {"source": "x", "settings": {}, "subset": {}},
+            "encoder": {"name": "mlp", "settings": {}},
+            "compute": compute,
+        }
+    )
+
+
+AUTO = cell()
 
 
 @pytest.fixture(autouse=True)
@@ -29,27 +44,27 @@ def seen() -> str | None:
 
 
 def test_each_cell_gets_another_gpu_and_more_cells_than_gpus_share(tmp_path: Path) -> None:
-    with gpus.taken(AUTO, tmp_path):
+    with gpus.reserve_gpus(AUTO, tmp_path):
         assert seen() == "3"
         gpus.visible.cache_clear()
         os.environ["CUDA_VISIBLE_DEVICES"] = "3,5"  # as another process would see it
-        with gpus.taken(AUTO, tmp_path):
+        with gpus.reserve_gpus(AUTO, tmp_path):
             assert seen() == "5"
-            with gpus.taken(AUTO, tmp_path):
+            with gpus.reserve_gpus(AUTO, tmp_path):
                 assert seen() == "3"
     assert seen() == "3,5"
 
 
 def test_a_freed_gpu_is_taken_again(tmp_path: Path) -> None:
     for _ in range(2):
-        with gpus.taken(AUTO, tmp_path):
+        with gpus.reserve_gpus(AUTO, tmp_path):
             assert seen() == "3"
 
 
 def test_several_processes_ask_for_several(tmp_path: Path) -> None:
-    compute = ComputeSettings(processes=2)
-    assert gpus.needed(compute) == 2
-    with gpus.taken(compute, tmp_path):
+    chosen = cell(processes=2)
+    assert gpus.gpus_needed(chosen) == 2
+    with gpus.reserve_gpus(chosen, tmp_path):
         assert seen() == "3,5"
 
 
@@ -61,20 +76,20 @@ def test_no_gpu_is_a_cell_s_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with (
         FileLock(host / "1.lock"),
         FileLock(host / "2.lock"),
-        gpus.taken(ComputeSettings(processes=2), tmp_path),
+        gpus.reserve_gpus(cell(processes=2), tmp_path),
     ):
         assert seen() == "3,5"
 
 
 def test_more_processes_than_gpus_are_training_s_to_refuse(tmp_path: Path) -> None:
-    with gpus.taken(ComputeSettings(processes=3), tmp_path):
+    with gpus.reserve_gpus(cell(processes=3), tmp_path):
         assert seen() == "3,5"
 
 
 def test_a_cell_on_the_cpu_asks_for_none(tmp_path: Path) -> None:
-    compute = ComputeSettings(device="cpu")
-    assert gpus.needed(compute) == 0
-    with gpus.taken(compute, tmp_path):
+    chosen = cell(device="cpu")
+    assert gpus.gpus_needed(chosen) == 0
+    with gpus.reserve_gpus(chosen, tmp_path):
         assert seen() == "3,5"
     assert not list(tmp_path.iterdir())
 
@@ -82,14 +97,18 @@ def test_a_cell_on_the_cpu_asks_for_none(tmp_path: Path) -> None:
 def test_a_machine_without_gpus_needs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     gpus.visible.cache_clear()
-    assert gpus.needed(AUTO) == 0
-    with gpus.taken(AUTO, tmp_path):
+    assert gpus.gpus_needed(AUTO) == 0
+    with gpus.reserve_gpus(AUTO, tmp_path):
         assert seen() == ""
 
 
 def test_what_a_scheduler_gave_a_job_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
     gpus.visible.cache_clear()
-    with gpus.taken(AUTO, tmp_path):
+    with gpus.reserve_gpus(AUTO, tmp_path):
         assert seen() == "5"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_baseline_without_an_encoder_asks_for_none() -> None:
+    assert gpus.gpus_needed(AUTO.model_copy(update={"encoder": None})) == 0
