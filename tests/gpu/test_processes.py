@@ -50,7 +50,12 @@ def test_losses_in_a_group_of_one_are_what_they_are_alone(device: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_a_cell_takes_a_gpu_that_is_there(cuda: str, tmp_path: Path) -> None:
+def test_a_cell_takes_a_gpu_that_is_there(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a rehearsal without a GPU, the environment names one."""
+    if device != "cuda":
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     gpus.visible.cache_clear()
     assert len(gpus.visible()) >= 1
     on_gpu, on_cpu = (
@@ -60,8 +65,8 @@ def test_a_cell_takes_a_gpu_that_is_there(cuda: str, tmp_path: Path) -> None:
     assert gpus.gpus_needed(on_gpu) == 1
     assert gpus.gpus_needed(on_cpu) == 0
     with gpus.reserve_gpus(on_gpu, tmp_path):
-        code = (
-            "import torch; assert torch.cuda.device_count() == 1; torch.ones(2, device='cuda').sum().item()"
-        )
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        assert len(os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")) == 1
+        if device == "cuda":
+            code = "import torch; assert torch.cuda.device_count() == 1; torch.ones(2, device='cuda').sum().item()"
+            subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     gpus.visible.cache_clear()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from interrupt import at_step, terminate
-from tiny import cell
+from tiny import cell, only_scores
 
 from mlcl.data import PreparedDataset
 from mlcl.training.events import Interrupted
@@ -87,7 +87,7 @@ def run(settings: CellSettings, dataset: PreparedDataset, folder: Path | None = 
 
 def check(outcome: Outcome, dataset: PreparedDataset) -> None:
     for split in ("val", "test"):
-        scores = outcome.scores[split]
+        scores = only_scores(outcome)[split]
         assert scores.shape == (len(dataset[split]), dataset.num_labels)
         assert np.isfinite(scores).all()
     if outcome.fitted is not None:
@@ -99,7 +99,7 @@ def check(outcome: Outcome, dataset: PreparedDataset) -> None:
 def test_every_protocol_trains(case: str, modality: str, device: str, request: pytest.FixtureRequest) -> None:
     dataset = request.getfixturevalue(modality)
     loss, protocol, training = PROTOCOLS[case]
-    changes: dict[str, Any] = {"linear_evaluation": None} if case == "finetuning" else {}
+    changes: dict[str, Any] = {}
     if protocol == "momentum_queue":
         training = {"augmentation": "basic", "feature_masking": 0.0} | training
     check(run(chosen(dataset, loss, protocol, device=device, training=training, **changes), dataset), dataset)
@@ -126,7 +126,7 @@ def test_augmented_images_train(augmentation: str, images: PreparedDataset, devi
 
 
 def test_nearest_neighbours_evaluate(vectors: PreparedDataset, device: str) -> None:
-    knn = {"linear_evaluation": None, "knn_evaluation": {"neighbours": [3, 5]}}
+    knn = {"readouts": ["knn"], "linear_evaluation": None, "knn_evaluation": {"neighbours": [3, 5]}}
     check(run(chosen(vectors, "jaccard", device=device, **knn), vectors), vectors)
 
 
@@ -147,7 +147,7 @@ def test_stopped_inside_an_epoch_it_goes_on(
     assert resumed.fitted is not None
     ours, theirs = ([line.loss for line in fitted.curve] for fitted in (resumed.fitted, expected.fitted))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
-    np.testing.assert_allclose(resumed.scores["test"], expected.scores["test"], atol=1e-3)
+    np.testing.assert_allclose(only_scores(resumed)["test"], only_scores(expected)["test"], atol=1e-3)
 
 
 def test_float16_is_scaled(texts: PreparedDataset, cuda: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_a_short_training_ends_as_on_the_cpu(
     ours, theirs = ([line.loss for line in fitted.curve] for fitted in (here.fitted, there.fitted))
     np.testing.assert_allclose(ours, theirs, rtol=0.01)
     for split in ("val", "test"):
-        np.testing.assert_allclose(here.scores[split], there.scores[split], atol=0.02)
+        np.testing.assert_allclose(only_scores(here)[split], only_scores(there)[split], atol=0.02)
 
 
 def test_float32_means_float32(cuda: str, vectors: PreparedDataset) -> None:

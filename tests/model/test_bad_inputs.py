@@ -155,13 +155,15 @@ def test_broken_models_are_refused_with_the_file_at_fault(workshop: Workshop, tm
     def pickled(file: Path) -> None:
         torch.save({"encoder.tokens.weight": torch.zeros(2)}, file)
 
+    # By linear heads alone, without thresholds, whose number would be the first thing to be wrong.
+    linear = {"linear": {"kind": "linear"}}
     for name, change, told in (
         ("config.json", Path.unlink, r"is not a model's folder \(config\.json is missing\)"),
         ("config.json", lambda file: file.write_text("{"), r"config\.json: cannot be read"),
-        ("config.json", changed(format=9), r"config\.json: has format 9, this version of mlcl reads format 1"),
+        ("config.json", changed(format=9), r"config\.json: has format 9, this version of mlcl reads format 2"),
         ("config.json", changed(labels=["one"]), r"config\.json: .*thresholds: 2 for 1 labels"),
         ("config.json", changed(colour="red"), r"config\.json: colour"),
-        ("config.json", changed(labels=["a", "b", "c"], thresholds=None), r"heads: made for 2 labels, .* 3"),
+        ("config.json", changed(labels=["a", "b", "c"], readouts=linear), r"heads: made for 2 labels, .* 3"),
         ("model.safetensors", Path.unlink, r"model\.safetensors: is missing"),
         ("model.safetensors", lambda file: file.write_bytes(b"half"), r"model\.safetensors: is no readable"),
         ("model.safetensors", pickled, r"model\.safetensors: is no readable"),

@@ -28,6 +28,7 @@ from mlcl.reporting.figures import (
 from mlcl.reporting.figures.learning_curves import read_history
 from mlcl.reporting.figures.style import names_in_a_line
 from mlcl.reporting.results import load_results
+from tests.synthetic import reseal
 
 EXPECTED = {
     "comparison-scenes-cnn", "comparison-docs-transformer", "learning-scenes-cnn", "learning-docs-transformer",
@@ -134,6 +135,7 @@ def test_ranks_and_embeddings_and_frequencies_are_drawn_where_there_is_what_they
             splits = {"val": 150, "test": 300}
             kept = {split: rng.normal(size=(rows, 8)).astype(np.float16) for split, rows in splits.items()}
             np.savez(grid.paths.cell(cell) / "embeddings.npz", **kept)
+            reseal(grid.paths.cell(cell))
             rescore(grid.paths.cell(cell), "new")
     collect(open_study("tiny"))
     results = load_results("tiny")
@@ -212,6 +214,7 @@ def test_a_map_of_embeddings_is_made_again_only_if_they_changed(grid, monkeypatc
     def keep(shift):
         rng = np.random.default_rng(0)
         np.savez(file, **{split: rng.normal(shift, 1, size=(300, 4)) for split in ("val", "test")})
+        reseal(file.parent)
 
     keep(0)
     collect(open_study("tiny"))

@@ -251,7 +251,9 @@ def test_cells_are_listed_when_asked_for() -> None:
 
 def test_local_weights_that_are_missing_are_named_and_planned_around() -> None:
     made = plan(encoders={"image": {"resnet18": {"weights": "./weights/none.safetensors"}}})
-    assert {planned.state for planned in made.cells} == {"missing", "unknown"}
+    assert {planned.state for planned in made.cells} == {"missing"}
+    without_weights = [planned for planned in made.cells if planned.cell.id.encoder == "resnet18"]
+    assert {planned.fingerprint for planned in without_weights} == {None}
     assert of(estimate(made, SLOW), "digit_scenes/resnet18/bce/base/seed0")[1] == "computed"
     assert len(made.defects()) == 1
     with pytest.raises(Exception, match=r"encoders: resnet18: .*none\.safetensors"):

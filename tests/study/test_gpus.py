@@ -12,14 +12,20 @@ import pytest
 from filelock import FileLock
 
 from mlcl.study import gpus
-from mlcl.training.settings import CellSettings, ComputeSettings, EncoderPart
-
-ENCODER = EncoderPart.model_construct()
+from mlcl.training.settings import CellSettings
 
 
-def cell(encoder: EncoderPart | None = ENCODER, **compute: Any) -> CellSettings:
-    settings = ComputeSettings(**compute)
-    return CellSettings.model_construct(encoder=encoder, compute=settings)
+def cell(**compute: Any) -> CellSettings:
+    """A cell with an encoder; how it is trained plays no part here."""
+    return CellSettings.model_validate(
+        {
+            "seed": 0,
+            "protocol": "end_to_end",
+            "dataset": {"source": "x", "settings": {}, "subset": {}},
+            "encoder": {"name": "mlp", "settings": {}},
+            "compute": compute,
+        }
+    )
 
 
 AUTO = cell()
@@ -56,9 +62,9 @@ def test_a_freed_gpu_is_taken_again(tmp_path: Path) -> None:
 
 
 def test_several_processes_ask_for_several(tmp_path: Path) -> None:
-    settings = cell(processes=2)
-    assert gpus.gpus_needed(settings) == 2
-    with gpus.reserve_gpus(settings, tmp_path):
+    chosen = cell(processes=2)
+    assert gpus.gpus_needed(chosen) == 2
+    with gpus.reserve_gpus(chosen, tmp_path):
         assert seen() == "3,5"
 
 
@@ -81,9 +87,9 @@ def test_more_processes_than_gpus_are_training_s_to_refuse(tmp_path: Path) -> No
 
 
 def test_a_cell_on_the_cpu_asks_for_none(tmp_path: Path) -> None:
-    settings = cell(device="cpu")
-    assert gpus.gpus_needed(settings) == 0
-    with gpus.reserve_gpus(settings, tmp_path):
+    chosen = cell(device="cpu")
+    assert gpus.gpus_needed(chosen) == 0
+    with gpus.reserve_gpus(chosen, tmp_path):
         assert seen() == "3,5"
     assert not list(tmp_path.iterdir())
 
@@ -104,8 +110,5 @@ def test_what_a_scheduler_gave_a_job_stays(tmp_path: Path, monkeypatch: pytest.M
     assert not list(tmp_path.iterdir())
 
 
-def test_a_cell_without_an_encoder_asks_for_none(tmp_path: Path) -> None:
-    settings = cell(encoder=None)
-    assert gpus.gpus_needed(settings) == 0
-    with gpus.reserve_gpus(settings, tmp_path):
-        assert seen() == "3,5"
+def test_a_baseline_without_an_encoder_asks_for_none() -> None:
+    assert gpus.gpus_needed(AUTO.model_copy(update={"encoder": None})) == 0

@@ -97,7 +97,7 @@ def test_resumed_with_the_state_of_the_scaler(
         with pytest.raises(Interrupted):
             outcome_of(chosen, vectors, tmp_path)
     resumed = outcome_of(chosen, vectors, tmp_path)
-    assert np.array_equal(resumed.scores["test"], expected.scores["test"])
+    assert np.array_equal(resumed.scores["head"]["test"], expected.scores["head"]["test"])
     assert scaled[-1].state_dict() == scaled[0].state_dict()
 
 
