@@ -126,11 +126,11 @@ same precision (51 TFLOP/s float32, 359 TF32), counting only the operations that
 | `abalone` | 851 (35 %) | - | 251 (16 %) | - | 2078 | - |
 
 More than 100 % of float32 is no error: the fused form makes float32 products of float16 parts on the matrix units.
-Small batches are bound by the number of kernels that are started: at B = 1,024, L = 100 the tile form takes 1.0 ms and the
-fused one 1.6 ms (`mulsupcon` 2.0). So `"auto"` takes the fused form from about 4,096 rows on (`mulsupcon`, `stepwise`:
-4,096 rows with 4,000 labels, or 16,384 rows); with TF32 from 16,384 rows, and never for these two. It does so on GPUs
-of the architecture that was measured (Hopper, compute capability 9.0) and with at most 256 columns; elsewhere it takes
-the tile form, and `python benchmarks/kernel_forms.py` times both.
+Small batches are bound by the number of kernels that are started: at B = 1,024, L = 100 the tile form takes 1.0 ms and
+the fused one 1.6 ms (`mulsupcon` 2.0). So `"auto"` takes the fused form from about 4,096 rows on (`mulsupcon`,
+`stepwise`: 4,096 rows with 4,000 labels, or 16,384 rows); with TF32 from 16,384 rows, and never for these two. It
+does so on GPUs of the architecture that was measured (Hopper, compute capability 9.0) and with at most 256 columns;
+elsewhere it takes the tile form, and `python benchmarks/kernel_forms.py` times both.
 
 ## Several processes
 

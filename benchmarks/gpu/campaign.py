@@ -20,7 +20,7 @@ LEAST_SECONDS = 5.0
 KILL_AFTER = 3.0
 """Seconds between SIGTERM and SIGKILL for a step that is over its limit."""
 LOG_BYTES = 15_000_000
-QUICK_TESTS = "mulsupcon or tile or contrastive_linear or mlp or group"
+QUICK_TESTS = "mulsupcon or tile or contrastive_linear or mlp or group or gpu_that_is_there"
 QUICK_SHARE = 0.35
 """Of the time, for each step in its smallest form."""
 
