@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mlcl import losses
 
+ROOT = Path(__file__).parents[2]
 NUM_LABELS, WIDTH = 5, 7
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import build, gradients, inputs_for, random_labels
-from conftest import ROOT
+from cases import ROOT, build, gradients, inputs_for, random_labels
 
 from benchmarks.reference_losses import TRANSCRIPTIONS
 

@@ -14,8 +14,17 @@ from typing import Any
 
 import pytest
 import torch
-from cases import LABELS, NUM_LABELS, WIDTH, build, gradients, inputs_for, random_labels, takes_references
-from conftest import ROOT
+from cases import (
+    LABELS,
+    NUM_LABELS,
+    ROOT,
+    WIDTH,
+    build,
+    gradients,
+    inputs_for,
+    random_labels,
+    takes_references,
+)
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 

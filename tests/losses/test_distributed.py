@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from cases import ROOT
 from distributed_worker import one_process
 
 from mlcl import losses

@@ -5,8 +5,7 @@ import re
 
 import pytest
 import torch
-from cases import build, random_labels
-from conftest import ROOT
+from cases import ROOT, build, random_labels
 
 from mlcl import losses
 

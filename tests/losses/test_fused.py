@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import LABELS, build, gradients, inputs_for
-from conftest import ROOT
+from cases import LABELS, ROOT, build, gradients, inputs_for
 from torch import Tensor
 
 from mlcl import losses

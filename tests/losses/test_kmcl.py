@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
+from cases import ROOT
 
 from mlcl import losses
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import LABELS, build, gradients, inputs_for
-from conftest import ROOT
+from cases import LABELS, ROOT, build, gradients, inputs_for
 
 from mlcl import losses
 
