@@ -92,9 +92,9 @@ class Workshop:
         return json.loads((self.cell(cell, study) / "metrics.json").read_text())["result"]
 
     def scores(self, cell: str, study: str = "tiny") -> dict[str, np.ndarray]:
-        """Labels and ids that training stored, and the scores of linear evaluation."""
+        """Labels and ids that training stored, and the scores of linear evaluation, or of kNN where there is none."""
         with np.load(self.cell(cell, study) / "scores.npz") as stored:
-            return {key.removeprefix("linear_"): stored[key] for key in stored.files}
+            return {key.removeprefix("linear_").removeprefix("knn_"): stored[key] for key in stored.files}
 
 
 @pytest.fixture(scope="session")

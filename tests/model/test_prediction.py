@@ -79,7 +79,9 @@ def check(
     np.testing.assert_allclose(np.stack([scores[key] for key in keys]), stored["test_scores"], atol=atol)
     decided = np.array([[label in chosen[key] for label in labels] for key in keys])
     tuned = evaluate(stored["test_labels"], decided.astype(np.float32))
-    assert tuned["micro_f1"] == pytest.approx(record["metrics"]["linear"]["test"]["micro_f1_tuned"])
+    assert tuned["micro_f1"] == pytest.approx(
+        record["metrics"].get("linear", record["metrics"].get("knn"))["test"]["micro_f1_tuned"]
+    )
     return model
 
 
@@ -100,9 +102,10 @@ def test_raw_test_inputs_get_the_scores_of_the_record(workshop: Workshop, cell: 
 
 
 def test_nearest_neighbours_are_exported_and_the_card_warns(workshop: Workshop) -> None:
-    study = workshop.study("neighbours", evaluation="knn")
+    study = workshop.study("neighbours", readouts=["knn"])
     model = check(workshop, "points/mlp/jaccard/base/seed0", study)
-    assert json.loads((model / "config.json").read_text())["reader"] == "knn"
+    config = json.loads((model / "config.json").read_text())
+    assert (config["readout"], config["readouts"]["knn"]["kind"]) == ("knn", "knn")
     assert "the features and labels of all training rows" in (model / "README.md").read_text()
 
 
@@ -261,7 +264,7 @@ def test_labels_are_those_above_the_threshold(workshop: Workshop, threshold: str
     raw = raw_test_file(workshop, "points")
     workshop.run("predict", model, raw, "--out", "out.csv", "--threshold", threshold)
     columns, scores, chosen = predictions(workshop.folder / "out.csv")
-    tuned = json.loads((model / "config.json").read_text())["thresholds"]
+    tuned = json.loads((model / "config.json").read_text())["readouts"]["linear"]["thresholds"]
     limits = tuned if threshold == "tuned" else [float(threshold)] * len(columns)
     for row_id, values in scores.items():
         above = {name for name, value, limit in zip(columns, values, limits, strict=True) if value > limit}
