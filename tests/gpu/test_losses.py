@@ -216,3 +216,26 @@ def test_the_golden_tests_can_fail(device: str) -> None:
     with pytest.raises(AssertionError, match="value"):
         contrastive(load(path) | {"value": 1e3}, path, device)
     assert_parity(torch.zeros(1), [0.0], 1e-6, "zero")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", ["jaccard", "mulsupcon"])
+def test_a_large_batch_takes_the_fused_form_by_itself(name: str, change: str, cuda: str) -> None:
+    """On Hopper, where it was timed; value and gradient are the tile form's, also for extreme embeddings."""
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("the fused form is the default on Hopper only (compute capability 9.0)")
+    rows, labels, width = 4200, 4000, 64
+    generator = torch.Generator().manual_seed(0)
+    multi_hot = (torch.rand(rows, labels, generator=generator) < 3 / labels).to(cuda)
+    embeddings = CHANGES[change](torch.randn(rows, width, generator=generator)).to(cuda)
+    found = []
+    for kernel in ("auto", "tile"):
+        loss = losses.create(name, labels, width)
+        loss.kernel = kernel
+        leaf = embeddings.clone().requires_grad_()
+        value = loss(leaf, multi_hot)
+        found.append([value, *torch.autograd.grad(value, leaf)])
+        assert loss.kernel_used == ("fused" if kernel == "auto" else "tile")
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.isfinite(ours).all()
+        assert ((ours - theirs).norm() / theirs.norm().clamp_min(0.01)).item() < 1e-3
