@@ -376,7 +376,7 @@ def test_code_beside_the_weights_is_not_run(saved: Path, tmp_path: Path) -> None
 
 
 def test_tokens_of_another_model_are_refused(saved: Path) -> None:
-    with pytest.raises(EncoderError, match="knows 40 tokens, the tokenizer has 60"):
+    with pytest.raises(EncoderError, match="embeddings of 40 tokens, the tokenizer has 60"):
         create("huggingface", {"model": str(saved), "max_length": 16}, INPUTS)
 
 
