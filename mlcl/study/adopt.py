@@ -139,7 +139,7 @@ def _changes(planned: PlannedCell) -> frozenset[str]:
 
 def _make_again(plan: Plan, planned: PlannedCell, paths: StudyPaths, log: Path) -> None:
     """In a process of its own, as the workflow makes cells: threads are set before torch is loaded."""
-    request = plan.request(planned) | {"study": paths.study, "attempt": 1, "replaces": None}
+    request = plan.request(planned) | {"study": paths.study, "attempt": 1}
     file = paths.request(planned.cell.id)
     write_json(file, request)
     process = multiprocessing.get_context("spawn").Process(target=_make, args=(file, log))

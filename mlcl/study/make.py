@@ -127,7 +127,7 @@ class _Maker:
             "status": attempt.status,
             "reason": attempt.reason,
             "selection": protocols.selection(training) if training else None,
-            "diagnostics": outcome.diagnostics if outcome else {},
+            "diagnostics": attempt.diagnostics,
             "metrics": attempt.metrics,
             "metrics_source": metrics_source(),
         }
@@ -178,7 +178,8 @@ class _Maker:
         try:
             dataset = self._open_dataset()
             outcome = self._train(dataset, checkpoints)
-            return _Attempt("ok", None, dataset, outcome, self._write_outcome(dataset, outcome))
+            metrics = self._write_outcome(dataset, outcome)
+            return _Attempt("ok", None, dataset, outcome, metrics, _diagnostics(outcome))
         except OutdatedPlanError:
             raise
         except Exception as error:
@@ -251,6 +252,16 @@ class _Attempt:
     dataset: PreparedDataset | None
     outcome: Outcome | None = None
     metrics: Metrics = field(default_factory=dict)
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+
+
+def _diagnostics(outcome: Outcome) -> dict[str, Any]:
+    """What training measured, and how well its rows are fitted."""
+    from mlcl.training.diagnostics import of_fit
+
+    if outcome.fit_rows is None:
+        return outcome.diagnostics
+    return {**outcome.diagnostics, "fit": of_fit(*outcome.fit_rows)}
 
 
 def _status_of(error: Exception) -> Status:

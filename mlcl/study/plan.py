@@ -246,14 +246,17 @@ class Plan:
             "made_of": planned.payload,
             "prepared": str(folder),
             "attempt": 1 + replaced.attempt if retry and replaced is not None else 1,
-            # Snakemake compares contents where it can; the request must differ whenever a record is to be replaced.
-            "replaces": replaced.fingerprint if replaced is not None and planned.state == "stale" else None,
         }
 
     def _write_request(self, planned: PlannedCell, retry_failed: bool) -> None:
         request, done = self.paths.request(planned.cell.id), self.paths.done(planned.cell.id)
         retry = retry_failed and planned.failed
-        write_json_if_changed(request, self.request(planned, retry))
+        asked = _times_asked(request)
+        if planned.state in ("stale", "missing") or retry:
+            # Snakemake compares contents where it can, and does not ask for a missing mark as long as what follows from
+            # it is there: the request must differ whenever a record is to be made.
+            asked += 1
+        write_json_if_changed(request, self.request(planned, retry) | {"asked": asked})
         if planned.state != "current" or retry:
             done.unlink(missing_ok=True)
             return
@@ -532,6 +535,14 @@ def _differences(made_of: Mapping[str, Any], planned: Mapping[str, Any]) -> list
 
 def _changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
     return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+
+def _times_asked(request: Path) -> int:
+    """How many times a cell was asked for; 0 where it never was, or the request cannot be read."""
+    try:
+        return int(json.loads(request.read_text(encoding="utf-8"))["asked"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,8 +11,9 @@ import torch
 from mlcl.evaluation import linear
 from mlcl.evaluation.linear import LinearHeads
 from mlcl.evaluation.readouts import Readout
-from mlcl.training import diagnostics, distributed
+from mlcl.training import distributed
 from mlcl.training.context import Context
+from mlcl.training.diagnostics import of_curve, of_grid
 from mlcl.training.events import Diverged
 from mlcl.training.loop import FitResult
 from mlcl.training.seeding import generator
@@ -41,6 +42,9 @@ class Outcome:
     """split -> number of rows used; filled in by `run.train`"""
     diagnostics: dict[str, Any] = field(default_factory=dict)
     """See `_diagnose`; empty without an encoder"""
+    fit_rows: tuple[str, np.ndarray, np.ndarray] | None = None
+    """The split, the labels and the scores (n, L) by the first readout of rows that the fit is measured on. Measured
+    by the caller (`diagnostics.of_fit`), so that training does not depend on the code of the metrics."""
     throughput: dict[str, Any] = field(default_factory=dict)
     """See `throughput.measure`; filled in by `run.train`"""
 
@@ -66,7 +70,14 @@ def read_out(context: Context, fitted: FitResult) -> Outcome:
         heads[readout] = head = _head(readout, context, fitted, features)
         scores[readout] = _to_numpy({split: head.probabilities(features[split]) for split in EVALUATED})
     evaluated = _to_numpy({split: features[split] for split in EVALUATED})
-    return Outcome(scores, evaluated, fitted, heads, diagnostics=_diagnose(context, fitted, features, heads))
+    return Outcome(
+        scores,
+        evaluated,
+        fitted,
+        heads,
+        diagnostics=_diagnose(context, fitted, heads),
+        fit_rows=_fit_rows(context, features, heads),
+    )
 
 
 def _head(
@@ -84,27 +95,27 @@ def _head(
 def _diagnose(
     context: Context,
     fitted: FitResult,
-    features: dict[str, torch.Tensor],
     heads: dict[Readout, LinearHeads | Neighbours],
 ) -> dict[str, Any]:
-    """`curve`, `fit` and, with linear evaluation, `grid` (`mlcl.training.diagnostics`).
+    """`curve` and, with linear evaluation, `grid` (`mlcl.training.diagnostics`)."""
+    result: dict[str, Any] = {"curve": of_curve(fitted.curve, context.settings.training)}
+    linear_heads, settings = heads.get("linear"), context.settings.linear_evaluation
+    if isinstance(linear_heads, LinearHeads) and settings is not None:
+        result["grid"] = of_grid(linear_heads, linear.Grid(**settings.model_dump()))
+    return result
 
-    The fit is that of the first readout: on training rows, or on validation rows where training rows were not encoded
-    or would find themselves among their neighbours.
-    """
+
+def _fit_rows(
+    context: Context, features: dict[str, torch.Tensor], heads: dict[Readout, LinearHeads | Neighbours]
+) -> tuple[str, np.ndarray, np.ndarray]:
+    """Training rows, or validation rows where training rows were not encoded or would find themselves among their
+    neighbours."""
     readout, head = next(iter(heads.items()))
     split = "train" if "train" in features and readout != "knn" else "val"
     rows = context.rows(split)[:MOST_ROWS]
     labels = context.labels(split)[torch.from_numpy(rows)].cpu().numpy()
-    fit_scores = head.probabilities(features[split][:MOST_ROWS]).cpu().numpy()
-    result: dict[str, Any] = {
-        "curve": diagnostics.of_curve(fitted.curve, context.settings.training),
-        "fit": diagnostics.of_fit(split, labels, fit_scores),
-    }
-    linear_heads, settings = heads.get("linear"), context.settings.linear_evaluation
-    if isinstance(linear_heads, LinearHeads) and settings is not None:
-        result["grid"] = diagnostics.of_grid(linear_heads, linear.Grid(**settings.model_dump()))
-    return result
+    scores = head.probabilities(features[split][:MOST_ROWS]).cpu().numpy()
+    return split, labels, scores
 
 
 def _own_head(fitted: FitResult) -> LinearHeads:

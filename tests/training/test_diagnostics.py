@@ -15,6 +15,7 @@ from mlcl.evaluation.metrics import evaluate
 from mlcl.records.diagnosis import untrained
 from mlcl.training import diagnostics
 from mlcl.training.events import EpochEnd
+from mlcl.training.settings import CellSettings
 
 
 def curve(losses: list[float], rates: list[float], **validation: list[float]) -> list[EpochEnd]:
@@ -82,13 +83,20 @@ def test_shares_of_the_ends_of_the_grid_are_counted_over_heads_and_labels() -> N
 LONG: dict[str, Any] = {"epochs": 40, "head_dropout": 0.0}
 
 
+def diagnosed(settings: CellSettings, dataset: PreparedDataset) -> dict[str, Any]:
+    """As they stand in a record."""
+    outcome = run(settings, dataset)
+    assert outcome.fit_rows is not None
+    return {**outcome.diagnostics, "fit": diagnostics.of_fit(*outcome.fit_rows)}
+
+
 def test_a_fine_tuning_rate_on_random_weights_is_seen_and_a_trained_cell_is_not_marked(
     vectors: PreparedDataset,
 ) -> None:
-    slow = run(cell(vectors, "bce", training=LONG | {"learning_rate": 5e-5}), vectors)
-    good = run(cell(vectors, "bce", training=LONG | {"learning_rate": 0.05}), vectors)
-    assert "the training loss is still falling" in untrained(slow.diagnostics)
-    assert untrained(good.diagnostics) == []
-    assert good.diagnostics["fit"]["map"] > slow.diagnostics["fit"]["map"]
-    assert run(cell(vectors, None, "label_prior"), vectors).diagnostics == {}
-    assert untrained(run(cell(vectors, None, "random_encoder"), vectors).diagnostics) == []
+    slow = diagnosed(cell(vectors, "bce", training=LONG | {"learning_rate": 5e-5}), vectors)
+    good = diagnosed(cell(vectors, "bce", training=LONG | {"learning_rate": 0.05}), vectors)
+    assert "the training loss is still falling" in untrained(slow)
+    assert untrained(good) == []
+    assert good["fit"]["map"] > slow["fit"]["map"]
+    assert run(cell(vectors, None, "label_prior"), vectors).fit_rows is None
+    assert untrained(diagnosed(cell(vectors, None, "random_encoder"), vectors)) == []

@@ -108,7 +108,7 @@ def test_a_finished_record_that_snakemake_did_not_see_finish_is_kept(box: Sandbo
     content["result"]["fingerprint"] = "stale"
     record.write_text(json.dumps(content))
     run = box.snakemake("--cores", "1", check=False)
-    assert run.returncode != 0
+    assert run.returncode != 0, run.stdout
     assert "Error in rule train" in run.stdout, "errors of jobs are shown"
     made = json.loads(record.read_text())
     assert made["result"]["fingerprint"] != "stale"
