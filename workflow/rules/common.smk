@@ -67,7 +67,7 @@ except MlclError as error:
 STUDY, PATHS = PLAN.study.name, PLAN.paths
 ENVIRONMENT = str(Path(workflow.basedir) / "environment.yml")
 ROW = "{dataset}/{encoder}/{loss}"
-CELL = ROW + "/{variant}/seed{seed}"
+CELL = "{dataset}/{encoder}/{loss}/{variant}/seed{seed}"
 
 
 class WithoutJobInfo(logging.Filter):
