@@ -131,7 +131,13 @@ def test_a_pdf_is_made_again_only_if_its_source_changed(grid, monkeypatch):
     grid.fail(CellId("scenes", "cnn", "bce", "base", 0), "oom", "too large")
     collect(open_study("tiny"))
     write_tables("tiny")
-    assert {source.name for source in made} == {"main.tex", "differences.tex", "costs.tex"}
+    assert {source.name for source in made} == {
+        "main.tex",
+        "main-head.tex",
+        "criteria.tex",
+        "differences.tex",
+        "costs.tex",
+    }
 
 
 @needs_latex
