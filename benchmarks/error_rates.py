@@ -20,11 +20,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -137,7 +136,7 @@ def measure(kinds: list[Kind], seed: int = 0) -> Iterator[dict[str, Any]]:
     """One line a figure: {case, metric, value, studies}."""
     for kind in kinds:
         rng = np.random.default_rng([seed, kind.seeds, kind.datasets, int(1000 * kind.effect)])
-        with _empty_folder():
+        with tempfile.TemporaryDirectory() as folder, chdir(folder):
             study = SyntheticStudy(
                 "simulated",
                 [f"d{i}" for i in range(kind.datasets)],
@@ -253,17 +252,6 @@ def _share(values: list[bool]) -> float:
 def standard_error(share: float, studies: int) -> float:
     """Of a share of so many studies."""
     return math.sqrt(share * (1 - share) / studies)
-
-
-@contextmanager
-def _empty_folder() -> Iterator[None]:
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        try:
-            yield
-        finally:
-            os.chdir(before)
 
 
 if __name__ == "__main__":

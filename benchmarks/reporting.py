@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def measure(size: Size) -> Iterator[dict[str, Any]]:
-    with _empty_folder():
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
         cells = make_study(size)
         case = f"{len(cells)}x{len(METRICS)}"
         yield from _timed(f"aggregate-{case}", lambda: collect(open_study(STUDY)))
@@ -110,7 +110,7 @@ def _jackknife() -> Iterator[dict[str, Any]]:
     scored = examples.Scored(labels.astype(np.bool_), scores)
     for metric in ("macro_f1", "map"):
         case = f"jackknife-{metric}-{ROWS}x{LABELS}"
-        yield from _timed(case, lambda metric=metric: examples.without_groups(scored, metric))  # type: ignore[misc]
+        yield from _timed(case, partial(examples.without_groups, scored, metric))
 
 
 def make_scores(seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -163,17 +163,6 @@ def _timed(case: str, work: Callable[[], Any]) -> Iterator[dict[str, Any]]:
 
 def _line(case: str, metric: str, value: float) -> dict[str, Any]:
     return {"case": case, "metric": metric, "value": round(value, 3)}
-
-
-@contextmanager
-def _empty_folder() -> Iterator[None]:
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        try:
-            yield
-        finally:
-            os.chdir(before)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,23 @@ MAX_NAMED = 10  # damaged images that an error names
 # Read by content, whatever the name says. Others (EPS, PDF) make Pillow start other programs.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset(
-    ".bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()  # noqa: SIM905
+    (
+        ".bmp",
+        ".gif",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".pnm",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    )
 )
 OnDamaged = Literal["error", "skip"]
 _LARGE_ONES = threading.Lock()

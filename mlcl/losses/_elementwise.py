@@ -61,6 +61,7 @@ _CALLS: dict[Any, str] = {
     "float": "{0}.to(tl.float32)",
     "to": "{0}.to(tl.float32)",
 }
+_POWERS: dict[Any, str] = {1: "{0}", 2: "{0} * {0}", 0.5: "tl.sqrt({0})"}
 ARGUMENTS = ("shared", "anchor_size", "reference_size")
 
 
@@ -82,11 +83,7 @@ def elementwise_source(weights: Callable[[Any], Any]) -> str:
 
     Raises NotFusedError where it decides by a pair's value, or does what has no elementwise form.
     """
-    graph = fx.Graph()
-    try:
-        result = weights(SymbolicPairs(graph))
-    except (fx.proxy.TraceError, AttributeError, TypeError) as error:
-        raise NotFusedError(f"its weights are not a plain expression of the pairs ({error})") from error
+    graph, result = _trace(weights)
     lines = [f"def pair_weight({', '.join(ARGUMENTS)}):"]
     if not isinstance(result, fx.Proxy):
         return "\n".join([*lines, f"    return {_literal(result)}", ""])
@@ -103,13 +100,19 @@ def elementwise_source(weights: Callable[[Any], Any]) -> str:
 
 def constant(weights: Callable[[Any], Any]) -> float:
     """The number that `weights(pairs)` returns for all pairs; raises NotFusedError where it is none."""
-    try:
-        result = weights(SymbolicPairs(fx.Graph()))
-    except (fx.proxy.TraceError, AttributeError, TypeError) as error:
-        raise NotFusedError(f"its weights are not a plain expression of the pairs ({error})") from error
+    _, result = _trace(weights)
     if isinstance(result, fx.Proxy):
         raise NotFusedError("its normalisers are of a label and an anchor each")
     return float(result)
+
+
+def _trace(weights: Callable[[Any], Any]) -> tuple[fx.Graph, Any]:
+    """The operations that `weights` applies to symbols, and what it returns."""
+    graph = fx.Graph()
+    try:
+        return graph, weights(SymbolicPairs(graph))
+    except (fx.proxy.TraceError, AttributeError, TypeError) as error:
+        raise NotFusedError(f"its weights are not a plain expression of the pairs ({error})") from error
 
 
 def _expression(node: fx.Node, names: dict[fx.Node, str], in_place: bool) -> str:
@@ -122,8 +125,8 @@ def _expression(node: fx.Node, names: dict[fx.Node, str], in_place: bool) -> str
     arguments = [
         a if isinstance(a, str) else _literal(a) for a in (values[:1] if operation == "to" else values)
     ]
-    if operation is operator.pow and node.args[1] in (1, 2, 0.5) and isinstance(node.args[0], fx.Node):
-        return {1: "{0}", 2: "{0} * {0}", 0.5: "tl.sqrt({0})"}[node.args[1]].format(*arguments)  # type: ignore[index]
+    if operation is operator.pow and node.args[1] in _POWERS and isinstance(node.args[0], fx.Node):
+        return _POWERS[node.args[1]].format(*arguments)
     if operation == "clamp":
         return _clamped(*arguments, **{name: _literal(value) for name, value in node.kwargs.items()})
     if operation in _INFIX and len(arguments) == 2 and not node.kwargs:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from mlcl import encoders, losses
 from mlcl.errors import ConfigError
 from mlcl.evaluation.readouts import READOUTS
+from mlcl.records.outline import SkippedRow
 from mlcl.records.paths import CellId
 from mlcl.study.config import TRIAL, Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry
 from mlcl.study.search import SearchSettings, draw
@@ -42,17 +43,6 @@ class Cell:
 
     id: CellId
     settings: CellSettings
-
-
-@dataclass(frozen=True)
-class Skip:
-    """A row of the grid (all its seeds) that cannot be trained, and why."""
-
-    dataset: str
-    encoder: str
-    loss: str
-    variant: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -87,7 +77,7 @@ def expand_trials(study: Study, datasets: Mapping[str, DatasetFacts]) -> list[Tr
 
 def expand(
     study: Study, datasets: Mapping[str, DatasetFacts], chosen: Mapping[SearchRow, dict[str, Any]]
-) -> tuple[list[Cell], list[Skip]]:
+) -> tuple[list[Cell], list[SkippedRow]]:
     """All cells of the study in the order in which it lists them, and the rows it leaves out.
 
     `chosen`: what the search chose for each row, which variants then change. Raises ConfigError where a name is
@@ -98,7 +88,7 @@ def expand(
     grid = _Grid(study, datasets, chosen)
     rows = list(grid.rows())
     cells = [row.for_seed(seed) for row in rows if isinstance(row, _Row) for seed in study.seeds]
-    return cells, [row for row in rows if isinstance(row, Skip)]
+    return cells, [row for row in rows if isinstance(row, SkippedRow)]
 
 
 @dataclass(frozen=True)
@@ -122,7 +112,7 @@ class _Grid:
     datasets: Mapping[str, DatasetFacts]
     chosen: Mapping[SearchRow, dict[str, Any]]
 
-    def rows(self) -> Iterator[_Row | Skip]:
+    def rows(self) -> Iterator[_Row | SkippedRow]:
         variants = {"base": VariantEntry(), **self.study.variants}
         for dataset in self.study.datasets:
             for baseline in self.study.baselines:
@@ -179,7 +169,7 @@ class _Grid:
         modality = self.datasets[dataset].modality
         return [name for name, entry in self.study.encoders.items() if entry.modality == modality]
 
-    def _baseline(self, dataset: str, encoder: str | None, baseline: Baseline) -> _Row | Skip:
+    def _baseline(self, dataset: str, encoder: str | None, baseline: Baseline) -> _Row | SkippedRow:
         settings: dict[str, Any] = {
             "protocol": baseline,
             "dataset": self._dataset_part(dataset, {}),
@@ -193,27 +183,29 @@ class _Grid:
                 "keep_model": self.study.keep_models,
             }
             if not settings["readouts"]:
-                return Skip(dataset, encoder, baseline, "base", NO_HEAD.format(baseline))
+                return SkippedRow(dataset, encoder, baseline, "base", NO_HEAD.format(baseline))
         return _Row(dataset, encoder or "none", baseline, "base", settings)
 
     def _trained(
         self, dataset: str, encoder: str, loss: str, variant: str, changes: VariantEntry
-    ) -> _Row | Skip:
+    ) -> _Row | SkippedRow:
         study, where = self.study, f"{self.study.file}: variants.{variant}"
         entry = study.losses[loss]
         coordinates = {"dataset": dataset, "encoder": encoder, "loss": loss, "variant": variant}
         info = _described(study, loss, entry)
         modality = self.datasets[dataset].modality
         if info.modalities is not None and modality not in info.modalities:
-            return Skip(**coordinates, reason=f"{loss} is not made for the modality '{modality}'")
+            return SkippedRow(**coordinates, reason=f"{loss} is not made for the modality '{modality}'")
         if foreign := sorted(set(changes.loss) - set(info.hyperparameters)):
-            return Skip(**coordinates, reason=f"{loss} has no {', '.join(foreign)}")
+            return SkippedRow(**coordinates, reason=f"{loss} has no {', '.join(foreign)}")
         name = _protocol_of(study, loss)
         protocol = protocols.load(name)
         if foreign := _foreign(changes.training, protocol, study):
-            return Skip(**coordinates, reason=f"{name} has no {', '.join(foreign)}")
+            return SkippedRow(**coordinates, reason=f"{name} has no {', '.join(foreign)}")
         if foreign := for_other_modalities(changes.training, modality):
-            return Skip(**coordinates, reason=f"{', '.join(foreign)}: not for the modality '{modality}'")
+            return SkippedRow(
+                **coordinates, reason=f"{', '.join(foreign)}: not for the modality '{modality}'"
+            )
         encoder_part = _encoder_part(study, encoder, changes.encoder)
         combined = (
             own_learning_rate(encoder_part, protocol)
@@ -238,7 +230,7 @@ class _Grid:
         has_head = protocols.has_head(protocol, training)
         settings |= self._readouts(has_head, changes.linear_evaluation, f"{where}.linear_evaluation")
         if not settings["readouts"]:
-            return Skip(**coordinates, reason=NO_HEAD.format(loss))
+            return SkippedRow(**coordinates, reason=NO_HEAD.format(loss))
         return _Row(**coordinates, settings=settings)
 
     def _readouts(self, has_head: bool, changes: dict[str, Any], where: str) -> dict[str, Any]:

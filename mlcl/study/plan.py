@@ -43,7 +43,14 @@ from mlcl.records.paths import StudyPaths, prepared
 from mlcl.records.record import Record, find_record
 from mlcl.records.search import Choice, choose
 from mlcl.records.status import Counts, State, state_of
-from mlcl.study.cells import Cell, DatasetFacts, SearchRow, Skip, expand, expand_trials, own_learning_rate
+from mlcl.study.cells import (
+    Cell,
+    DatasetFacts,
+    SearchRow,
+    expand,
+    expand_trials,
+    own_learning_rate,
+)
 from mlcl.study.code import changed_definitions, code_of
 from mlcl.study.config import DatasetEntry, Study, load_study
 from mlcl.study.fingerprint import fingerprint, metrics_source, payload, reporting_source
@@ -146,7 +153,7 @@ class Plan:
     data_root: Path
     datasets: Mapping[str, PlannedDataset]
     cells: list[PlannedCell]
-    skips: list[Skip]
+    skips: list[SkippedRow]
     paths: StudyPaths
     search: SearchOutline | None = None
     trials: Sequence[PlannedTrial] = ()
@@ -322,7 +329,7 @@ class Plan:
                 OutlineCell(planned.cell.id, planned.fingerprint, _selection(planned.cell.settings))
                 for planned in self.cells
             ],
-            skipped=[SkippedRow(**vars(skip)) for skip in self.skips],
+            skipped=self.skips,
             search=self.search,
             trials=[trial.outline() for trial in self.trials],
             metrics_source=metrics_source(),

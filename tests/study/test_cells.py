@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from mlcl.errors import ConfigError
+from mlcl.records.outline import SkippedRow
 from mlcl.records.paths import CellId
-from mlcl.study.cells import Cell, Skip
+from mlcl.study.cells import Cell
 from mlcl.study.plan import Plan, make_plan
 
 STUDY = {
@@ -75,7 +76,7 @@ def test_the_grid_is_the_product_of_what_is_listed(tmp_path: Path) -> None:
 
 def test_a_variant_that_a_loss_cannot_have_is_skipped_with_the_reason(tmp_path: Path) -> None:
     skipped = plan(tmp_path).skips
-    assert Skip("digit_scenes", "cnn", "bce", "warm", "bce has no temperature") in skipped
+    assert SkippedRow("digit_scenes", "cnn", "bce", "warm", "bce has no temperature") in skipped
     assert len(skipped) == 2
 
 

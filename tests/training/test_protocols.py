@@ -18,7 +18,7 @@ from mlcl import losses
 from mlcl.data import PreparedDataset
 from mlcl.errors import ConfigError
 from mlcl.evaluation.metrics import evaluate
-from mlcl.study.cells import Skip
+from mlcl.records.outline import SkippedRow
 from mlcl.study.plan import Plan, make_plan
 from mlcl.training import fit, protocols
 from mlcl.training.context import Context
@@ -290,8 +290,10 @@ def test_a_variant_that_changes_nothing_here_is_skipped_with_the_reason(tmp_path
         },
     )
     assert set(made.skips) == {
-        Skip("scipy_docs", "transformer", "bce", "crops", "augmentation: not for the modality 'text'"),
-        Skip("scipy_docs", "transformer", "jaccard", "crops", "augmentation: not for the modality 'text'"),
+        SkippedRow("scipy_docs", "transformer", "bce", "crops", "augmentation: not for the modality 'text'"),
+        SkippedRow(
+            "scipy_docs", "transformer", "jaccard", "crops", "augmentation: not for the modality 'text'"
+        ),
     }
 
 

@@ -68,8 +68,15 @@ class Sandbox:
         }
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self._run(self.command(*arguments), check)
+
+    def mlcl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """The command line."""
+        return self._run([sys.executable, "-m", "mlcl", *arguments], check)
+
+    def _run(self, command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
-            self.command(*arguments),
+            command,
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -93,20 +100,6 @@ class Sandbox:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-
-    def mlcl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """The command line."""
-        result = subprocess.run(
-            [sys.executable, "-m", "mlcl", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
-        assert not check or result.returncode == 0, result.stdout
-        return result
 
     def jobs(self, *arguments: str) -> dict[str, int]:
         """Rule -> number of jobs that a dry run lists; empty if there is nothing to do."""
