@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from data_prep.errors import DataError
+from data_prep.readers.arrays import UNREADABLE, is_numeric_matrix
 from data_prep.readers.numbers import finite
 from data_prep.readers.tables import Row, cell
 from data_prep.source import Modality, RawPaths, Source
@@ -240,23 +240,9 @@ def _array(path: Path, what: str) -> np.ndarray:
 
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        SyntaxError,
-        TypeError,
-        MemoryError,
-        OverflowError,
-        TokenError,
-    ) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: cannot be read as an .npy array ({str(error)[:200]})") from None
-    if (
-        not isinstance(array, np.ndarray)
-        or array.ndim != 2
-        or array.dtype.kind not in "fiub"
-        or not array.size
-    ):
+    if not is_numeric_matrix(array) or not array.size:
         form = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
         raise DataError(f"{path}: holds {form}; expected numbers of the shape (rows, {what})")
     return array

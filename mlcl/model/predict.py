@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
+from data_prep.readers.arrays import UNREADABLE, is_numeric_matrix
 from data_prep.readers.labels import LONE_SURROGATE
 from data_prep.readers.lines import lines
 from data_prep.readers.numbers import finite
@@ -189,18 +189,9 @@ def _number(value: Any, column: str, place: str) -> float:
 def _array(path: Path) -> Source:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        SyntaxError,
-        TypeError,
-        MemoryError,
-        OverflowError,
-        TokenError,
-    ) as error:
+    except UNREADABLE as error:
         raise ModelError(f"{path}: is no readable .npy file ({str(error)[:200]})") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "fiub":
+    if not is_numeric_matrix(array):
         raise ModelError(f"{path}: expected numbers of the form (rows, columns), got {_form(array)}")
     return Source(_array_rows(array, path), len(array))
 

@@ -15,9 +15,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "losses"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
-from tiny import prepare
+from tiny import images, texts, vectors
 
-from mlcl.data import PreparedDataset
+__all__ = ["images", "texts", "vectors"]
 
 DEVICE = os.environ.get("MLCL_TEST_DEVICE", "cuda")
 
@@ -36,18 +36,3 @@ def cuda(device: str) -> str:
     if device != "cuda":
         pytest.skip("needs a CUDA GPU, also in a rehearsal")
     return device
-
-
-@pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
-    return prepare("image", tmp_path_factory.mktemp("images") / "prepared")
-
-
-@pytest.fixture(scope="session")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
-    return prepare("text", tmp_path_factory.mktemp("texts") / "prepared")
-
-
-@pytest.fixture(scope="session")
-def vectors(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
-    return prepare("vector", tmp_path_factory.mktemp("vectors") / "prepared")

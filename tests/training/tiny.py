@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 from pydantic import BaseModel
 
 from data_prep.writer import DatasetWriter
@@ -122,3 +123,18 @@ def only_scores(outcome: Outcome) -> dict[str, np.ndarray]:
 
 def labels(dataset: PreparedDataset, split: str) -> np.ndarray:
     return dataset[split].dense_labels()
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    return prepare("image", tmp_path_factory.mktemp("images") / "prepared")
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    return prepare("text", tmp_path_factory.mktemp("texts") / "prepared")
+
+
+@pytest.fixture(scope="session")
+def vectors(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    return prepare("vector", tmp_path_factory.mktemp("vectors") / "prepared")
