@@ -110,6 +110,10 @@ def test_every_protocol_trains(case: str, modality: str, device: str, request: p
 def test_every_family_of_encoders_trains(
     case: str, precision: str, device: str, request: pytest.FixtureRequest
 ) -> None:
+    if device == "cpu" and precision == "mixed" and case in ("torchvision", "timm"):
+        pytest.skip(
+            "on CPUs without bfloat16 units torch's convolutions of such small images give inf at random"
+        )
     modality, encoder = ENCODERS[case]
     dataset = request.getfixturevalue(modality)
     settings = chosen(
