@@ -36,8 +36,8 @@ def canonical_json(content: Any) -> str:
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content with a seal: a digest of all its keys."""
-    return {**content, SEAL: _seal_of(content)}
+    """The content with a seal: a digest of all its keys, as they will be read again."""
+    return {**content, SEAL: _seal_of(json.loads(json.dumps(content)))}
 
 
 def is_sealed(content: Any) -> bool:
@@ -49,8 +49,8 @@ def is_sealed(content: Any) -> bool:
 
 
 def _seal_of(content: Mapping[str, Any]) -> str:
-    as_read = json.loads(json.dumps({key: value for key, value in content.items() if key != SEAL}))
-    return hashlib.sha256(canonical_json(as_read).encode()).hexdigest()
+    rest = {key: value for key, value in content.items() if key != SEAL}
+    return hashlib.sha256(canonical_json(rest).encode()).hexdigest()
 
 
 def sha256_of(file: Path) -> str:

@@ -1,4 +1,7 @@
-"""The range of each metric: a value outside of it is a fault, never a result."""
+"""The range and the direction of each metric. A value outside of its range is a fault, never a result.
+
+Variants of a metric, such as `hamming_loss_tuned`, have its name at the beginning of theirs.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,19 @@ _OTHERS = {
 }
 """Those whose range is not [0, 1], by the beginning of their names: squared distances on the unit sphere, the
 logarithm of the mean of exp(-2 d^2), cosines."""
+_LOWER_IS_BETTER = (
+    "hamming_loss",
+    "coverage_error",
+    "ranking_loss",
+    "one_error",
+    "ece",
+    "alignment",
+    "uniformity",
+)
+
+
+def higher_is_better(metric: str) -> bool:
+    return not metric.startswith(_LOWER_IS_BETTER)
 
 
 def range_of(metric: str) -> tuple[float, float]:

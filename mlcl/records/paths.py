@@ -22,6 +22,10 @@ def is_valid_name(name: str) -> bool:
     return re.fullmatch(NAME_PATTERN, name) is not None
 
 
+SearchRow = tuple[str, str, str]
+"""Dataset, encoder, loss: what settings are searched for."""
+
+
 @dataclass(frozen=True)
 class CellId:
     """The coordinates of a cell; its path below `results/<study>/`."""
@@ -34,6 +38,10 @@ class CellId:
 
     def __str__(self) -> str:
         return f"{self.dataset}/{self.encoder}/{self.loss}/{self.variant}/seed{self.seed}"
+
+    @property
+    def row(self) -> SearchRow:
+        return self.dataset, self.encoder, self.loss
 
     @classmethod
     def parse(cls, text: str) -> CellId:

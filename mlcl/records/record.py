@@ -20,6 +20,7 @@ from mlcl.errors import RecordError
 from mlcl.evaluation.ranges import is_in_range
 from mlcl.records.files import sync, sync_tree, write_json
 from mlcl.records.format import FORMAT, NewerFormatError, require_format
+from mlcl.records.nested import flatten
 from mlcl.records.paths import CellId
 
 Status = Literal["ok", "diverged", "oom", "error"]
@@ -132,6 +133,14 @@ def find_record(path: Path, cell: CellId | None = None) -> Found:
         return Found(None, str(error))
 
 
+def read_record_if_present(path: Path, cell: CellId | None = None) -> Record | None:
+    """As `read_record`; None if the file is not there."""
+    try:
+        return read_record(path, cell)
+    except FileNotFoundError:
+        return None
+
+
 def require_sealed(file: Path) -> None:
     """Raises RecordError if the record beside the file is damaged, or the file is not what the record was written
     with. Where there is no record, there is nothing to compare with: it is being made."""
@@ -189,7 +198,7 @@ def _defects_of_content(content: Mapping[str, Any]) -> Iterator[str]:
         return
     if result["status"] not in get_args(Status) or not isinstance(run.get("attempt"), int):
         yield f"status {result['status']!r}, attempt {run.get('attempt')!r}"
-    metrics = list(_leaves(result["metrics"]))
+    metrics = [(path.rpartition(".")[2], value) for path, value in flatten(result["metrics"]).items()]
     if result["status"] == "ok" and not metrics:
         yield "status ok, but no metrics"
     for name, value in metrics:
@@ -201,15 +210,6 @@ def _may_hold(name: str) -> bool:
     """Is this the path of a file that belongs to a record?"""
     parts = name.split("/")
     return name in FILES[1:-1] or (parts[0] == MODEL and not {"", ".", ".."} & set(parts))
-
-
-def _leaves(metrics: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """(metric, value), from however many levels of names."""
-    if not isinstance(metrics, dict):
-        yield name, metrics
-        return
-    for key, value in metrics.items():
-        yield from _leaves(value, key)
 
 
 class RecordSlot:
@@ -264,11 +264,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def read_record_if_present(path: Path, cell: CellId | None = None) -> Record | None:
-    """As `read_record`; None if the file is not there."""
-    try:
-        return read_record(path, cell)
-    except FileNotFoundError:
-        return None

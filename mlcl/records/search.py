@@ -12,18 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlcl.evaluation.ranges import higher_is_better
 from mlcl.evaluation.readouts import preference
 from mlcl.records.files import atomic_file, write_json
 from mlcl.records.outline import OpenStudy, SearchOutline, Trial
+from mlcl.records.paths import SearchRow
 from mlcl.records.record import Record
 from mlcl.records.status import CellStatus, trial_statuses
 
-LOWER_IS_BETTER = frozenset({"hamming_loss", "coverage_error", "ranking_loss", "one_error", "ece"})
 NEAR_END = 0.1
 """Share of a range, of its logarithm for `log_uniform`, that counts as its end."""
-
-Row = tuple[str, str, str]
-"""dataset, encoder, loss"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def value_of(record: Record, search: SearchOutline) -> float | None:
 
 def choose(search: SearchOutline, trials: Sequence[tuple[Trial, Record]]) -> Choice | None:
     """The best of a row's trials, the first of equals; None if all failed."""
-    sign = -1.0 if search.metric in LOWER_IS_BETTER else 1.0
+    sign = 1.0 if higher_is_better(search.metric) else -1.0
     scored = [(trial, value) for trial, record in trials if (value := value_of(record, search)) is not None]
     if not scored:
         return None
@@ -79,14 +77,14 @@ def _position(given: Any, value: float) -> float | None:
     return numbers.index(value) / (len(numbers) - 1) if len(numbers) >= 3 and value in numbers else None
 
 
-def choices(study: OpenStudy) -> dict[Row, Choice]:
+def choices(study: OpenStudy) -> dict[SearchRow, Choice]:
     """row -> its choice, for the rows whose trials all have a record that counts."""
     search = study.outline.search
     if search is None:
         return {}
-    by_row: dict[Row, list[CellStatus]] = {}
+    by_row: dict[SearchRow, list[CellStatus]] = {}
     for status in trial_statuses(*study):
-        by_row.setdefault(row_of(status.cell), []).append(status)
+        by_row.setdefault(status.cell.id.row, []).append(status)
     found = {}
     for row, statuses in by_row.items():
         trials = [
@@ -97,10 +95,6 @@ def choices(study: OpenStudy) -> dict[Row, Choice]:
         if len(trials) == len(statuses) and (choice := choose(search, trials)) is not None:
             found[row] = choice
     return found
-
-
-def row_of(trial: Any) -> Row:
-    return trial.id.dataset, trial.id.encoder, trial.id.loss
 
 
 def write_search(study: OpenStudy) -> None:
@@ -114,7 +108,7 @@ def write_search(study: OpenStudy) -> None:
         writer = csv.writer(lines, lineterminator="\n")
         writer.writerow(columns)
         for status in trial_statuses(outline, paths):
-            trial, row = status.cell, row_of(status.cell)
+            trial, row = status.cell, status.cell.id.row
             assert isinstance(trial, Trial)
             record = status.counted_record
             value = value_of(record, outline.search) if record is not None else None

@@ -11,10 +11,11 @@ from mlcl.digests import hashing_all, is_sealed
 from mlcl.errors import MlclError
 from mlcl.records.code import FOLDER
 from mlcl.records.collect import card_defects, read_collected
-from mlcl.records.outline import OpenStudy, OutlineCell, read_outline
-from mlcl.records.record import find_record
+from mlcl.records.nested import flatten
+from mlcl.records.outline import OpenStudy, read_outline
+from mlcl.records.paths import CellId
 from mlcl.records.rescore import metrics_of
-from mlcl.records.status import cell_statuses
+from mlcl.records.status import cell_statuses, trial_statuses
 
 TOLERANCE = 1e-6
 """Between a metric and the same computed here: libraries and processors sum in different orders."""
@@ -26,44 +27,33 @@ def defects(study: OpenStudy) -> Iterator[str]:
     What is not there at all is no defect: `mlcl status` tells of it.
     """
     with hashing_all():
-        yield from _defects_of_records(study)
+        cells = cell_statuses(*study)
+        for status in (*trial_statuses(*study), *cells):
+            if status.damage is not None:
+                yield status.damage
+            elif status.record is not None and status.record.status == "ok":
+                yield from _defects_of_metrics(study, status.cell.id, status.record.result)
+        yield from card_defects(study, cells)
         yield from _defects_of_the_rest(study)
 
 
-def _defects_of_records(study: OpenStudy) -> Iterator[str]:
-    for cell in study.outline.cells:
-        record, damage = find_record(study.paths.record(cell.id), cell.id)
-        if damage is not None:
-            yield damage
-        elif record is not None and record.status == "ok":
-            yield from _defects_of_metrics(study, cell, record.result)
-
-
-def _defects_of_metrics(study: OpenStudy, cell: OutlineCell, result: dict[str, Any]) -> Iterator[str]:
-    file = study.paths.record(cell.id)
+def _defects_of_metrics(study: OpenStudy, cell: CellId, result: dict[str, Any]) -> Iterator[str]:
+    file = study.paths.record(cell)
     if result.get("metrics_source") != study.outline.metrics_source:
         return  # by other code; computed anew when the records are collected
-    card = study.paths.card(cell.id.dataset)
+    card = study.paths.card(cell.dataset)
     try:
-        computed = dict(_leaves(metrics_of(file.parent, card)))
+        computed = flatten(metrics_of(file.parent, card))
     except MlclError as error:
         yield str(error)
         return
-    stored = dict(_leaves(result["metrics"]))
+    stored = flatten(result["metrics"])
     for name, a in stored.items():
         b = computed.get(name)
         if b is None and not card.exists():
             continue  # it follows from the card too
         if b is None or not abs(a - b) <= TOLERANCE:
             yield f"{file}: {name} is {a}, and from the scores beside it {b}; score the records anew (mlcl evaluate)"
-
-
-def _leaves(metrics: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    if not isinstance(metrics, dict):
-        yield name, metrics
-        return
-    for key, value in metrics.items():
-        yield from _leaves(value, f"{name}.{key}" if name else key)
 
 
 def _defects_of_the_rest(study: OpenStudy) -> Iterator[str]:
@@ -73,7 +63,6 @@ def _defects_of_the_rest(study: OpenStudy) -> Iterator[str]:
             read_outline(paths.outline)
         except MlclError as error:
             yield str(error)
-    yield from card_defects(study, cell_statuses(*study))
     if paths.collected.exists() and read_collected(study) is None:
         yield (
             f"{paths.collected}: it, {paths.metrics_csv.name}, {paths.costs_csv.name} or {paths.cells_csv.name} is not "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mlcl.evaluation.ranges import higher_is_better
+
 
 @dataclass(frozen=True)
 class MetricInfo:
@@ -53,15 +55,6 @@ _TITLES = {
     "knn_macro_f1": "kNN macro-F1",
     "retrieval_map": "retrieval mAP",
 }
-_LOWER_IS_BETTER = {
-    "hamming_loss",
-    "coverage_error",
-    "ranking_loss",
-    "one_error",
-    "ece",
-    "alignment",
-    "uniformity",
-}
 _PLAIN = {"coverage_error", "alignment", "uniformity"}
 _SUFFIXES = {
     "tuned": "tuned thresholds",
@@ -92,4 +85,4 @@ def metric_info(name: str) -> MetricInfo:
         return MetricInfo(name, name.replace("_", " "), scale=1.0, decimals=3)
     title = _TITLES.get(name, name.replace("_", " "))
     plain = name in _PLAIN
-    return MetricInfo(name, title, name not in _LOWER_IS_BETTER, 1.0 if plain else 100.0, 2 if plain else 1)
+    return MetricInfo(name, title, higher_is_better(name), 1.0 if plain else 100.0, 2 if plain else 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from mlcl import encoders
 from mlcl.errors import MlclError
 from mlcl.records.code import write_definitions
 from mlcl.records.files import write_json
+from mlcl.records.nested import flatten
 from mlcl.records.paths import StudyPaths
 from mlcl.records.record import EMBEDDINGS, SCORES, Record, read_record, write_record
 from mlcl.study.code import code_of
@@ -170,21 +171,13 @@ def _result_differences(old: Record, new: Record, within: float | None) -> Itera
     if old.result.get("metrics_source") != new.result.get("metrics_source"):
         left_out |= {"metrics"}  # computed by other code; the scores that they follow from are compared
     first, second = (
-        dict(_leaves({key: value for key, value in record.result.items() if key not in left_out}))
+        flatten({key: value for key, value in record.result.items() if key not in left_out})
         for record in (old, new)
     )
     for key in dict.fromkeys([*first, *second]):
         a, b = first.get(key, "not there"), second.get(key, "not there")
         if not _alike(a, b, within):
             yield f"{key}: {a} -> {b}"
-
-
-def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _alike(a: Any, b: Any, within: float | None) -> bool:

@@ -13,7 +13,7 @@ from mlcl import encoders, losses
 from mlcl.errors import ConfigError
 from mlcl.evaluation.readouts import READOUTS
 from mlcl.records.outline import SkippedRow
-from mlcl.records.paths import CellId
+from mlcl.records.paths import CellId, SearchRow
 from mlcl.study.config import TRIAL, Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry
 from mlcl.study.search import SearchSettings, draw
 from mlcl.suggest import closest
@@ -60,10 +60,6 @@ class TrialCell:
 
     cell: Cell
     draws: dict[str, Any]
-
-
-SearchRow = tuple[str, str, str]
-"""dataset, encoder, loss: what the search chooses settings for."""
 
 
 def expand_trials(study: Study, datasets: Mapping[str, DatasetFacts]) -> list[TrialCell]:

@@ -28,6 +28,7 @@ from mlcl.evaluation.readouts import common
 from mlcl.records.cards import read_card
 from mlcl.records.code import read_definitions
 from mlcl.records.files import write_json, write_json_if_changed
+from mlcl.records.nested import flatten
 from mlcl.records.outline import (
     DatasetOutline,
     EncoderOutline,
@@ -39,14 +40,13 @@ from mlcl.records.outline import (
     Trial,
     write_outline,
 )
-from mlcl.records.paths import StudyPaths, prepared
+from mlcl.records.paths import SearchRow, StudyPaths, prepared
 from mlcl.records.record import Record, find_record
 from mlcl.records.search import Choice, choose
 from mlcl.records.status import Counts, State, state_of
 from mlcl.study.cells import (
     Cell,
     DatasetFacts,
-    SearchRow,
     expand,
     expand_trials,
     own_learning_rate,
@@ -171,7 +171,7 @@ class Plan:
 
     def trials_of(self, dataset: str, encoder: str, loss: str) -> list[PlannedCell]:
         """The trials that the settings of this row are chosen from."""
-        return [t.planned for t in self.trials if _row_of(t.planned) == (dataset, encoder, loss)]
+        return [t.planned for t in self.trials if t.planned.cell.id.row == (dataset, encoder, loss)]
 
     def require_data(self) -> None:
         """Raises ConfigError for raw files and local weights that are not there."""
@@ -207,12 +207,12 @@ class Plan:
                 self._write_request(planned, retry_failed)
             elif planned.waits:
                 self.paths.done(planned.cell.id).unlink(missing_ok=True)
-                self.paths.searched(*_row_of(planned)).unlink(missing_ok=True)
+                self.paths.searched(*planned.cell.id.row).unlink(missing_ok=True)
 
     def write_chosen(self, dataset: str, encoder: str, loss: str) -> Choice:
         """Requests the cells of a row whose trials are made; returns the choice. Raises MlclError if there is none."""
         row = (dataset, encoder, loss)
-        cells = [planned for planned in self.cells if _row_of(planned) == row]
+        cells = [planned for planned in self.cells if planned.cell.id.row == row]
         choice = self.chosen.get(row)
         if choice is None:
             failed = sum(planned.failed for planned in self.trials_of(*row))
@@ -437,14 +437,10 @@ def make_plan(file: Path, data_root: Path | None = None, as_before: bool = False
     planned = [_plan_cell(cell, datasets[cell.id.dataset], paths) for cell in cells]
     waiting = {row for row, choice in chosen.items() if choice is None}
     planned = [
-        replace(one, payload=None, fingerprint=None, waits=True) if _row_of(one) in waiting else one
+        replace(one, payload=None, fingerprint=None, waits=True) if one.cell.id.row in waiting else one
         for one in planned
     ]
     return Plan(study, root, datasets, planned, skips, paths, search, trials, chosen)
-
-
-def _row_of(planned: PlannedCell) -> SearchRow:
-    return planned.cell.id.dataset, planned.cell.id.encoder, planned.cell.id.loss
 
 
 def _search_outline(study: Study, facts: Mapping[str, DatasetFacts]) -> SearchOutline | None:
@@ -469,7 +465,7 @@ def _choose(search: SearchOutline | None, trials: Sequence[PlannedTrial]) -> dic
     """row -> its choice; None while trials are missing or stale, or where all of them failed."""
     by_row: dict[SearchRow, list[PlannedTrial]] = {}
     for trial in trials:
-        by_row.setdefault(_row_of(trial.planned), []).append(trial)
+        by_row.setdefault(trial.planned.cell.id.row, []).append(trial)
     chosen: dict[SearchRow, Choice | None] = {}
     for row, own in by_row.items():
         made = [
@@ -532,7 +528,7 @@ def _differences(made_of: Mapping[str, Any], planned: Mapping[str, Any]) -> list
         changes.append("the dataset changed")
     if made_of.get("weights") != planned["weights"]:
         changes.append("the encoder's weights changed")
-    before, after = _flat(made_of.get("settings", {})), _flat(planned["settings"])
+    before, after = flatten(made_of.get("settings", {})), flatten(planned["settings"])
     changes.extend(
         f"{key}: {before.get(key, 'not set')} -> {after.get(key, 'not set')}"
         for key in sorted(_changed_keys(before, after))
@@ -550,16 +546,6 @@ def _times_asked(request: Path) -> int:
         return int(json.loads(request.read_text(encoding="utf-8"))["asked"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def read_request(file: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from mlcl.cli import app
 from mlcl.errors import MlclError
 from mlcl.records.code import write_definitions
 from mlcl.records.collect import collect, is_collected
-from mlcl.records.outline import open_study
+from mlcl.records.outline import Trial, open_study
+from mlcl.records.paths import CellId
 from mlcl.records.verify import defects
 from mlcl.reporting import load_results
 from mlcl.reporting.tables.grid import main_table
@@ -109,6 +111,18 @@ def test_the_command_names_each_defect_and_fails(grid: Grid) -> None:
     assert len([line for line in done.stdout.splitlines() if "is not what was written" in line]) == 2
     assert str(file) in done.stdout
     assert str(scores) in done.stdout
+
+
+def test_a_damaged_trial_of_a_search_is_a_defect(grid: Grid) -> None:
+    grid.plan().make_all()
+    cell = CellId("scenes", "cnn", "bce", "trial-00", 1000)
+    grid.make(cell, fingerprint="trial")
+    study = open_study("tiny")
+    study = study._replace(outline=replace(study.outline, trials=[Trial(cell, "trial", {"epochs": 3})]))
+    assert list(defects(study)) == []
+    file = grid.paths.record(cell)
+    file.write_text(file.read_text().replace('"map": 0.', '"map": 0.9', 1))
+    assert [line for line in defects(study) if str(file) in line]
 
 
 def test_metrics_that_do_not_follow_from_the_scores_are_a_defect(grid: Grid) -> None:
