@@ -174,7 +174,7 @@ def evaluate(study: StudyArgument) -> None:
 def aggregate(
     study: StudyArgument, partial: bool = False, log: Log = None, as_planned: AsPlanned = False
 ) -> None:
-    """Collect the records into metrics.csv, costs.csv and cells.csv, and write the losses' pair weights."""
+    """Collect the records into metrics.csv, costs.csv, cells.csv and labels.csv, and write the losses' pair weights."""
     with _logged(log):
         opened = _open(study, write=True, as_planned=as_planned)
         _collect(opened, partial)
