@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from mlcl.training import distributed, optim
 from mlcl.training.checkpoint import Checkpoint, Progress, StopSignal
@@ -179,7 +180,9 @@ class TrainingRun:
         self.timer.mark("data")
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._backward(views, labels)
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.settings.gradient_clip or math.inf)
+        # Not Accelerate's clip_grad_norm_, which does the same but imports torch.distributed.tensor first: a second.
+        self.accelerator.unscale_gradients()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_clip or math.inf)
         self.optimizer.step()
         self.schedule.step()
         if self.average is not None:

@@ -35,6 +35,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
+def _unless(default: Any) -> Any:
+    """A field that is dumped only where it differs from its default: the default is what the code did before there was
+    such a setting, so that records made then stay current."""
+    return Field(default=default, exclude_if=lambda value: value == default)
+
+
 class TrainingSettings(Settings):
     """How an encoder is trained, whatever the protocol. Each protocol adds settings and sets its paper's values."""
 
@@ -90,6 +96,8 @@ class LinearEvaluationSettings(Settings):
     heads: PositiveInt = 3
     epochs: PositiveInt = 40
     batch_size: PositiveInt = 256
+    choose: Literal["head", "ensemble"] = _unless("head")
+    """Whose F1 on validation chooses a label's setting: each head's own, or that of the heads' mean probabilities."""
 
 
 class KnnEvaluationSettings(Settings):

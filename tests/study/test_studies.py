@@ -166,3 +166,10 @@ def test_mulsupcon_s_bce_has_the_released_recipe_which_is_that_of_the_fine_tunin
     for cell in cells:
         assert cell.settings.training is not None
         assert {key: cell.settings.training.get(key, value) for key, value in recipe.items()} == recipe
+
+
+@pytest.mark.parametrize("name", [study for study in PAPERS if study.startswith("comprehensive")])
+def test_the_comprehensive_study_chooses_a_label_s_setting_by_the_ensemble(name: str) -> None:
+    for study in (name, f"{name}_small"):
+        grids = [p.cell.settings.linear_evaluation for p in planned(study).cells]
+        assert {grid.choose for grid in grids if grid} == {"ensemble"}

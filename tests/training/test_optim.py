@@ -72,7 +72,7 @@ def test_schedules_of_few_steps(steps: int, warmup: float, schedule: str) -> Non
 )
 def test_by_name(name: Any, kind: type) -> None:
     optimizer, _ = optim.create(nn.Linear(2, 2), TrainingSettings(optimizer=name), 10)
-    assert type(optimizer) is kind
+    assert isinstance(optimizer, kind)
     if name == "sgd":
         assert optimizer.param_groups[0]["momentum"] == 0.9
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +147,29 @@ def test_fewer_rows_than_a_batch_are_one_batch(digits: PreparedDataset) -> None:
     large = {"epochs": 2, "batch_size": 512, "projection_dim": 8, "learning_rate": 0.01}
     outcome = run(settings("jaccard", training=large), digits)
     assert [line.step for line in outcome.fitted.curve] == [1, 2]
+
+
+WHAT_IS_IMPORTED = """
+import sys, tempfile
+import os
+import subprocess
+import sys
+from pathlib import Path
+import tiny
+for modality, loss in (("image", "bce"), ("text", "jaccard"), ("vector", "reg")):
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = tiny.prepare(modality, Path(folder) / "prepared")
+        assert tiny.run(tiny.cell(dataset, loss), dataset).throughput["flops_per_second"] > 0
+print(*(name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules))
+"""
+
+
+def test_a_cell_does_not_import_the_compiler() -> None:
+    """Which takes longer than many a training. Something in torch or in a library imports it at the slightest touch."""
+    folder = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": f"{folder.parents[1]}{os.pathsep}{folder}"}
+    ran = subprocess.run(
+        [sys.executable, "-c", WHAT_IS_IMPORTED], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == []
