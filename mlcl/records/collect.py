@@ -1,4 +1,4 @@
-"""Records -> `metrics.csv`, `costs.csv`, `cells.csv`: the only way from computing to reporting."""
+"""Records -> `metrics.csv`, `costs.csv`, `cells.csv`, `labels.csv`: the only way from computing to reporting."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from mlcl.records.cards import CARD_AGAIN, read_card
 from mlcl.records.diagnosis import edges, untrained
 from mlcl.records.files import atomic_file, write_json
 from mlcl.records.format import FORMAT, require_format
+from mlcl.records.labels import write_labels
 from mlcl.records.outline import OpenStudy, Outline
-from mlcl.records.paths import CellId
+from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.search import write_search
 from mlcl.records.status import CellStatus, State, cell_statuses
 
@@ -54,7 +55,7 @@ class Collected:
     records: str
     """A digest of the records, and of what is wrong with the damaged ones."""
     files: dict[str, str]
-    """CSV file or copy of a card -> its SHA-256."""
+    """CSV file, `confusions.json` or copy of a card -> its SHA-256."""
     torch_versions: dict[str, int]
     """Version of torch -> number of the records that count."""
 
@@ -75,12 +76,17 @@ def collect(study: OpenStudy, partial: bool = False) -> None:
     _write_csv(paths.metrics_csv, METRICS_COLUMNS, (row for cell in cells for row in _metric_rows(cell)))
     _write_csv(paths.costs_csv, COSTS_COLUMNS, (row for cell in cells for row in _cost_rows(cell)))
     _write_csv(paths.cells_csv, CELLS_COLUMNS, [*map(_cell_row, cells), *_skipped_rows(outline)])
+    write_labels(study, cells)
     cards = [paths.card(dataset) for dataset in outline.datasets if paths.card(dataset).exists()]
-    csv_files = (paths.metrics_csv, paths.costs_csv, paths.cells_csv)
-    names = [file.relative_to(paths.results).as_posix() for file in (*csv_files, *cards)]
+    names = [file.relative_to(paths.results).as_posix() for file in (*_files(paths), *cards)]
     files = digests_of(paths.results, names)
     collected = Collected(FORMAT, outline.digest, _digest(cells), files, _torch_versions(cells))
     write_json(paths.collected, sealed(asdict(collected)))
+
+
+def _files(paths: StudyPaths) -> tuple[Path, ...]:
+    """What is written whatever the study."""
+    return paths.metrics_csv, paths.costs_csv, paths.cells_csv, paths.labels_csv, paths.confusions
 
 
 def card_defects(study: OpenStudy, cells: Iterable[CellStatus]) -> Iterator[str]:
@@ -117,7 +123,9 @@ def read_collected(study: OpenStudy) -> Collected | None:
     if not is_sealed(content):
         return None
     collected = Collected(**{key: value for key, value in content.items() if key != SEAL})
-    if collected.outline != study.outline.digest:
+    if collected.outline != study.outline.digest or {f.name for f in _files(study.paths)} - set(
+        collected.files
+    ):
         return None
     return None if first_defect(study.paths.results, collected.files) else collected
 

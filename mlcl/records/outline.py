@@ -175,6 +175,23 @@ class Outline:
         applicable = {key: value for key, value in of_encoder.items() if key in settings}
         return settings | applicable | self.losses[loss].training
 
+    def changes_of(self, variant: str) -> dict[str, dict[str, Any]]:
+        """What a variant changes, section -> setting -> value, without what only goes along with fewer training rows:
+        validation rows cut alike (`val_fraction`), and as many steps as with all rows."""
+        changes = self.variants[variant]
+        if "fraction" not in changes.get("dataset", {}):
+            return changes
+        along = (("dataset", "val_fraction"), ("training", "steps_per_epoch"))
+        kept = {
+            section: {
+                key: value
+                for key, value in part.items()
+                if (section, key) not in along or (key == "steps_per_epoch" and value != "all_rows")
+            }
+            for section, part in changes.items()
+        }
+        return {section: part for section, part in kept.items() if part}
+
     def title_of(self, name: str) -> str:
         """The printed name of a loss or baseline: the one that studies and commands know it by."""
         return name.replace("_", " ") if name in self.baselines else name

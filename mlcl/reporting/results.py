@@ -16,6 +16,7 @@ from mlcl.errors import MlclError
 from mlcl.evaluation.readouts import preference
 from mlcl.records.cards import read_card
 from mlcl.records.collect import CELLS_COLUMNS, COSTS_COLUMNS, METRICS_COLUMNS, require_collected
+from mlcl.records.labels import LABELS_COLUMNS, MEASURES, Confusion, read_confusions
 from mlcl.records.outline import NO_ENCODER, Outline, open_study
 from mlcl.records.paths import StudyPaths
 
@@ -62,6 +63,16 @@ class Results:
         """All rows of the grid, skipped ones too."""
         groups = self.cells.groupby(ROW, sort=False)
         return {cast(RowKey, key): _row_state(group) for key, group in groups}
+
+    @cached_property
+    def labels(self) -> pd.DataFrame:
+        """labels.csv: each label of each cell (`mlcl.records.labels`), read when it is asked for."""
+        return _read_labels(self.paths.labels_csv)
+
+    @cached_property
+    def confusions(self) -> dict[tuple[str, ...], Confusion]:
+        """(dataset, encoder, loss) -> which labels are taken for which."""
+        return read_confusions(self.paths.confusions)
 
     def labels_of(self, dataset: str) -> int | None:
         """How many labels the dataset has; None where its card is not there."""
@@ -153,6 +164,18 @@ def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         # Python's own reading of a float is exact; that of pandas is not in every version.
         frame["value"] = [float(text) for text in frame["value"]]
     return frame
+
+
+def _read_labels(path: Path) -> pd.DataFrame:
+    numbers = {"seed": "int64", "number": "int64", "positives": "int64"} | dict.fromkeys(MEASURES, "float64")
+    types: Any = dict.fromkeys(LABELS_COLUMNS, "str") | numbers
+    try:
+        # An empty measure is NaN; a label that is called "nan" keeps its name.
+        return pd.read_csv(
+            path, dtype=types, keep_default_na=False, na_values={measure: [""] for measure in MEASURES}
+        )
+    except (OSError, ValueError) as error:
+        raise MlclError(f"{path}: cannot be read ({error}); aggregate the study's records again") from None
 
 
 def _row_state(cells: pd.DataFrame) -> RowState:

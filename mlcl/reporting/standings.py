@@ -15,7 +15,7 @@ from statistics import fmean
 from mlcl.reporting.contrasts import Contrasts, Term
 from mlcl.reporting.figures.style import column_title
 from mlcl.reporting.metric_info import MetricInfo, metric_info
-from mlcl.reporting.ranking import Column, compared_columns, complete_means
+from mlcl.reporting.ranking import Column, best_first, compared_columns, complete_means
 from mlcl.reporting.results import Results
 from mlcl.reporting.statistics import ALPHA
 from mlcl.reporting.statistics.contrast import Contrast
@@ -43,7 +43,7 @@ class Standing:
     @property
     def order(self) -> list[str]:
         """Best first."""
-        return sorted(self.means, key=self.means.__getitem__, reverse=self.metric.higher_is_better)
+        return best_first(self.means, self.metric.higher_is_better)
 
     @property
     def best(self) -> str:

@@ -136,7 +136,9 @@ def simdissim(loss: Any, inputs: Any, labels: Tensor, references: Any = None) ->
     def weight(y: Any, t: Any, all_sets: Any) -> float:
         if not y & t:
             return 0
-        return len(y & t) / len(y) / (1 + len(t - y)) / sum(bool(y & s) for s in all_sets)
+        similarity, dissimilarity = len(y & t) / len(y), 1 / (1 + len(t - y))
+        factor = {"similarity": similarity, "dissimilarity": dissimilarity}
+        return factor.get(loss.kind, similarity * dissimilarity) / sum(bool(y & s) for s in all_sets)
 
     return mean(weighted(loss, inputs, labels, references, weight), len(labels), inputs["embeddings"])
 

@@ -18,6 +18,8 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("reg", {"alpha": -1.0}),
     ("reg_ablated", {"alpha": 0.5}),
     ("mulsupcon", {"per_anchor": True}),
+    ("simdissim", {"kind": "similarity"}),
+    ("simdissim", {"kind": "dissimilarity"}),
     ("multisupcon", {"threshold": 0.3}),
     ("multisupcon", {"threshold": 1.0}),
     ("asl", {"gamma_neg": 2.0, "gamma_pos": 1.0, "clip": 0.0, "reduction": "sum"}),
