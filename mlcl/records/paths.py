@@ -113,6 +113,16 @@ class StudyPaths:
         return self.results / "cells.csv"
 
     @property
+    def curves_csv(self) -> Path:
+        """The training loss over epochs of each cell of the variant `base`."""
+        return self.results / "curves.csv"
+
+    @property
+    def jackknife(self) -> Path:
+        """Metrics without each group of test examples, computed from the scores when they are first asked for."""
+        return self.results / "jackknife.csv"
+
+    @property
     def search_csv(self) -> Path:
         """All trials of the search, with what they drew and their value on validation."""
         return self.results / "search.csv"

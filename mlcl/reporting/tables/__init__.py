@@ -33,13 +33,14 @@ from mlcl.reporting.visible import as_markdown
 log = logging.getLogger(__name__)
 
 
-def write_tables(study: str | Path) -> list[Failure]:
+def write_tables(study: str | Path, markdown_alone: bool = False) -> list[Failure]:
     """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
 
     Tables: `main`; `main-<readout>` for each other readout; `criteria` where thresholds were tuned; `search` where
     settings were searched for; `variants` where the study has some; `differences` to the best loss;
     `best-against-each` where there are enough datasets for tests of ranks; `paper-*` for each paper that shares a
-    dataset with the study; `costs`. One that fails says so in its file; the failures are returned.
+    dataset with the study; `costs`. One that fails says so in its file; the failures are returned. With
+    `markdown_alone` there are the .md files only.
     """
     results = load_results(study)
     contrasts, attempts = Contrasts(results), Attempts("tables")
@@ -47,11 +48,13 @@ def write_tables(study: str | Path) -> list[Failure]:
         if isinstance(table, Failure):
             written: object = table
         else:
-            written = attempts.make(table.name, lambda table=table: write_table(table, results.paths))  # type: ignore[misc]
+            write = _write_markdown if markdown_alone else write_table
+            written = attempts.make(table.name, partial(write, table, results.paths))
         if isinstance(written, Failure):
             _write_failure(written, results.paths)
     numbers_file = results.paths.tables / "numbers.tex"
-    attempts.make("numbers", lambda: write_text(numbers_file, numbers.render(results)))
+    if not markdown_alone:
+        attempts.make("numbers", lambda: write_text(numbers_file, numbers.render(results)))
     if isinstance(failed := attempts.make("claims", lambda: write_claims(results, contrasts)), Failure):
         _write_failure(failed, results.paths)
     contrasts.write()
@@ -84,6 +87,10 @@ def _write_failure(failure: Failure, paths: StudyPaths) -> None:
     write_text(stem.with_suffix(".md"), f"This table failed: {as_markdown(failure.reason)}\n")
 
 
+def _write_markdown(table: Table, paths: StudyPaths) -> None:
+    write_text((paths.tables / table.name).with_suffix(".md"), text.markdown(table))
+
+
 def write_table(table: Table, paths: StudyPaths) -> None:
     """All forms of a table; the PDF is made again only if its source changed."""
     stem = paths.tables / table.name
@@ -94,7 +101,7 @@ def write_table(table: Table, paths: StudyPaths) -> None:
         log.warning("%s: LaTeX fonts lack %s; they are shown by their numbers", source, named)
     is_current = pdf.exists() and source.exists() and source.read_text(encoding="utf-8") == code
     write_text(source, code)
-    write_text(stem.with_suffix(".md"), text.markdown(table))
+    _write_markdown(table, paths)
     write_text(stem.with_suffix(".csv"), text.comma_separated(table))
     if not is_current:
         compile_pdf(source)
