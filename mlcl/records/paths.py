@@ -123,6 +123,16 @@ class StudyPaths:
         return self.results / "jackknife.csv"
 
     @property
+    def labels_csv(self) -> Path:
+        """Precision, recall, F1 and average precision of each label in each cell."""
+        return self.results / "labels.csv"
+
+    @property
+    def confusions(self) -> Path:
+        """Which labels each loss takes for which."""
+        return self.results / "confusions.json"
+
+    @property
     def search_csv(self) -> Path:
         """All trials of the search, with what they drew and their value on validation."""
         return self.results / "search.csv"

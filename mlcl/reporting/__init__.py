@@ -7,6 +7,7 @@
 `contrasts`     differences between rows, with their variance over seeds and test examples
 `ranking`       losses compared over the datasets of a study
 `standings`     which losses can be told apart, with simultaneous intervals
+`label_results` results of single labels for the best losses of a dataset, and which labels are confused
 `cost_means`    mean costs of rows of the grid
 `budgets`       the training budget of each loss, in words
 `overview`      what can be told apart, what is close, what to run, in words

@@ -6,10 +6,12 @@ that its tables compare, is computed before and stored. It opens like any result
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlcl.digests import sealed
 from mlcl.errors import MlclError
 from mlcl.records.collect import require_collected, write_collected
 from mlcl.records.files import atomic_folder, write_text
@@ -25,6 +27,8 @@ from mlcl.reporting.wide import widen
 
 LARGEST = 3_000_000
 """Bytes of a kept folder, with its tables in Markdown."""
+ROOM = 0.9
+"""The share of it for all but the tables."""
 README = "README.md"
 
 
@@ -36,9 +40,12 @@ class Kept:
     bytes: int
     ok: int
     cells: int
+    emptied: tuple[str, ...]
+    """Files of single labels that were too large and are empty."""
 
     def render(self) -> str:
-        return f"{self.ok} of {self.cells} cells kept in {self.folder} ({self.bytes / 1e6:.2f} MB)"
+        emptied = "".join(f"; {name} is too large and is kept empty" for name in self.emptied)
+        return f"{self.ok} of {self.cells} cells kept in {self.folder} ({self.bytes / 1e6:.2f} MB){emptied}"
 
 
 def keep(study: OpenStudy, folder: Path) -> Kept:
@@ -65,10 +72,11 @@ def keep(study: OpenStudy, folder: Path) -> Kept:
         there = StudyPaths(study.outline.study, folder=new)
         write_outline(study.outline, there.outline)
         _copy(results, there)
+        emptied = _empty_what_is_too_large(there)
         _write_readme(results, folder, new)
         write_collected(OpenStudy(study.outline, there), "", require_collected(study).provenance, kept=True)
         write_tables(new, markdown_alone=True)
-        if (size := sum(file.stat().st_size for file in new.rglob("*") if file.is_file())) > LARGEST:
+        if (size := _size(new)) > LARGEST:
             largest = max(
                 (file for file in new.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size
             )
@@ -77,7 +85,7 @@ def keep(study: OpenStudy, folder: Path) -> Kept:
                 f"the largest file is {largest.name} ({largest.stat().st_size / 1e6:.1f} MB): split the study"
             )
     counted = results.cells[results.cells["state"] != "skipped"]
-    return Kept(folder, size, int((counted["state"] == "ok").sum()), len(counted))
+    return Kept(folder, size, int((counted["state"] == "ok").sum()), len(counted), emptied)
 
 
 def _compute_jackknife(results: Results) -> None:
@@ -93,13 +101,41 @@ def _copy(results: Results, there: StudyPaths) -> None:
     here = results.paths
     widen(results.metrics[results.metrics["split"] == results.outline.split], there.metrics_csv)
     widen(results.costs, there.costs_csv)
-    for name in ("cells_csv", "curves_csv", "jackknife", "search_csv", "chosen", "pair_weights"):
+    labels = results.labels[results.labels["variant"] == "base"]
+    labels.to_csv(there.labels_csv, index=False, lineterminator="\n")
+    for name in (
+        "cells_csv",
+        "curves_csv",
+        "confusions",
+        "jackknife",
+        "search_csv",
+        "chosen",
+        "pair_weights",
+    ):
         if getattr(here, name).exists():
             shutil.copyfile(getattr(here, name), getattr(there, name))
     for dataset in results.outline.datasets:
         if here.card(dataset).exists():
             there.card(dataset).parent.mkdir()
             shutil.copyfile(here.card(dataset), there.card(dataset))
+
+
+def _empty_what_is_too_large(there: StudyPaths) -> tuple[str, ...]:
+    """With many labels, what is told of each takes more than all else: the tables of labels are then missing."""
+    emptied = []
+    while (file := max((there.labels_csv, there.confusions), key=lambda file: file.stat().st_size)) and (
+        _size(there.results) > LARGEST * ROOM and file.name not in emptied
+    ):
+        if file == there.confusions:
+            write_text(file, json.dumps(sealed({"rows": {}})) + "\n")
+        else:
+            write_text(file, file.read_text(encoding="utf-8").partition("\n")[0] + "\n")
+        emptied.append(file.name)
+    return tuple(emptied)
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _write_readme(results: Results, before: Path, new: Path) -> None:

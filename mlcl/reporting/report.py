@@ -25,7 +25,7 @@ from mlcl.reporting.failures import Attempts, Failure
 from mlcl.reporting.figures import INDEX
 from mlcl.reporting.overview import overview
 from mlcl.reporting.results import Results, load_results
-from mlcl.reporting.tables import html, study_tables
+from mlcl.reporting.tables import html, label_tables, study_tables
 from mlcl.reporting.tables.grid import dataset_table
 from mlcl.reporting.tables.table import Table
 from mlcl.reporting.tables.text import comma_separated
@@ -94,7 +94,7 @@ def _content(results: Results, attempts: Attempts) -> dict[str, Any]:
         "explanation": EXPLANATION,
         "tuning": tuning_in_words(outline),
         "figures": _by_kind([figure for figure in figures if figure["dataset"] is None]),
-        "datasets": list(_datasets(results, figures)),
+        "datasets": list(_datasets(results, figures, attempts)),
         "settings": _settings(outline),
         "selection": selection_rule(outline),
         "provenance": _provenance(results),
@@ -203,8 +203,10 @@ def _leading(figures: list[dict[str, Any]]) -> dict[str, Any] | None:
     return next((by_name[name] for name in LEADING if name in by_name), next(iter(by_name.values()), None))
 
 
-def _datasets(results: Results, figures: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """What each dataset's part of the page shows: facts, all metrics of its cells, its figures."""
+def _datasets(
+    results: Results, figures: list[dict[str, Any]], attempts: Attempts
+) -> Iterable[dict[str, Any]]:
+    """What each dataset's part of the page shows: facts, all metrics of its cells, its labels, its figures."""
     for name, dataset in results.outline.datasets.items():
         card = results.cards.get(name)
         facts: dict[str, Any] = {"name": name, "title": dataset.title, "modality": dataset.modality}
@@ -224,6 +226,7 @@ def _datasets(results: Results, figures: list[dict[str, Any]]) -> Iterable[dict[
             "table": html.render(table),
             "csv": _csv_link(comma_separated(table)),
             "csv_name": table.name,
+            "label_tables": [_table(made, attempts) for made in label_tables(results, attempts, [name])],
             "figures": [figure for figure in figures if figure["dataset"] == name],
         }
 

@@ -22,6 +22,7 @@ from mlcl.records.collect import (
     METRICS_COLUMNS,
     require_collected,
 )
+from mlcl.records.labels import LABELS_COLUMNS, MEASURES, Confusion, read_confusions
 from mlcl.records.outline import NO_ENCODER, Outline, open_study
 from mlcl.records.paths import SearchRow, StudyPaths
 from mlcl.records.search import Chosen, read_chosen
@@ -78,6 +79,16 @@ class Results:
         """All rows of the grid, skipped ones too."""
         groups = self.cells.groupby(ROW, sort=False)
         return {cast(RowKey, key): _row_state(group) for key, group in groups}
+
+    @cached_property
+    def labels(self) -> pd.DataFrame:
+        """labels.csv: each label of each cell (`mlcl.records.labels`), read when it is asked for."""
+        return _read_labels(self.paths.labels_csv)
+
+    @cached_property
+    def confusions(self) -> dict[tuple[str, ...], Confusion]:
+        """(dataset, encoder, loss) -> which labels are taken for which."""
+        return read_confusions(self.paths.confusions)
 
     def labels_of(self, dataset: str) -> int | None:
         """How many labels the dataset has; None where its card is not there."""
@@ -193,6 +204,18 @@ def _read_curves(path: Path) -> dict[SearchRow, dict[int, dict[int, float]]]:
         finite = {epoch: value for epoch, value in curve.items() if isfinite(value)}
         curves.setdefault((dataset, encoder, loss), {})[seed] = finite
     return curves
+
+
+def _read_labels(path: Path) -> pd.DataFrame:
+    numbers = {"seed": "int64", "number": "int64", "positives": "int64"} | dict.fromkeys(MEASURES, "float64")
+    types: Any = dict.fromkeys(LABELS_COLUMNS, "str") | numbers
+    try:
+        # An empty measure is NaN; a label that is called "nan" keeps its name.
+        return pd.read_csv(
+            path, dtype=types, keep_default_na=False, na_values={measure: [""] for measure in MEASURES}
+        )
+    except (OSError, ValueError) as error:
+        raise MlclError(f"{path}: cannot be read ({error}); aggregate the study's records again") from None
 
 
 def _row_state(cells: pd.DataFrame) -> RowState:
