@@ -19,6 +19,8 @@ LITTLE_FALLEN = 0.75
 contrastive loss cannot reach 0, but when it is done it does not fall steadily.)"""
 NEAR_PRIOR = 0.05
 """Share of the way from the label prior's mAP to 1."""
+INITIAL_SHARE = 0.1
+"""Weight of the initial weights in a moving average of the weights that is evaluated."""
 EDGE = 0.5
 """Share of heads and labels that choose an end of the grid."""
 
@@ -36,6 +38,9 @@ def untrained(diagnostics: Mapping[str, Any] | None) -> list[str]:
         reasons.append("the training loss is still falling")
     if curve["last_epoch_best"]:
         reasons.append("the last epoch is the best on validation")
+    ema = diagnostics.get("ema")
+    if ema and ema["evaluated"] == "averaged" and ema["initial_share"] > INITIAL_SHARE:
+        reasons.append(f"{100 * ema['initial_share']:.0f} % of the moving average are the initial weights")
     if curve["epochs"] and _is_near_prior(fit):
         rows = "training" if fit["split"] == "train" else "validation"
         reasons.append(f"on {rows} rows it is hardly better than the label prior")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,35 @@ def of_curve(curve: Sequence[EpochEnd], training: Mapping[str, Any] | None) -> d
         _best(values, lowest=rule == "best_val_loss") == len(values) if known else None
     )
     return result
+
+
+def of_average(
+    curve: Sequence[EpochEnd], training: Mapping[str, Any] | None, val_map: Mapping[str, float] | None
+) -> dict[str, Any] | None:
+    """What a moving average of the weights holds; None where the last stage has none.
+
+    `initial_share`: the weight of the initial weights in the average. `evaluated`: `averaged` or `plain`. `val_map`:
+    the mAP of both on validation, where that chose between them, otherwise empty.
+    """
+    stage = (training or {}).get("finetuning") or training or {}
+    if stage.get("ema_decay") is None or not curve:
+        return None
+    earlier = curve[: -stage["epochs"]]
+    steps = curve[-1].step - (earlier[-1].step if earlier else 0)
+    decays = (
+        min(stage["ema_decay"], (1 + step) / (10 + step)) if stage.get("ema_warmup") else stage["ema_decay"]
+        for step in range(1, steps + 1)
+    )
+    return {
+        "initial_share": math.prod(decays),
+        "evaluated": better_weights(val_map) if val_map else "averaged",
+        "val_map": {name: value if math.isfinite(value) else None for name, value in (val_map or {}).items()},
+    }
+
+
+def better_weights(val_map: Mapping[str, float]) -> str:
+    """The name with the highest mAP on validation; of equals the first, and none whose mAP is not finite."""
+    return max(val_map, key=lambda name: val_map[name] if math.isfinite(val_map[name]) else -math.inf)
 
 
 def _best(values: Sequence[Any], lowest: bool) -> int:

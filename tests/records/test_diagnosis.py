@@ -25,6 +25,10 @@ def measured(rate: float | None = 0.1, left: float | None = 0.2, **changes: Any)
     return {"curve": curve | changes.get("curve", {}), "fit": fit | changes.get("fit", {})}
 
 
+def average(share: float, evaluated: str = "averaged") -> dict[str, Any]:
+    return {"ema": {"initial_share": share, "evaluated": evaluated, "val_map": {}}}
+
+
 @pytest.mark.parametrize(
     ("diagnostics", "reasons"),
     [
@@ -41,6 +45,9 @@ def measured(rate: float | None = 0.1, left: float | None = 0.2, **changes: Any)
         (measured(fit={"map": 0.23}), ["on training rows it is hardly better than the label prior"]),
         (measured(fit={"map": 0.23}, curve={"epochs": 0}), []),  # a baseline that trains nothing
         (measured(fit={"map": None, "prior_map": None}), []),
+        (measured() | average(0.43), ["43 % of the moving average are the initial weights"]),
+        (measured() | average(0.05), []),
+        (measured() | average(0.43, "plain"), []),
     ],
 )
 def test_each_rule_has_its_words(diagnostics: dict[str, Any] | None, reasons: list[str]) -> None:

@@ -198,3 +198,9 @@ def test_settings_that_came_later_are_no_part_of_a_cell_at_the_value_that_they_h
     assert settings.LinearEvaluationSettings(choose="ensemble").model_dump()["choose"] == "ensemble"
     assert "val_fraction" not in settings.SubsetSettings(fraction=0.5).model_dump(mode="json")
     assert settings.SubsetSettings(val_fraction=0.5).model_dump()["val_fraction"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["kmcl", "kmcl_448", "kmcl_small"])
+def test_in_kmcl_s_studies_validation_chooses_between_averaged_and_plain_weights(name: str) -> None:
+    trained = [p.cell.settings.training for p in planned(name).cells if p.cell.settings.loss]
+    assert {each["ema_evaluation"] for each in trained if each} == {"best_val_map"}
