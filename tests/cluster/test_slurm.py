@@ -14,7 +14,7 @@ from tests.cluster.conftest import ClusterBox
 from tests.cluster.slurm import Slurm
 from tests.workflow.sandbox import TINY, Sandbox
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1500)]
 
 SLOW = '''"""{name}: the loss of the tests, so slow that there is time to stop it."""
 import time
