@@ -14,12 +14,13 @@ from typing import Any
 from mlcl.digests import SEAL, canonical_json, digests_of, first_defect, is_sealed, sealed
 from mlcl.errors import MlclError, RecordError
 from mlcl.records.cards import CARD_AGAIN, read_card
-from mlcl.records.diagnosis import edges, untrained
+from mlcl.records.diagnosis import edges, lagging_average, untrained
 from mlcl.records.files import atomic_file, write_json
 from mlcl.records.format import FORMAT, require_format
 from mlcl.records.labels import write_labels
 from mlcl.records.outline import OpenStudy, Outline
 from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.record import HISTORY
 from mlcl.records.search import write_search
 from mlcl.records.status import CellStatus, State, cell_statuses
 
@@ -75,7 +76,9 @@ def collect(study: OpenStudy, partial: bool = False) -> None:
     write_search(study)
     _write_csv(paths.metrics_csv, METRICS_COLUMNS, (row for cell in cells for row in _metric_rows(cell)))
     _write_csv(paths.costs_csv, COSTS_COLUMNS, (row for cell in cells for row in _cost_rows(cell)))
-    _write_csv(paths.cells_csv, CELLS_COLUMNS, [*map(_cell_row, cells), *_skipped_rows(outline)])
+    _write_csv(
+        paths.cells_csv, CELLS_COLUMNS, [*(_cell_row(cell, paths) for cell in cells), *_skipped_rows(outline)]
+    )
     write_labels(study, cells)
     cards = [paths.card(dataset) for dataset in outline.datasets if paths.card(dataset).exists()]
     names = [file.relative_to(paths.results).as_posix() for file in (*_files(paths), *cards)]
@@ -186,12 +189,31 @@ def _cost_rows(cell: CellStatus) -> Iterable[tuple[Any, ...]]:
             yield (*_coordinates(cell.cell.id), cost, value)
 
 
-def _cell_row(cell: CellStatus) -> tuple[Any, ...]:
+def _cell_row(cell: CellStatus, paths: StudyPaths) -> tuple[Any, ...]:
     record = cell.counted_record
     reason = (record.reason or "") if record is not None else cell.damage or REASONS[cell.state]
     diagnostics = record.diagnostics if record is not None else None
-    marks = ("; ".join(texts) for texts in (untrained(diagnostics), edges(diagnostics)))
+    unfinished = [*untrained(diagnostics), *_lagging_average(cell, paths)]
+    marks = ("; ".join(texts) for texts in (unfinished, edges(diagnostics)))
     return (*_coordinates(cell.cell.id), cell.outcome, reason, *marks)
+
+
+def _lagging_average(cell: CellStatus, paths: StudyPaths) -> list[str]:
+    """Only a cell whose weights are averaged has its history read."""
+    record = cell.counted_record
+    training = ((record.result.get("settings") or {}).get("training") or {}) if record is not None else {}
+    stage = training.get("finetuning") or training
+    file = paths.cell(cell.cell.id) / HISTORY
+    if cell.outcome != "ok" or stage.get("ema_decay") is None or not file.exists():
+        return []
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            steps = [int(row["step"]) for row in csv.DictReader(lines)]
+    except (ValueError, KeyError, TypeError):
+        raise RecordError(
+            f"{file}: is no history of training; remove the record, and the cell is made again"
+        ) from None
+    return lagging_average(training, steps)
 
 
 def _skipped_rows(outline: Outline) -> Iterable[tuple[Any, ...]]:

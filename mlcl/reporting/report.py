@@ -246,8 +246,12 @@ def _provenance(results: Results) -> dict[str, str]:
     packages = sorted({package for run in runs for package in run.get("versions", {})})
     for package in packages:
         facts[package] = _counted(run.get("versions", {}).get(package) for run in runs)
-    total = sum(run.get("wall_seconds") or 0.0 for run in runs)
-    return facts | {"Time in cells": f"{total / 60:.1f} minutes in all"}
+    held = [run for run in runs if run.get("peak_device_memory_mb") is not None]
+    cpu = sum(run.get("cpu_seconds") or 0.0 for run in runs if run.get("peak_device_memory_mb") is None)
+    device = sum(run.get("wall_seconds") or 0.0 for run in held)
+    times = [f"{cpu / 60:.1f} minutes of a CPU core"] if cpu else []
+    times += [f"{device / 60:.1f} minutes of an accelerator"] if device else []
+    return facts | {"Compute of cells": " and ".join(times) or "not recorded"}
 
 
 def _counted(values: Iterable[Any]) -> str:
