@@ -218,8 +218,8 @@ class _Maker:
         import numpy as np
 
         folder = self.slot.new
-        labels = {split: dataset[split].dense_labels() for split in SPLITS}
-        ids = {split: np.asarray(dataset[split].ids) for split in SPLITS}
+        labels = {split: dataset[split].dense_labels(outcome.rows[split]) for split in SPLITS}
+        ids = {split: np.asarray(dataset[split].ids)[outcome.rows[split]] for split in SPLITS}
         write_scores(folder / SCORES, outcome.scores, labels, ids)
         if self.settings.keep_embeddings and outcome.features:
             features = {split: values.astype(np.float16) for split, values in outcome.features.items()}

@@ -99,7 +99,7 @@ class TrainingRun:
             )
         self.accelerator: Accelerator = distributed.accelerator(loop.compute)
         self.device = self.accelerator.device
-        self.steps_per_epoch = sampling.steps_per_epoch(len(data.rows), self.settings)
+        self.steps_per_epoch = sampling.steps_per_epoch(len(data.rows), self.settings, len(data.labels))
         if loop.compute.channels_last:
             method.encoder.to(memory_format=torch.channels_last)
         self.average = None
@@ -135,7 +135,9 @@ class TrainingRun:
         if progress.batches == 0:
             progress.learning_rate = float(self.schedule.get_last_lr()[0])
         lengths = self.data.inputs.lengths if self.settings.length_bucketing else None
-        batches = sampling.epoch_batches(self.data.rows, self.settings, self.loop.random.order, lengths)
+        batches = sampling.epoch_batches(
+            self.data.rows, self.settings, self.loop.random.order, lengths, len(self.data.labels)
+        )
         self.last_report = progress.batches
         self.watch.start(progress.batches)
         depth = PREFETCHED_BATCHES if self._on_gpu else 0

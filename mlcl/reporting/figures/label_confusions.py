@@ -71,8 +71,8 @@ def _one(results: Results, confusion: LabelConfusion) -> Figure:
         title=f"Confused labels of {results.outline.datasets[confusion.dataset].title}",
         caption=(
             f"{title_of_confusion(results.outline, confusion)}: of the rows with a label, the share in which it is "
-            f"missed and another is predicted instead, or none; on the diagonal, the share in which it is found, so that a row "
-            f"sums to 100 %.{which} Labels by frequency. {rule_of_confusion(results.outline, confusion)}"
+            f"missed and another is predicted instead, or none; on the diagonal, the share in which it is found, so "
+            f"that a row sums to 100 %.{which} Labels by frequency. {rule_of_confusion(results.outline, confusion)}"
         ),
         alt=_in_words(confusion),
         canvas=canvas,
