@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 
 from mlcl.errors import MlclError
 from mlcl.evaluation.readouts import in_words
+from mlcl.records.collect import RUN_FACTS
 from mlcl.records.files import write_text
 from mlcl.records.outline import Outline
-from mlcl.records.status import cell_statuses
 from mlcl.reporting.budgets import selection_rule, tuning_in_words
 from mlcl.reporting.claims import EXPLANATION, judge_all
 from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.failures import Attempts, Failure
 from mlcl.reporting.figures import INDEX
 from mlcl.reporting.overview import overview
-from mlcl.reporting.results import Results, load_results
+from mlcl.reporting.results import ROW, Results, load_results
 from mlcl.reporting.tables import html, label_tables, study_tables
 from mlcl.reporting.tables.grid import dataset_table
 from mlcl.reporting.tables.table import Table
@@ -233,28 +234,31 @@ def _datasets(
 
 def _provenance(results: Results) -> dict[str, str]:
     """What the records say of where and with what they were made: each distinct value with its count."""
-    runs = [
-        cell.counted_record.run
-        for cell in cell_statuses(results.outline, results.paths)
-        if cell.counted_record is not None
-    ]
-    if not runs:
+    records = int((~results.cells["state"].isin(["missing", "stale", "skipped"])).sum())
+    if not records:
         return {}
-    facts = {"Records": str(len(runs))}
-    for key in ("commit", "host", "device"):
-        facts[key.capitalize()] = _counted(run.get(key) for run in runs)
-    packages = sorted({package for run in runs for package in run.get("versions", {})})
-    for package in packages:
-        facts[package] = _counted(run.get("versions", {}).get(package) for run in runs)
-    total = sum(run.get("wall_seconds") or 0.0 for run in runs)
-    return facts | {"Time in cells": f"{total / 60:.1f} minutes in all"}
+    facts = {"Records": str(records)}
+    for name, counts in results.provenance.items():
+        told = Counter(counts)
+        if lacking := records - told.total():
+            told["not recorded"] = lacking
+        title = name.capitalize() if name in RUN_FACTS else name
+        facts[title] = (
+            next(iter(told)) if len(told) == 1 else ", ".join(f"{v} ({n})" for v, n in told.most_common())
+        )
+    return facts | {"Compute of cells": _compute(results)}
 
 
-def _counted(values: Iterable[Any]) -> str:
-    counts = Counter("not recorded" if value is None else str(value) for value in values)
-    if len(counts) == 1:
-        return next(iter(counts))
-    return ", ".join(f"{value} ({n})" for value, n in counts.most_common())
+def _compute(results: Results) -> str:
+    """In all: of CPU cores, and of accelerators by the clock for the cells that held one."""
+    costs = results.costs.pivot_table(index=[*ROW, "seed"], columns="cost", values="value")
+    columns = (
+        costs.get(name, pd.Series(dtype=float))
+        for name in ("cpu_seconds", "wall_seconds", "peak_device_memory_mb")
+    )
+    cpu, wall, device = (column.reindex(costs.index) for column in columns)
+    times = {"a CPU core": cpu[device.isna()].sum(), "an accelerator": wall[device.notna()].sum()}
+    return " and ".join(f"{t / 60:.1f} minutes of {what}" for what, t in times.items() if t) or "not recorded"
 
 
 def _remarks(results: Results) -> Iterable[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""A study's results, loaded: its outline, the three CSV files, the datasets' cards."""
+"""A study's results, loaded: its outline, the collected files, the datasets' cards."""
 
 from __future__ import annotations
 
@@ -10,15 +10,25 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mlcl.errors import MlclError
 from mlcl.evaluation.readouts import preference
 from mlcl.records.cards import read_card
-from mlcl.records.collect import CELLS_COLUMNS, COSTS_COLUMNS, METRICS_COLUMNS, require_collected
+from mlcl.records.collect import (
+    CELLS_COLUMNS,
+    COSTS_COLUMNS,
+    CURVES_COLUMNS,
+    METRICS_COLUMNS,
+    require_collected,
+)
 from mlcl.records.labels import LABELS_COLUMNS, MEASURES, Confusion, read_confusions
 from mlcl.records.outline import NO_ENCODER, Outline, open_study
-from mlcl.records.paths import StudyPaths
+from mlcl.records.paths import SearchRow, StudyPaths
+from mlcl.records.search import Chosen, read_chosen
+from mlcl.reporting.wide import narrow
 
 ROW = ["dataset", "encoder", "loss", "variant"]
 """What makes a row of the grid: a cell but for its seed."""
@@ -46,6 +56,16 @@ class RowState:
 
 
 @dataclass(frozen=True)
+class LearningCurve:
+    """What a run looked like after each epoch, (epochs,) each; NaN where a value is not finite or was not looked at."""
+
+    epochs: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    val_loss: NDArray[np.float64]
+    val_micro_f1: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything that tables, figures and the report are made of."""
 
@@ -55,8 +75,16 @@ class Results:
     costs: pd.DataFrame
     cells: pd.DataFrame
     cards: dict[str, dict[str, Any]]
-    torch_versions: dict[str, int]
-    """Version -> number of the records that count."""
+    curves: dict[SearchRow, dict[int, LearningCurve]]
+    """(dataset, encoder, loss) -> seed -> learning curve, of the variant `base`"""
+    trials: pd.DataFrame | None
+    """`search.csv`: one row for each setting of each trial; None where nothing is searched for."""
+    chosen: dict[SearchRow, Chosen]
+    """What the search chose, for the rows whose trials are all there."""
+    provenance: dict[str, dict[str, int]]
+    """`commit`, `device`, ..., or a package's name -> what the records that count say -> how many of them do."""
+    kept: bool = False
+    """Are there only the collected files, without records (`mlcl keep`)?"""
 
     @cached_property
     def rows(self) -> dict[RowKey, RowState]:
@@ -142,28 +170,52 @@ def load_results(study: str | Path) -> Results:
     return Results(
         outline,
         paths,
-        metrics=_read_csv(paths.metrics_csv, METRICS_COLUMNS),
-        costs=_read_csv(paths.costs_csv, COSTS_COLUMNS),
-        cells=_read_csv(paths.cells_csv, CELLS_COLUMNS),
+        metrics=read_csv(paths.metrics_csv, METRICS_COLUMNS),
+        costs=read_csv(paths.costs_csv, COSTS_COLUMNS),
+        cells=read_csv(paths.cells_csv, CELLS_COLUMNS),
         cards={dataset: card for dataset in outline.datasets if (card := read_card(paths.card(dataset)))},
-        torch_versions=collected.torch_versions,
+        curves=_read_curves(paths.curves_csv),
+        trials=None
+        if outline.search is None
+        else pd.read_csv(paths.search_csv, keep_default_na=False, dtype="str"),
+        chosen={} if outline.search is None else read_chosen(paths.chosen),
+        provenance=collected.provenance,
+        kept=collected.kept,
     )
 
 
-def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    types: dict[str, str] = dict.fromkeys(columns, "str") | {"seed": "int64"}
+def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """One of the collected files, in the long form where kept results have the short one; `seed` is an integer,
+    `value` a float, all else are texts. Raises MlclError if it is not there or is no such file."""
     try:
-        frame = pd.read_csv(path, dtype=types, keep_default_na=False)
+        frame = pd.read_csv(path, dtype="str", keep_default_na=False)
+        if "value" in columns:
+            frame = narrow(frame, columns)
+        if tuple(frame.columns) == columns:
+            frame["seed"] = frame["seed"].astype("int64")
+            if "value" in columns:
+                # Python's own reading of a float is exact; that of pandas is not in every version.
+                frame["value"] = [float(text) for text in frame["value"]]
     except FileNotFoundError:
         raise MlclError(f"{path}: is not there; aggregate the study's records first") from None
     except ValueError as error:
         raise MlclError(f"{path}: cannot be read ({error}); aggregate the study's records again") from None
     if tuple(frame.columns) != columns:
         raise MlclError(f"{path}: has other columns than {', '.join(columns)}; aggregate the records again")
-    if "value" in columns:
-        # Python's own reading of a float is exact; that of pandas is not in every version.
-        frame["value"] = [float(text) for text in frame["value"]]
     return frame
+
+
+def _read_curves(path: Path) -> dict[SearchRow, dict[int, LearningCurve]]:
+    curves: dict[SearchRow, dict[int, LearningCurve]] = {}
+    frame = read_csv(path, CURVES_COLUMNS)
+    for dataset, encoder, loss, _, seed, first, *series in zip(
+        *(frame[column].tolist() for column in CURVES_COLUMNS), strict=True
+    ):
+        values = [np.array([float(text) for text in texts.split()]) for texts in series]
+        epochs = int(first) + np.arange(len(values[0]))
+        curve = LearningCurve(epochs, *(v if len(v) else np.full(len(epochs), np.nan) for v in values))
+        curves.setdefault((dataset, encoder, loss), {})[seed] = curve
+    return curves
 
 
 def _read_labels(path: Path) -> pd.DataFrame:

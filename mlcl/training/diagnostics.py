@@ -50,28 +50,12 @@ def of_curve(curve: Sequence[EpochEnd], training: Mapping[str, Any] | None) -> d
     return result
 
 
-def of_average(
-    curve: Sequence[EpochEnd], training: Mapping[str, Any] | None, val_map: Mapping[str, float] | None
-) -> dict[str, Any] | None:
-    """What a moving average of the weights holds; None where the last stage has none.
-
-    `initial_share`: the weight of the initial weights in the average. `evaluated`: `averaged` or `plain`. `val_map`:
-    the mAP of both on validation, where that chose between them, otherwise empty.
-    """
-    stage = (training or {}).get("finetuning") or training or {}
-    if stage.get("ema_decay") is None or not curve:
+def of_average(val_map: Mapping[str, float] | None) -> dict[str, Any] | None:
+    """Which weights are evaluated where `averaged` and `plain` ones compete, and the mAP of both on validation."""
+    if val_map is None:
         return None
-    earlier = curve[: -stage["epochs"]]
-    steps = curve[-1].step - (earlier[-1].step if earlier else 0)
-    decays = (
-        min(stage["ema_decay"], (1 + step) / (10 + step)) if stage.get("ema_warmup") else stage["ema_decay"]
-        for step in range(1, steps + 1)
-    )
-    return {
-        "initial_share": math.prod(decays),
-        "evaluated": better_weights(val_map) if val_map else "averaged",
-        "val_map": {name: value if math.isfinite(value) else None for name, value in (val_map or {}).items()},
-    }
+    values = {name: value if math.isfinite(value) else None for name, value in val_map.items()}
+    return {"evaluated": better_weights(val_map), "val_map": values}
 
 
 def better_weights(val_map: Mapping[str, float]) -> str:

@@ -53,9 +53,9 @@ def create(modules: nn.Module, settings: TrainingSettings, steps: int) -> tuple[
     """Optimizer and schedule for `steps` steps; step the schedule after each of them."""
     kind, extra = _OPTIMIZERS[settings.optimizer]
     groups = list(_parameter_groups(modules, settings.weight_decay))
-    # Fused: one kernel for all weights, and float16's check for infinities stays on the device.
-    fused = True if all(p.is_cuda for group in groups for p in group["params"]) else None
-    optimizer = kind(groups, lr=settings.learning_rate, fused=fused, **extra)  # type: ignore[call-arg]
+    # Fused: one kernel for all weights, and float16's check for infinities stays on the device. On a CPU a step takes a
+    # third to a sixth of the time.
+    optimizer = kind(groups, lr=settings.learning_rate, fused=True, **extra)  # type: ignore[call-arg]
     if settings.schedule == "one_cycle":
         # OneCycleLR divides by the lengths of both slopes: neither may be empty.
         total = max(steps, 4)

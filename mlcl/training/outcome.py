@@ -102,10 +102,10 @@ def _diagnose(
     fitted: FitResult,
     heads: dict[Readout, LinearHeads | Neighbours],
 ) -> dict[str, Any]:
-    """`curve`, with a moving average `ema`, and with linear evaluation `grid` (`mlcl.training.diagnostics`)."""
-    training = context.settings.training
-    result: dict[str, Any] = {"curve": of_curve(fitted.curve, training)}
-    if average := of_average(fitted.curve, training, fitted.ema):
+    """`curve`, where averaged and plain weights compete `ema`, and with linear evaluation `grid`; see
+    `mlcl.training.diagnostics`."""
+    result: dict[str, Any] = {"curve": of_curve(fitted.curve, context.settings.training)}
+    if average := of_average(fitted.ema):
         result["ema"] = average
     linear_heads, settings = heads.get("linear"), context.settings.linear_evaluation
     if isinstance(linear_heads, LinearHeads) and settings is not None:
