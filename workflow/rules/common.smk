@@ -22,7 +22,7 @@ from mlcl.errors import MlclError
 from mlcl.records.paths import BOOKKEEPING, PREPARED
 from mlcl.study import gpus
 from mlcl.study.plan import make_plan
-from mlcl.study.runlock import RunLock
+from mlcl.study.runlock import RunLock, forget_unfinished
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import get_event, logger
@@ -52,6 +52,7 @@ if workflow.is_main_process and not DRY_RUN:
     if RUN_LOCK.try_take(stale_locks=Path(".snakemake/locks")):
         # What a killed run was updating; Snakemake would not start the update again.
         shutil.rmtree(".snakemake/backups", ignore_errors=True)
+        forget_unfinished(Path(".snakemake/incomplete"), PREPARED)
 
 try:
     PLAN = make_plan(STUDY_FILE, DATA_ROOT)
