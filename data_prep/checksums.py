@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from data_prep.errors import DataError
+from mlcl.cache import cache_folder
 
 BLOCK = 1 << 20
 MEMORY_FILE = "checksums.json"
@@ -39,14 +40,6 @@ def content_digest(path: Path, algorithm: str = "sha256", unpack: bool = False) 
         return _file_digest(path, algorithm, unpack, memory)
     finally:
         memory.save()
-
-
-def cache_folder() -> Path:
-    """Where this user's remembered hashes lie: `MLCL_CACHE`, or the usual cache folder."""
-    if own := os.environ.get("MLCL_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "mlcl"
 
 
 def _folder_digest(folder: Path, memory: "_Memory") -> Digest:
@@ -87,19 +80,21 @@ class _Memory:
     def __init__(self) -> None:
         self.known: dict[str, Digest] = {}
         self.changed = False
+        self._file = None if (folder := cache_folder()) is None else folder / MEMORY_FILE
         with suppress(OSError, ValueError, TypeError, AttributeError):
-            stored = json.loads((cache_folder() / MEMORY_FILE).read_text(encoding="utf-8"))
-            self.known = {key: (str(digest), int(length)) for key, (digest, length) in stored.items()}
+            if self._file is not None:
+                stored = json.loads(self._file.read_text(encoding="utf-8"))
+                self.known = {key: (str(digest), int(length)) for key, (digest, length) in stored.items()}
 
     def add(self, key: str, digest: Digest) -> None:
         self.known[key] = digest
         self.changed = True
 
     def save(self) -> None:
-        if not self.changed:
+        if not self.changed or self._file is None:
             return
         with suppress(OSError):
-            cache_folder().mkdir(parents=True, exist_ok=True)
-            aside = cache_folder() / f"{MEMORY_FILE}.{os.getpid()}"
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            aside = self._file.with_name(f"{MEMORY_FILE}.{os.getpid()}")
             aside.write_text(json.dumps(self.known), encoding="utf-8")
-            aside.replace(cache_folder() / MEMORY_FILE)
+            aside.replace(self._file)

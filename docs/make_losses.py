@@ -52,6 +52,9 @@ N is the number of anchors, those without positives contributing 0, unless the f
 `jaccard`, `reg` and `reg_ablated` divide by the anchors that have positives, `mulsupcon` by the label-anchor
 pairs. Each file's docstring holds the full equation and where it departs from the released code.
 
+`simdissim` is a reconstruction from public reviews of its paper; there is no released code. Its `kind` (`both`,
+`similarity`, `dissimilarity`) leaves out one of the two factors, the ablation that these reviews ask for.
+
 ## What the weights look like
 
 ![pair weights](figures/pair_weights.png)

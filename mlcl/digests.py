@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mlcl.cache import cache_folder
+
 SEAL = "seal"
 """The key under which a sealed JSON file holds the digest of all its other keys."""
 SMALL = 1 << 16
@@ -107,12 +109,8 @@ def hashing_all() -> Iterator[None]:
 
 def _notes_file() -> Path | None:
     """Per user and machine; None where there is no home. A damaged file does no harm: what it lacks is hashed."""
-    if own := os.environ.get("MLCL_CACHE"):
-        return Path(own) / "whole_files"
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlcl" / "whole_files"
-    except RuntimeError:
-        return None
+    folder = cache_folder()
+    return None if folder is None else folder / "whole_files"
 
 
 @cache

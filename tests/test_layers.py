@@ -16,12 +16,14 @@ MAY_IMPORT = {
     "mlcl.errors": set(),
     "mlcl.suggest": set(),
     "mlcl.offline": set(),
-    "mlcl.digests": set(),
+    "mlcl.cache": set(),
+    "mlcl.digests": {"mlcl.cache"},
+    "mlcl.published": {"mlcl.cache", "mlcl.digests", "mlcl.offline", "mlcl.suggest"},
     # These stand alone: of mlcl they use the ground floor only, and their errors are their own.
-    "data_prep": {"mlcl.suggest", "mlcl.offline", "mlcl.digests"},
+    "data_prep": {"mlcl.suggest", "mlcl.offline", "mlcl.cache", "mlcl.digests"},
     "mlcl.losses": {"mlcl.suggest"},
-    "mlcl.encoders": {"mlcl.suggest", "mlcl.offline"},
-    "mlcl.data": {"mlcl.suggest", "mlcl.offline", "mlcl.digests", "data_prep"},
+    "mlcl.encoders": {"mlcl.suggest", "mlcl.offline", "mlcl.digests", "mlcl.published"},
+    "mlcl.data": {"mlcl.suggest", "mlcl.offline", "mlcl.digests", "mlcl.published", "data_prep"},
     "mlcl.evaluation": {"mlcl.errors"},
     "mlcl.training": {
         "mlcl.suggest", "mlcl.errors", "mlcl.digests", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses",
@@ -38,7 +40,7 @@ MAY_IMPORT = {
     "mlcl.reporting": {"mlcl.errors", "mlcl.digests", "mlcl.data", "mlcl.records", "mlcl.evaluation"},
     "mlcl.cli": {
         "mlcl.suggest", "mlcl.digests", "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.encoders", "mlcl.study",
-        "mlcl.reporting", "mlcl.data", "mlcl.model", "mlcl.records", "mlcl.training",
+        "mlcl.reporting", "mlcl.data", "mlcl.model", "mlcl.records", "mlcl.training", "mlcl.published",
     },
     "mlcl.__main__": {"mlcl.cli"},
 }  # fmt: skip

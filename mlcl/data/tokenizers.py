@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from data_prep import DataError
+from mlcl import published
 from mlcl.data.tokens import Tokens
 from mlcl.digests import digests_of, first_defect, is_sealed, sealed
 from mlcl.offline import offline
@@ -106,6 +107,12 @@ def _checked_published(spec: Mapping[str, Any]) -> dict[str, Any]:
     name, revision = spec.get("name"), spec.get("revision")
     if not isinstance(name, str) or not name:
         raise DataError("tokenizer: kind huggingface needs name: a hub id or a folder")
+    if published.is_published(name):
+        try:
+            published.find(name)
+        except published.PublishedError as error:
+            raise DataError(f"tokenizer: {error}") from None
+        return {"kind": "huggingface", "name": name}
     if Path(name).expanduser().is_dir():
         return {"kind": "huggingface", "name": name}
     if name.startswith((".", "/", "~")):
@@ -123,7 +130,9 @@ def _key(spec: Mapping[str, Any]) -> str:
     keyed = dict(spec)
     if spec["kind"] == "huggingface":
         keyed["form"] = "with special tokens apart"  # older token folders had them among the ids
-        if "revision" not in spec:
+        if published.is_published(spec["name"]):
+            keyed["content"] = published.digest(spec["name"])
+        elif "revision" not in spec:
             keyed["content"] = _content(Path(spec["name"]).expanduser())
     digest = hashlib.sha256(json.dumps(keyed, sort_keys=True).encode()).hexdigest()[:12]
     return f"{spec['kind']}-{digest}"
@@ -253,6 +262,11 @@ class _HuggingFace:
 
         folder = "revision" not in spec
         source = str(Path(spec["name"]).expanduser()) if folder else spec["name"]
+        if published.is_published(spec["name"]):
+            try:
+                source = str(published.folder(spec["name"]))
+            except published.PublishedError as error:
+                raise DataError(f"tokenizer: {error}") from None
         try:
             return AutoTokenizer.from_pretrained(
                 source,

@@ -341,6 +341,13 @@ _SHORTHANDS: Mapping[str, _Shorthand] = {
         pooling="mean",
         max_length=256,
     ),
+    # Published models whose files are known by content (mlcl.published); MiniLM as its card says
+    "minilm_l6": _Shorthand(
+        "huggingface", {"model": "published:minilm_l6"}, {"pooling": "mean", "max_length": 256}
+    ),
+    "efficientnet_lite0": _Shorthand(
+        "timm", {"model": "tf_efficientnet_lite0"}, {"weights": "published:efficientnet_lite0"}
+    ),
     "ModernBERT-base": _text(
         "answerdotai/ModernBERT-base", "8949b909ec900327062f0ebf497f51aef5e6f0c8", max_length=4096
     ),
@@ -385,15 +392,19 @@ def create(name: str, settings: Mapping[str, Any], inputs: InputShape) -> Encode
 
 def local_sources(name: str, settings: Mapping[str, Any]) -> list[str]:
     """The local files and folders of an encoder's weights and tokenizer, as the study names them."""
+    return [source for source in _sources(name, settings) if weights.kind(source) == "local"]
+
+
+def _sources(name: str, settings: Mapping[str, Any]) -> list[str]:
     checked = describe(name).settings.model_validate(settings)
     sources = (checked.weights_source, checked.tokenizer_source)
-    return [source for source in sources if source is not None and weights.kind(source) == "local"]
+    return [source for source in sources if source is not None]
 
 
 def weights_digest(name: str, settings: Mapping[str, Any]) -> str | None:
-    """The hash of the local weights and tokenizer that an encoder starts from; part of a cell's fingerprint.
+    """The hash of the local or published weights and tokenizer that an encoder starts from; part of a fingerprint.
 
     None if it uses none, or if name and revision determine them. Raises EncoderError if the files do not exist.
     """
-    digests = [weights.digest(source) or "" for source in local_sources(name, settings)]
-    return ":".join(digests) or None
+    digests = [weights.digest(source) for source in _sources(name, settings)]
+    return ":".join(digest for digest in digests if digest is not None) or None

@@ -12,6 +12,7 @@ from mlcl.encoders import weights
 from mlcl.encoders.catalog import InputShape, TimmSettings
 from mlcl.encoders.errors import EncoderError
 from mlcl.encoders.images import ImageEncoder, check_images, feature_dim
+from mlcl.encoders.timm_conversion import in_timms_names
 from mlcl.suggest import closest
 
 
@@ -71,6 +72,8 @@ def _load(net: nn.Module, settings: TimmSettings, config: Any) -> None:
                 )
             source = config.hf_hub_id
     path = weights.folder(source, settings.revision)
+    if weights.kind(source) == "published":
+        path = in_timms_names(source, path, settings.model)
     state = _converted(net, weights.read(path), path)
     classifier = config.classifier or ()
     names = (classifier,) if isinstance(classifier, str) else classifier

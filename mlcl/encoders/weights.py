@@ -5,9 +5,11 @@
     weights: IMAGENET1K_V2                       a name from torchvision's list
     weights: owner/name  revision: <commit>      a repository of the Hugging Face hub
     weights: path/to/folder                      a folder in the hub's layout, or one .safetensors file
+    weights: published:efficientnet_lite0        a model that is known by name (`mlcl.published`)
 
-Reading a pickle runs the code in it, so .bin and .pth files are refused. torchvision's own files are the one
-exception (`mlcl.encoders.torchvision_backbone`). Nothing here imports torch until weights are read.
+Reading a pickle runs the code in it, so .bin and .pth files are refused. torchvision's own files are one exception
+(`mlcl.encoders.torchvision_backbone`), published files of known content another (`mlcl.encoders.timm_conversion`).
+Nothing here imports torch until weights are read.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mlcl import published
 from mlcl.encoders.errors import EncoderError
 from mlcl.offline import offline
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Kind = Literal["default", "library", "local", "hub"]
+Kind = Literal["default", "library", "published", "local", "hub"]
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = (".bin", ".pth", ".pt", ".ckpt")
@@ -48,6 +51,8 @@ def kind(source: str) -> Kind:
         return "default"
     if _LIBRARY_NAME.fullmatch(source):
         return "library"
+    if published.is_published(source):
+        return "published"
     path = _path(source)
     looks_local = source.startswith((".", "/", "~")) or path.suffix in (".safetensors", *PICKLED)
     return "local" if looks_local or path.exists() or not _HUB_ID.fullmatch(source) else "hub"
@@ -63,6 +68,11 @@ def check_pinned(source: str | None, revision: str | None, default_from_hub: boo
             raise EncoderError("a revision is given but no weights; set weights, or leave the revision out")
         return
     source_kind = kind(source)
+    if source_kind == "published":
+        try:
+            published.find(source)
+        except published.PublishedError as error:
+            raise EncoderError(str(error)) from error
     if source_kind == "hub" or (source_kind == "default" and default_from_hub):
         if revision is None or not _COMMIT.fullmatch(revision):
             no_folder = (
@@ -80,7 +90,7 @@ def check_pinned(source: str | None, revision: str | None, default_from_hub: boo
 
 
 def folder(source: str, revision: str | None, files: Collection[str] = WEIGHT_FILES) -> Path:
-    """The local folder (or single file) of a local path or a hub id; downloads from the hub what is not in the cache.
+    """The local folder (or single file) of a local path, a published name or a hub id; downloads what is not cached.
 
     files: patterns of the files that are fetched from the hub. Raises EncoderError if they cannot be had.
     """
@@ -90,6 +100,11 @@ def folder(source: str, revision: str | None, files: Collection[str] = WEIGHT_FI
             raise EncoderError(f"weights: there is no file or folder {path}")
         return path
     check_pinned(source, revision)
+    if kind(source) == "published":
+        try:
+            return published.folder(source)
+        except published.PublishedError as error:
+            raise EncoderError(f"weights: {error}") from error
     return _snapshot(source, revision, files)
 
 
@@ -196,11 +211,13 @@ def load(module: nn.Module, state: Mapping[str, torch.Tensor], dropped: Collecti
 
 
 def digest(source: str | None) -> str | None:
-    """The sha256 of the weights in a local folder or file; None for sources that a name or revision determines.
+    """The sha256 of published weights, or of a local folder or file; None for what name or revision determine.
 
     In a folder: weights, configuration and tokenizer files, by relative path. A process reads a file again only if its
     size or time of modification changed. Raises EncoderError if the path does not exist.
     """
+    if source is not None and kind(source) == "published":
+        return published.digest(source)
     if source is None or kind(source) != "local":
         return None
     path = folder(source, None)

@@ -4,5 +4,6 @@
 `linear`          linear evaluation of frozen features (torch)
 `knn`             nearest neighbours of frozen features (torch)
 `metrics`         scores -> metrics (no torch)
+`per_label`       decisions -> each label for itself, and which labels are taken for which (no torch)
 `representation`  embeddings -> metrics (no torch)
 """

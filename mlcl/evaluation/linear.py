@@ -1,10 +1,11 @@
 """Linear evaluation of frozen features: a grid of heads, trained in batched products.
 
 Protocol of the comprehensive study (Audibert, Gauffre, Amini, arXiv 2412.00101): for each combination of
-learning rate and weight decay several linear heads are trained with AdamW and binary cross-entropy; each head
-takes, for every label, the combination with the best validation F1 (threshold 0.5); the probabilities of the
-heads are averaged. Unlike the released code, which includes two untrained heads in the average, only trained
-heads count, and a training set smaller than a batch is one batch rather than none.
+learning rate and weight decay several linear heads are trained with AdamW and binary cross-entropy; for every label
+the combination with the best validation F1 (threshold 0.5) is taken; the probabilities of the heads are averaged. The
+study takes one combination a label, by the F1 of these averages (`choose="ensemble"`); by default each head takes its
+own (`"head"`). Unlike the released code, which includes two untrained heads in the average, only trained heads count,
+and a training set smaller than a batch is one batch rather than none.
 
 The three heads of a combination differ in their initial weights and in the order of their rows: heads with the same
 batches would share the noise of large learning rates, which averaging could not remove. The combinations, of which
@@ -17,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch.optim.adam import adam
@@ -36,6 +38,9 @@ class Grid:
     heads: int = 3
     epochs: int = 40
     batch_size: int = 256
+    choose: Literal["head", "ensemble"] = "head"
+    """By whose F1 a label's combination is chosen: each head's own, or that of the heads' mean probabilities, which
+    gives all heads the same one."""
 
     @property
     def combinations(self) -> list[tuple[float, float]]:
@@ -96,7 +101,8 @@ def fit(
         for parts in zip(*(part.split(group) for part in (weights, biases, orders)), strict=True)
     ]
     weights, biases = (torch.cat(parts) for parts in zip(*trained, strict=True))
-    return _choose(weights, biases, val_features, val_labels)
+    choose = _best_of_ensemble if grid.choose == "ensemble" else _best_of_each_head
+    return _final_heads(weights, biases, choose(weights, biases, val_features, val_labels.bool()))
 
 
 def _initial_parameters(
@@ -217,23 +223,46 @@ class HeadStack:
         )
 
 
-def _choose(
-    weights: torch.Tensor, biases: torch.Tensor, val_features: torch.Tensor, val_labels: torch.Tensor
-) -> LinearHeads:
-    """For each head and label the combination with the best F1 on the validation rows; the first of equals.
+def _best_of_each_head(
+    weights: torch.Tensor, biases: torch.Tensor, features: torch.Tensor, truth: torch.Tensor
+) -> torch.Tensor:
+    """(H, L): for each head and label the combination with the best F1; the first of equals.
 
-    weights (H, C, L, D), biases (H, C, L).
+    weights (H, C, L, D), biases (H, C, L); features (N, D) and truth (N, L) of the validation rows.
     """
-    truth = val_labels.bool()[:, None, :]
-    chosen_parameters, choices = [], []
-    for weight, bias in zip(weights, biases, strict=True):
-        logits = torch.addmm(bias.flatten(), val_features, weight.flatten(end_dim=1).T)
-        predicted = logits.unflatten(1, bias.shape) > 0
-        hits = (predicted & truth).sum(dim=0)
-        f1 = 2 * hits / (predicted.sum(dim=0) + truth.sum(dim=0)).clamp(min=1)
-        chosen = f1.argmax(dim=0)
-        label = torch.arange(len(chosen), device=chosen.device)
-        chosen_parameters.append((weight[chosen, label].T, bias[chosen, label]))
-        choices.append(chosen)
-    chosen_weights, chosen_biases = map(torch.stack, zip(*chosen_parameters, strict=True))
-    return LinearHeads(chosen_weights, chosen_biases, torch.stack(choices))
+    heads = zip(weights, biases, strict=True)
+    return torch.stack([_f1(_logits(*head, features) > 0, truth).argmax(dim=0) for head in heads])
+
+
+def _best_of_ensemble(
+    weights: torch.Tensor, biases: torch.Tensor, features: torch.Tensor, truth: torch.Tensor
+) -> torch.Tensor:
+    """(H, L), the same for all heads: the combination with the best F1 of their mean probabilities."""
+    heads = zip(weights, biases, strict=True)
+    total = torch.zeros(len(features), *biases.shape[1:]).to(features)
+    for head in heads:
+        total += _logits(*head, features).sigmoid_()
+    chosen = _f1(total / len(weights) > 0.5, truth).argmax(dim=0)
+    return chosen.repeat(len(weights), 1)
+
+
+def _logits(weight: torch.Tensor, bias: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """(N, C, L) of one head: weight (C, L, D), bias (C, L)."""
+    return torch.addmm(bias.flatten(), features, weight.flatten(end_dim=1).T).unflatten(1, bias.shape)
+
+
+def _f1(predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """(C, L): F1 of predictions (N, C, L) of the truth (N, L); 0 where neither has a positive."""
+    truth = truth[:, None, :]
+    hits = (predicted & truth).sum(dim=0)
+    return 2 * hits / (predicted.sum(dim=0) + truth.sum(dim=0)).clamp(min=1)
+
+
+def _final_heads(weights: torch.Tensor, biases: torch.Tensor, chosen: torch.Tensor) -> LinearHeads:
+    """Of each head the rows of the combinations that its labels chose, (H, L)."""
+    label = torch.arange(chosen.shape[1], device=chosen.device)
+    return LinearHeads(
+        torch.stack([weight[rows, label].T for weight, rows in zip(weights, chosen, strict=True)]),
+        torch.stack([bias[rows, label] for bias, rows in zip(biases, chosen, strict=True)]),
+        chosen,
+    )

@@ -86,6 +86,14 @@ def mean_average_precision(labels: ArrayLike, scores: ArrayLike) -> float | None
     return _mean(list(averages.values())) if averages else None
 
 
+def average_precisions(labels: ArrayLike, scores: ArrayLike) -> Floats:
+    """(L,) the average precision of each label; NaN for a label without a positive. Raises as `evaluate` does."""
+    split = _Split.of(labels, scores)
+    result = np.full(split.y.shape[1], np.nan)
+    result[list(split.average_precisions)] = list(split.average_precisions.values())
+    return result
+
+
 def best_thresholds(labels: ArrayLike, scores: ArrayLike) -> Floats:
     """(L,) for each label the threshold with the highest F1; THRESHOLD for a label without a positive.
 

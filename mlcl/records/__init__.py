@@ -11,6 +11,7 @@
 `coverage`  the same as a matrix
 `rescore`   metrics of a record anew, from its stored scores
 `search`    the choice among the trials of a search
-`collect`   records -> metrics.csv, costs.csv, cells.csv
+`labels`    each label of each cell, and which labels are taken for which, from stored scores
+`collect`   records -> metrics.csv, costs.csv, cells.csv, labels.csv
 `merge`     records of several machines or studies brought together
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -160,6 +160,10 @@ class Outline:
 
     def columns(self) -> list[tuple[str, str]]:
         """The (dataset, encoder) pairs of the grid; `none` only for a dataset that has no encoder at all."""
+        return list(self._columns)
+
+    @cached_property
+    def _columns(self) -> list[tuple[str, str]]:
         pairs = {(cell.id.dataset, cell.id.encoder) for cell in self.cells}
         pairs |= {(row.dataset, row.encoder) for row in self.skipped}
         columns = []
@@ -168,12 +172,35 @@ class Outline:
             columns += [(dataset, encoder) for encoder in encoders or [NO_ENCODER]]
         return columns
 
+    def column_title(self, dataset: str, encoder: str) -> str:
+        """A dataset's name, with the encoder where the study has several for it."""
+        several = sum(d == dataset for d, _ in self._columns) > 1
+        title = self.datasets[dataset].title
+        return f"{title}, {encoder}" if several and encoder != NO_ENCODER else title
+
     def training_of(self, loss: str, encoder: str) -> dict[str, Any]:
         """How a loss is trained with an encoder: its protocol's settings, then what the two change of them."""
         settings = self.training.get(self.losses[loss].protocol or "", {})
         of_encoder = self.encoders[encoder].training if encoder in self.encoders else {}
         applicable = {key: value for key, value in of_encoder.items() if key in settings}
         return settings | applicable | self.losses[loss].training
+
+    def changes_of(self, variant: str) -> dict[str, dict[str, Any]]:
+        """What a variant changes, section -> setting -> value, without what only goes along with fewer training rows:
+        validation rows cut alike (`val_fraction`), and as many steps as with all rows."""
+        changes = self.variants[variant]
+        if "fraction" not in changes.get("dataset", {}):
+            return changes
+        along = (("dataset", "val_fraction"), ("training", "steps_per_epoch"))
+        kept = {
+            section: {
+                key: value
+                for key, value in part.items()
+                if (section, key) not in along or (key == "steps_per_epoch" and value != "all_rows")
+            }
+            for section, part in changes.items()
+        }
+        return {section: part for section, part in kept.items() if part}
 
     def title_of(self, name: str) -> str:
         """The printed name of a loss or baseline: the one that studies and commands know it by."""

@@ -5,28 +5,21 @@ Plan, status, coverage, collected results, tables and the workflow all count wit
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
-from mlcl.records.files import write_json
 from mlcl.records.outline import OpenStudy, Outline, OutlineCell, Trial
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import Record, find_record
+from mlcl.records.running import running_since
 
 State = Literal["current", "stale", "missing", "unknown"]
 """`current`: the record has the fingerprint that the study asks for (also if the cell failed); `stale`: it has
 another; `missing`: there is no record, or a damaged one; `unknown`: raw data or local weights are absent, so that there
 is no fingerprint to compare the record with."""
-
-RUNNING = "running.json"
 
 
 def state_of(fingerprint: str | None, record: Record | None) -> State:
@@ -166,40 +159,14 @@ def study_status(study: OpenStudy) -> StudyStatus:
             seconds[_kind(cell)].append(record.run["wall_seconds"])
             continue
         open_cells.append(cell)
-        if (since := _running_since(study.paths.unfinished(cell) / RUNNING)) is not None:
+        if (since := running_since(study.paths.unfinished(cell))) is not None:
             running[cell] = since
     return StudyStatus(study.outline.study, cells, list(running), _seconds_left(open_cells, running, seconds))
-
-
-class Running:
-    """A mark in the folder of a cell's unfinished work, there as long as the cell is being made."""
-
-    def __init__(self, unfinished: Path) -> None:
-        self._mark = unfinished / RUNNING
-
-    def __enter__(self) -> None:
-        owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-        write_json(self._mark, owner, durable=False)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._mark.unlink(missing_ok=True)
 
 
 def _kind(cell: CellId) -> tuple[str, str]:
     """Cells that take about equally long."""
     return cell.dataset, cell.encoder if not cell.loss.startswith("random") else cell.loss
-
-
-def _running_since(mark: Path) -> float | None:
-    try:
-        owner = json.loads(mark.read_text(encoding="utf-8"))
-        if owner["host"] == socket.gethostname():
-            os.kill(owner["pid"], 0)
-    except (OSError, ValueError, KeyError):
-        return None
-    return float(owner["since"])
 
 
 def _seconds_left(

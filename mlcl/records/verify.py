@@ -65,8 +65,8 @@ def _defects_of_the_rest(study: OpenStudy) -> Iterator[str]:
             yield str(error)
     if paths.collected.exists() and read_collected(study) is None:
         yield (
-            f"{paths.collected}: it, {paths.metrics_csv.name}, {paths.costs_csv.name} or {paths.cells_csv.name} is not "
-            "what was written, or the study changed since; collect the records again (mlcl aggregate)"
+            f"{paths.collected}: it, a file that it names (such as {paths.metrics_csv.name}) is not what was written, "
+            "or the study changed since; collect the records again (mlcl aggregate)"
         )
     sealed = [paths.pair_weights, *sorted((paths.results / FOLDER).glob("*.json"))]
     for file in sealed:

@@ -232,9 +232,9 @@ def _speaks_of(claim: Claim, results: Results, dataset: str, encoder: str) -> bo
 
 
 def _variant_with(outline: Outline, dataset: str, settings: dict[str, Any]) -> str | None:
-    """The variant that changes exactly these settings, or `base` if it has them already."""
-    for name, changes in outline.variants.items():
-        if changes == settings:
+    """The variant that changes exactly these settings (`Outline.changes_of`), or `base` if it has them already."""
+    for name in outline.variants:
+        if outline.changes_of(name) == settings:
             return name
     if "base" in outline.variants and settings == {
         "dataset": {"fraction": outline.datasets[dataset].fraction}

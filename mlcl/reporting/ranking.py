@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
+from typing import TypeVar
 
 from mlcl.records.outline import Outline
 from mlcl.reporting.metric_info import metric_info
@@ -15,6 +16,7 @@ from mlcl.reporting.results import Results
 from mlcl.reporting.statistics.datasets import Ranking, probability_of_improvement, rank_methods
 
 PREFERRED = ("macro_f1", "map", "micro_f1")
+Key = TypeVar("Key")
 Column = tuple[str, str]
 """Dataset and encoder."""
 
@@ -48,6 +50,11 @@ def complete_means(results: Results, metric: str, variant: str = "base") -> dict
         if means:
             result[loss] = means
     return result
+
+
+def best_first(means: Mapping[Key, float], higher_is_better: bool) -> list[Key]:
+    """In the order of their means; of equals the one that stands first."""
+    return sorted(means, key=means.__getitem__, reverse=higher_is_better)
 
 
 def compared_columns(means: Mapping[str, Mapping[Column, float]]) -> dict[str, list[Column]]:

@@ -76,7 +76,7 @@ class DatasetFilter(Spec):
 class Claim(Spec):
     """A statement that results can decide: `better` beats `worse` by `metric`.
 
-    With `variant` (changed settings, as a study's variants have them) the comparison is made there, and with
+    With `variant` (changed settings, as `Outline.changes_of` gives them) the comparison is made there, and with
     `against` as well it is the lead that is compared: larger under `variant` than under `against`.
     """
 

@@ -245,7 +245,7 @@ class _Grid:
 
     def _dataset_part(self, dataset: str, changes: dict[str, Any]) -> DatasetPart:
         entry = self.study.datasets[dataset]
-        subset = {"fraction": entry.fraction, "sampling": entry.sampling} | changes
+        subset = {key: getattr(entry, key) for key in SubsetSettings.model_fields} | changes
         where = f"{self.study.file}: variants: dataset"
         return DatasetPart(
             source=entry.source,

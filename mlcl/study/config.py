@@ -41,6 +41,7 @@ class DatasetEntry(Settings):
 
     source: str
     fraction: Fraction = 1.0
+    val_fraction: Fraction = 1.0
     sampling: Literal["random", "stratified"] = "random"
     accept_local: bool = False
     settings: Json = {}
@@ -242,9 +243,8 @@ def _entries(content: Json, key: str, make: Any, defects: list[str]) -> Json:
 
 
 def _dataset_entry(name: str, entry: Json) -> Json:
-    keys: Json = {
-        key: entry.pop(key) for key in ("source", "fraction", "sampling", "accept_local") if key in entry
-    }
+    own = DatasetEntry.model_fields.keys() - {"settings"}
+    keys: Json = {key: entry.pop(key) for key in own & entry.keys()}
     return {"source": name, **keys, "settings": entry}
 
 

@@ -219,7 +219,10 @@ def work(settings: CellSettings, train_rows: int) -> _Work:
     for training, views in stages:
         each = FORWARD_AND_BACKWARD + views - 1
         batch = min(training["batch_size"], train_rows)
-        count = training["epochs"] * (training["steps_per_epoch"] or max(1, train_rows // max(batch, 1)))
+        rows, per_epoch = train_rows, training["steps_per_epoch"]
+        if per_epoch == "all_rows":
+            rows, per_epoch = round(train_rows / settings.dataset.subset.fraction), None
+        count = training["epochs"] * (per_epoch or max(1, rows // training["batch_size"]))
         micro = training["micro_batch_size"]
         steps += count * views
         examples += count * batch

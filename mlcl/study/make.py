@@ -45,7 +45,7 @@ from mlcl.records.record import (
     write_record,
 )
 from mlcl.records.rescore import SPLITS, metrics_of, write_scores
-from mlcl.records.status import Running
+from mlcl.records.running import Running
 from mlcl.study import gpus
 from mlcl.study.code import code_of
 from mlcl.study.fingerprint import metrics_source
@@ -78,13 +78,13 @@ def prepare_dataset(request_file: Path) -> Path:
 def make_cell(request_file: Path, log: TextIO) -> Record:
     """Makes the record of a requested cell, or returns the one that is there if it is what is asked for.
 
-    Two processes may be asked for the same cell at once (one of them left behind by a run that was killed): the
-    second waits for the first and takes over its record.
+    Two processes may be asked for the same cell at once (one of them left behind by a run that was killed, or on
+    another machine): the second waits for the first and takes over its record.
     """
     request = read_request(request_file)
     paths, cell = StudyPaths(request["study"]), CellId.parse(request["cell"])
     unfinished = paths.unfinished(cell)
-    with FileLock(request_file.with_name("cell.lock")):
+    with FileLock(request_file.with_name("cell.lock")), Running(unfinished):
         slot = RecordSlot(paths.cell(cell), unfinished)
         slot.recover(request["fingerprint"], request["attempt"])
         record = find_record(paths.record(cell), cell).record
@@ -93,7 +93,7 @@ def make_cell(request_file: Path, log: TextIO) -> Record:
             return record
         settings = CellSettings.model_validate(request["settings"])
         gpu_locks = paths.bookkeeping / "gpus"
-        with Running(unfinished), gpus.reserve_gpus(settings, gpu_locks):
+        with gpus.reserve_gpus(settings, gpu_locks):
             return _Maker(request, settings, slot, paths, cell, log).make()
 
 
@@ -218,8 +218,8 @@ class _Maker:
         import numpy as np
 
         folder = self.slot.new
-        labels = {split: dataset[split].dense_labels() for split in SPLITS}
-        ids = {split: np.asarray(dataset[split].ids) for split in SPLITS}
+        labels = {split: dataset[split].dense_labels(outcome.rows[split]) for split in SPLITS}
+        ids = {split: np.asarray(dataset[split].ids)[outcome.rows[split]] for split in SPLITS}
         write_scores(folder / SCORES, outcome.scores, labels, ids)
         if self.settings.keep_embeddings and outcome.features:
             features = {split: values.astype(np.float16) for split, values in outcome.features.items()}

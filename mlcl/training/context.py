@@ -40,23 +40,31 @@ class Context:
     checkpoints: Path | None = None
     """The folder for checkpoints; None saves none."""
 
-    @cached_property
+    @property
     def train_rows(self) -> np.ndarray:
-        """Row numbers of the cell's training subset; a function of the dataset and the seed alone."""
-        settings = self.settings.dataset.subset
-        split = self.dataset["train"]
-        if settings.fraction == 1:
-            return np.arange(len(split))
-        return subset(
-            split, settings.fraction, settings.sampling, seed_of(self.settings.seed, "subset") % 2**32
-        )
+        return self.rows("train")
 
     def rows(self, split: str) -> np.ndarray:
-        return self.train_rows if split == "train" else np.arange(len(self.dataset[split]))
+        """Row numbers of the split that the cell uses; a function of the dataset and the seed alone."""
+        return self._rows[split]
+
+    @cached_property
+    def _rows(self) -> dict[str, np.ndarray]:
+        settings = self.settings.dataset.subset
+        fractions = {"train": settings.fraction, "val": settings.val_fraction}
+        seed = seed_of(self.settings.seed, "subset") % 2**32
+        return {
+            split: subset(self.dataset[split], fractions.get(split, 1.0), settings.sampling, seed)
+            for split in SPLITS
+        }
 
     def labels(self, split: str) -> torch.Tensor:
         """All labels (N, L) bool of a split, on the device."""
         return torch.from_numpy(self.dataset[split].dense_labels()).to(self.device).bool()
+
+    def labels_of_rows(self, split: str) -> torch.Tensor:
+        """Labels (n, L) bool of the rows of a split that the cell uses, on the device."""
+        return self.labels(split)[torch.from_numpy(self.rows(split))]
 
     @property
     def encoder_part(self) -> EncoderPart:

@@ -81,12 +81,12 @@ def validation(context: Context, settings: TrainingSettings) -> Validation:
     `val_loss`: mean over validation rows of the loss of their batches, in order. `val_micro_f1`: of the method's own
     head at 0.5, or of a k-NN classifier on its features where it has none (contrastive losses).
     """
-    inputs, labels, rows = context.inputs("val"), context.labels("val"), context.rows("val")
+    inputs, rows, labels = context.inputs("val"), context.rows("val"), context.labels_of_rows("val")
 
     @torch.no_grad()
     def measure(method: Method) -> dict[str, float]:
         features = context.encode_rows(method.encoder, inputs, rows)
-        batches = [torch.from_numpy(batch) for batch in in_order(rows, settings.batch_size)]
+        batches = [torch.from_numpy(batch) for batch in in_order(np.arange(len(rows)), settings.batch_size)]
         losses = [method.loss(features[batch], labels[batch]) * len(batch) for batch in batches]
         return {
             "val_loss": float(torch.stack(losses).sum() / len(rows)),
@@ -102,7 +102,7 @@ def _predictions(context: Context, method: Method, features: torch.Tensor) -> to
         predicted: torch.Tensor = method.head(features) > 0
         return predicted
     train = context.encode(method.encoder, "train")
-    labels = context.labels("train")[torch.from_numpy(context.train_rows)]
+    labels = context.labels_of_rows("train")
     return knn.probabilities(train, labels, features, VALIDATION_NEIGHBOURS) > 0.5
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from mlcl.training import distributed, optim
 from mlcl.training.checkpoint import Checkpoint, Progress, StopSignal
@@ -98,7 +99,7 @@ class TrainingRun:
             )
         self.accelerator: Accelerator = distributed.accelerator(loop.compute)
         self.device = self.accelerator.device
-        self.steps_per_epoch = sampling.steps_per_epoch(len(data.rows), self.settings)
+        self.steps_per_epoch = sampling.steps_per_epoch(len(data.rows), self.settings, len(data.labels))
         if loop.compute.channels_last:
             method.encoder.to(memory_format=torch.channels_last)
         self.average = None
@@ -134,7 +135,9 @@ class TrainingRun:
         if progress.batches == 0:
             progress.learning_rate = float(self.schedule.get_last_lr()[0])
         lengths = self.data.inputs.lengths if self.settings.length_bucketing else None
-        batches = sampling.epoch_batches(self.data.rows, self.settings, self.loop.random.order, lengths)
+        batches = sampling.epoch_batches(
+            self.data.rows, self.settings, self.loop.random.order, lengths, len(self.data.labels)
+        )
         self.last_report = progress.batches
         self.watch.start(progress.batches)
         depth = PREFETCHED_BATCHES if self._on_gpu else 0
@@ -179,7 +182,9 @@ class TrainingRun:
         self.timer.mark("data")
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._backward(views, labels)
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.settings.gradient_clip or math.inf)
+        # Not Accelerate's clip_grad_norm_, which does the same but imports torch.distributed.tensor first: a second.
+        self.accelerator.unscale_gradients()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_clip or math.inf)
         self.optimizer.step()
         self.schedule.step()
         if self.average is not None:

@@ -31,15 +31,15 @@ class Outcome:
     """What a protocol returns: probabilities and, where there is an encoder, features of each evaluated split."""
 
     scores: dict[str, dict[str, np.ndarray]]
-    """readout -> split -> (N, L) float32 probabilities; the readout is `none` where there is no encoder"""
+    """readout -> split -> (n, L) float32 probabilities of `rows`; the readout is `none` where there is no encoder"""
     features: dict[str, np.ndarray] = field(default_factory=dict)
-    """split -> (N, D) float32"""
+    """split -> (n, D) float32"""
     fitted: FitResult | None = None
     """The trained method, its learning curve and times."""
     heads: dict[Readout, LinearHeads | Neighbours] = field(default_factory=dict)
     """readout -> what computed its scores from features"""
-    examples: dict[str, int] = field(default_factory=dict)
-    """split -> number of rows used; filled in by `run.train`"""
+    rows: dict[str, np.ndarray] = field(default_factory=dict)
+    """split -> row numbers (n,) that the cell uses; filled in by `run.train`"""
     diagnostics: dict[str, Any] = field(default_factory=dict)
     """See `_diagnose`; empty without an encoder"""
     fit_rows: tuple[str, np.ndarray, np.ndarray] | None = None
@@ -47,6 +47,11 @@ class Outcome:
     by the caller (`diagnostics.of_fit`), so that training does not depend on the code of the metrics."""
     throughput: dict[str, Any] = field(default_factory=dict)
     """See `throughput.measure`; filled in by `run.train`"""
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """split -> number of rows used"""
+        return {split: len(rows) for split, rows in self.rows.items()}
 
 
 def read_out(context: Context, fitted: FitResult) -> Outcome:
@@ -112,8 +117,7 @@ def _fit_rows(
     neighbours."""
     readout, head = next(iter(heads.items()))
     split = "train" if "train" in features and readout != "knn" else "val"
-    rows = context.rows(split)[:MOST_ROWS]
-    labels = context.labels(split)[torch.from_numpy(rows)].cpu().numpy()
+    labels = context.labels_of_rows(split)[:MOST_ROWS].cpu().numpy()
     scores = head.probabilities(features[split][:MOST_ROWS]).cpu().numpy()
     return split, labels, scores
 
@@ -147,9 +151,9 @@ def _fit_knn(context: Context, features: dict[str, torch.Tensor]) -> Neighbours:
 def _labelled(
     context: Context, features: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Features and labels of the training rows, then of val."""
-    train_labels = context.labels("train")[torch.from_numpy(context.train_rows)]
-    return features["train"], train_labels, features["val"], context.labels("val")
+    """Features and labels of the training rows, then of the validation rows."""
+    train_labels, val_labels = (context.labels_of_rows(split) for split in ("train", "val"))
+    return features["train"], train_labels, features["val"], val_labels
 
 
 def _to_numpy(values: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -40,5 +40,5 @@ def train(
     outcome: Outcome = protocols.load(settings.protocol).run(context)
     if distributed.rank() > 0:
         return outcome
-    examples = {split: len(context.rows(split)) for split in SPLITS}
-    return replace(outcome, examples=examples, throughput=throughput.measure(context, outcome.fitted))
+    rows = {split: context.rows(split) for split in SPLITS}
+    return replace(outcome, rows=rows, throughput=throughput.measure(context, outcome.fitted))

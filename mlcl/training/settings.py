@@ -17,6 +17,7 @@ from mlcl.training.inputs.transforms import Augmentation
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 SelectionRule = Literal["last", "best_val_micro_f1", "best_val_loss"]
+StepsPerEpoch = PositiveInt | Literal["all_rows"] | None
 Protocol = Literal[
     "contrastive_linear",
     "end_to_end",
@@ -35,12 +36,19 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
+def _unless(default: Any) -> Any:
+    """A field that is dumped only where it differs from its default: the default is what the code did before there was
+    such a setting, so that records made then stay current."""
+    return Field(default=default, exclude_if=lambda value: value == default)
+
+
 class TrainingSettings(Settings):
     """How an encoder is trained, whatever the protocol. Each protocol adds settings and sets its paper's values."""
 
     epochs: PositiveInt = 20
-    steps_per_epoch: PositiveInt | None = None
-    """None: one pass through the training rows. Otherwise this many batches, from as many passes as needed."""
+    steps_per_epoch: StepsPerEpoch = None
+    """None: one pass through the training rows. Otherwise this many batches, from as many passes as needed; `all_rows`:
+    as many as one pass through all training rows of the dataset has, so that a subset is trained for as many steps."""
     batch_size: Annotated[int, Field(ge=2)] = 64
     micro_batch_size: PositiveInt | None = None
     """Rows that go through the encoder at once. Gradients are cached: the loss still sees the whole batch."""
@@ -90,6 +98,8 @@ class LinearEvaluationSettings(Settings):
     heads: PositiveInt = 3
     epochs: PositiveInt = 40
     batch_size: PositiveInt = 256
+    choose: Literal["head", "ensemble"] = _unless("head")
+    """Whose F1 on validation chooses a label's setting: each head's own, or that of the heads' mean probabilities."""
 
 
 class KnnEvaluationSettings(Settings):
@@ -102,9 +112,12 @@ class KnnEvaluationSettings(Settings):
 
 
 class SubsetSettings(Settings):
-    """Which part of the training rows is used."""
+    """Which part of the training and validation rows is used."""
 
     fraction: Fraction = 1.0
+    """Of the training rows."""
+    val_fraction: Fraction = _unless(1.0)
+    """Of the validation rows, which choose settings, thresholds and epochs."""
     sampling: Literal["random", "stratified"] = "random"
 
 

@@ -209,3 +209,32 @@ def test_a_state_can_be_stored_and_read(heads: int, tmp_path: Path) -> None:
     assert torch.equal(again.chosen, fitted.chosen)
     with pytest.raises(MetricsError, match="biases, chosen missing"):
         linear.LinearHeads.from_state({"weights": fitted.weights})
+
+
+def test_the_ensemble_chooses_one_combination_for_each_label_by_the_f1_of_the_mean_probabilities() -> None:
+    features, labels = (tensor.double() for tensor in data(40, labels=9))
+    val_features, val_labels = (tensor.double() for tensor in data(60, labels=9, seed=1))
+    rates, decays = (1.0, 0.03), (1.0, 0.01)
+
+    def fitted(choose: str) -> linear.LinearHeads:
+        grid = linear.Grid(rates, decays, heads=3, epochs=3, batch_size=16, choose=choose)  # type: ignore[arg-type]
+        streams = torch.Generator().manual_seed(5)
+        return linear.fit(features, labels, val_features, val_labels, grid, streams)
+
+    heads = fitted("ensemble")
+    grid = linear.Grid(rates, decays, heads=3, epochs=3, batch_size=16)
+    single = one_at_a_time(features, labels, grid, seed=5)
+    logits = torch.einsum("nd,chdl->chnl", F.pad(val_features, (0, 1), value=1.0), single)
+    for label in range(labels.shape[1]):
+        scores = [
+            f1(
+                logits[c, :, :, label].sigmoid().mean(0)[:, None] > 0.5, val_labels[:, label, None].bool()
+            ).item()
+            for c in range(len(grid.combinations))
+        ]
+        best = scores.index(max(scores))
+        assert heads.chosen[:, label].tolist() == [best] * 3
+        expected = single[best, :, :, label]  # (heads, D + 1)
+        torch.testing.assert_close(heads.weights[:, :, label], expected[:, :-1], rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(heads.biases[:, label], expected[:, -1], rtol=1e-6, atol=1e-8)
+    assert not torch.equal(fitted("head").chosen, heads.chosen)

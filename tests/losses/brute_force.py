@@ -112,6 +112,18 @@ def jaccard(loss: Any, inputs: Any, labels: Tensor, references: Any = None) -> T
 
 
 @reference
+def multisupcon(loss: Any, inputs: Any, labels: Tensor, references: Any = None) -> Tensor:
+    def index(y: Any, t: Any) -> float:
+        return len(y & t) / len(y | t) if y | t else 1
+
+    def weight(y: Any, t: Any, all_sets: Any) -> float:
+        positives = sum(index(y, s) >= loss.threshold for s in all_sets)
+        return index(y, t) / positives if index(y, t) >= loss.threshold else 0
+
+    return mean(weighted(loss, inputs, labels, references, weight), len(labels), inputs["embeddings"])
+
+
+@reference
 def overlap(loss: Any, inputs: Any, labels: Tensor, references: Any = None) -> Tensor:
     def weight(y: Any, t: Any, all_sets: Any) -> float:
         return len(y & t) / sum(len(y & s) for s in all_sets) if y & t else 0
@@ -124,7 +136,9 @@ def simdissim(loss: Any, inputs: Any, labels: Tensor, references: Any = None) ->
     def weight(y: Any, t: Any, all_sets: Any) -> float:
         if not y & t:
             return 0
-        return len(y & t) / len(y) / (1 + len(t - y)) / sum(bool(y & s) for s in all_sets)
+        similarity, dissimilarity = len(y & t) / len(y), 1 / (1 + len(t - y))
+        factor = {"similarity": similarity, "dissimilarity": dissimilarity}
+        return factor.get(loss.kind, similarity * dissimilarity) / sum(bool(y & s) for s in all_sets)
 
     return mean(weighted(loss, inputs, labels, references, weight), len(labels), inputs["embeddings"])
 

@@ -15,6 +15,7 @@ from mlcl.records.rescore import rescore
 from mlcl.reporting.claims import judge as judge_with
 from mlcl.reporting.claims import judge_all, render
 from mlcl.reporting.contrasts import Contrasts
+from mlcl.reporting.figures import sensitivity
 from mlcl.reporting.results import load_results
 from mlcl.reporting.specs import Claim, SpecError, read_claims
 from mlcl.reporting.statistics import examples
@@ -89,6 +90,28 @@ def test_a_growing_lead_is_a_difference_of_differences(results):
 
     verdict = judge(claim(variant=few, against={}), results)
     assert verdict.estimate.value == pytest.approx(lead("few") - lead("base"))
+
+
+def test_a_claim_about_little_data_finds_the_variant_that_keeps_the_number_of_steps(grid):
+    few = {"dataset": {"fraction": 0.1}}
+    grid.variants = {
+        "base": {},
+        "other": {**few, "loss": {"temperature": 0.5}},
+        "tenth": {
+            "dataset": {"fraction": 0.1, "val_fraction": 0.1},
+            "training": {"steps_per_epoch": "all_rows"},
+        },
+    }
+    grid.plan().make_all()
+    collect(open_study("tiny"))
+    results = load_results("tiny")
+    assert judge(claim(variant=few), results).answer != "no data"
+    outline = results.outline
+    assert [outline.changes_of(name) for name in outline.variants] == [{}, grid.variants["other"], few]
+    fixed = {**few, "training": {"steps_per_epoch": 100}}
+    assert replace(outline, variants={"fixed": fixed}).changes_of("fixed") == fixed
+    settings = sensitivity.swept_settings(outline)
+    assert settings == {("dataset", "fraction"): {"tenth": 0.1}}
 
 
 def test_what_is_not_in_the_study_is_no_data_and_says_why(results):

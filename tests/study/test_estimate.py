@@ -95,6 +95,15 @@ def test_a_tenth_of_the_rows_is_a_tenth_of_the_training() -> None:
     assert "10 to 100" in estimate(made, SLOW).render()
 
 
+def test_a_tenth_of_the_rows_with_as_many_steps_costs_as_many_steps() -> None:
+    few = {"dataset": {"fraction": 0.1}, "training": {"steps_per_epoch": "all_rows"}}
+    made = plan(variants={"tenth": few})
+    base, tenth = (
+        made.by_id[f"digit_scenes/cnn/bce/{name}/seed0"].cell.settings for name in ("base", "tenth")
+    )
+    assert work(base, 100) == work(tenth, 10)
+
+
 def test_a_second_view_micro_batches_and_a_second_stage_cost_passes() -> None:
     finetuning = {"epochs": 3, "batch_size": 10, "steps_per_epoch": 4}
     made = plan(

@@ -15,6 +15,7 @@ import yaml
 
 import mlcl.study.make
 import mlcl.training.launch
+from mlcl.data import open_dataset
 from mlcl.errors import MlclError
 from mlcl.evaluation.metrics import evaluate
 from mlcl.records.merge import merge
@@ -79,6 +80,25 @@ def test_a_record_is_whole(plan: Plan) -> None:
         assert embeddings["test"].dtype == np.float16
     assert plan.paths.card("digit_scenes").exists()
     assert not list(folder(plan).glob(".*")), "nothing written aside is left"
+
+
+def test_a_record_has_the_validation_rows_that_the_cell_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    datasets = {"digit_scenes": {"train": 96, "val": 48, "test": 48, "val_fraction": 0.25}}
+    Path("tiny.yaml").write_text(yaml.safe_dump(STUDY | {"datasets": datasets}))
+    made = make_plan(Path("tiny.yaml"))
+    made.write()
+    prepare_dataset(made.paths.dataset_request("digit_scenes"))
+    record = make_cell(request(made), io.StringIO())
+    assert record.status == "ok", record.result["reason"]
+    assert record.result["dataset"]["examples"] == {"train": 96, "val": 12, "test": 48}
+    prepared = open_dataset(Path(json.loads(request(made).read_text())["prepared"]))["val"]
+    with np.load(folder(made) / "scores.npz") as scores:
+        rows = [list(prepared.ids).index(name) for name in scores["val_ids"]]
+        assert len(set(rows)) == len(scores["head_val_scores"]) == 12
+        assert np.array_equal(scores["val_labels"], prepared.dense_labels(rows))
 
 
 def test_a_current_record_is_left_alone(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

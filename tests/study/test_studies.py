@@ -13,6 +13,7 @@ import yaml
 from mlcl import encoders
 from mlcl.encoders import catalog
 from mlcl.study import config
+from mlcl.study.estimate import work
 from mlcl.study.plan import Plan, make_plan
 from mlcl.training import protocols, settings
 
@@ -166,3 +167,34 @@ def test_mulsupcon_s_bce_has_the_released_recipe_which_is_that_of_the_fine_tunin
     for cell in cells:
         assert cell.settings.training is not None
         assert {key: cell.settings.training.get(key, value) for key, value in recipe.items()} == recipe
+
+
+@pytest.mark.parametrize("name", [study for study in PAPERS if study.startswith("comprehensive")])
+def test_the_comprehensive_study_chooses_a_label_s_setting_by_the_ensemble(name: str) -> None:
+    for study in (name, f"{name}_small"):
+        grids = [p.cell.settings.linear_evaluation for p in planned(study).cells]
+        assert {grid.choose for grid in grids if grid} == {"ensemble"}
+
+
+def test_a_tenth_of_the_data_is_trained_for_as_many_steps_as_all_of_it() -> None:
+    """VOC2007 has 2,501 training images: 720 steps of 256, where 80 epochs of a tenth of them would be 80 steps."""
+    made = planned("comprehensive_vision")
+    for loss in ("bce", "reg"):
+        base, tenth = (
+            made.by_id[f"voc2007/resnet50/{loss}/{v}/seed0"].cell.settings for v in ("base", "tenth")
+        )
+        assert work(base, 2501).steps == work(tenth, 250).steps == 720
+        assert tenth.training is not None
+        cut = tenth.model_copy(update={"training": {**tenth.training, "steps_per_epoch": None}})
+        assert work(cut, 250).steps == 80
+        assert (tenth.dataset.subset.fraction, tenth.dataset.subset.val_fraction) == (0.1, 0.1)
+    for name in ("comprehensive_text", "comprehensive_text_small", "comprehensive_vision_small"):
+        assert planned(name).study.variants["tenth"] == made.study.variants["tenth"]
+
+
+def test_settings_that_came_later_are_no_part_of_a_cell_at_the_value_that_they_had_before() -> None:
+    """So that records that were made without them stay current."""
+    assert "choose" not in settings.LinearEvaluationSettings().model_dump()
+    assert settings.LinearEvaluationSettings(choose="ensemble").model_dump()["choose"] == "ensemble"
+    assert "val_fraction" not in settings.SubsetSettings(fraction=0.5).model_dump(mode="json")
+    assert settings.SubsetSettings(val_fraction=0.5).model_dump()["val_fraction"] == 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -72,9 +73,37 @@ def test_schedules_of_few_steps(steps: int, warmup: float, schedule: str) -> Non
 )
 def test_by_name(name: Any, kind: type) -> None:
     optimizer, _ = optim.create(nn.Linear(2, 2), TrainingSettings(optimizer=name), 10)
-    assert type(optimizer) is kind
+    assert isinstance(optimizer, kind)
     if name == "sgd":
         assert optimizer.param_groups[0]["momentum"] == 0.9
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_a_fused_step_is_that_of_the_formula(name: Any, channels_last: bool) -> None:
+    """Also where weights lie in memory in another order: the fused kernels go through the raw memory."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2))
+    if channels_last:
+        layers.to(memory_format=torch.channels_last)
+    plain = deepcopy(layers)
+    settings = TrainingSettings(
+        optimizer=name, learning_rate=0.01, weight_decay=0.1, schedule="constant", warmup=0
+    )
+    fused, _ = optim.create(layers, settings, 5)
+    groups = [{"params": [p for p in plain.parameters() if p.ndim > 1], "weight_decay": 0.1}]
+    groups += [{"params": [p for p in plain.parameters() if p.ndim <= 1], "weight_decay": 0.0}]
+    momentum = {"momentum": 0.9} if name == "sgd" else {}
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
+    reference = kind(groups, lr=0.01, foreach=False, **momentum)  # type: ignore[arg-type]
+    for _ in range(5):
+        inputs = torch.randn(6, 3, 4, 4)
+        for modules, optimizer in ((layers, fused), (plain, reference)):
+            optimizer.zero_grad()
+            modules(inputs).square().sum().backward()
+            optimizer.step()
+    for ours, expected in zip(layers.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_one_dimensional_parameters_do_not_decay_and_frozen_ones_are_left_out() -> None:

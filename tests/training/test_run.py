@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +116,37 @@ def test_training_learns_something(digits: PreparedDataset) -> None:
     assert learned > evaluate(truth, prior.astype(np.float32))["map"] + 0.05
 
 
+def test_a_tenth_of_the_data_is_trained_for_as_many_steps_and_validated_on_a_tenth(
+    digits: PreparedDataset,
+) -> None:
+    def tenth(training: dict[str, Any]) -> Outcome:
+        data = {"source": "digit_scenes", "settings": {}, "subset": {"fraction": 0.1, "val_fraction": 0.1}}
+        given = {"epochs": 2, "batch_size": 32, "learning_rate": 0.01, "selection": "best_val_loss"}
+        return run(
+            settings("bce", dataset=data, training=given | training, readouts=["head", "linear"]), digits
+        )
+
+    whole, few, enough = run(settings("bce"), digits), tenth({}), tenth({"steps_per_epoch": "all_rows"})
+    assert [line.step for line in whole.fitted.curve] == [6, 12]
+    assert [line.step for line in few.fitted.curve] == [1, 2]
+    assert [line.step for line in enough.fitted.curve] == [6, 12]
+    assert enough.examples == {"train": 20, "val": 8, "test": 80}
+    assert set(enough.rows["val"]) <= set(range(80))
+    for scores in enough.scores.values():
+        assert [len(scores[split]) for split in ("val", "test")] == [8, 80]
+    head, features = enough.heads["head"], torch.from_numpy(enough.features["val"])
+    loss = torch.nn.functional.binary_cross_entropy(
+        head.probabilities(features),
+        torch.from_numpy(digits["val"].dense_labels(enough.rows["val"])).float(),
+    )
+    assert min(line.val_loss for line in enough.fitted.curve) == pytest.approx(float(loss), rel=1e-4)
+    for name in ("label_prior", "random"):
+        cell = settings(None, protocol=name, encoder=None, training=None, readouts=[])
+        part = cell.dataset.model_copy(update={"subset": {"val_fraction": 0.1}})
+        cut = run(CellSettings.model_validate(cell.model_dump() | {"dataset": part.model_dump()}), digits)
+        assert len(only_scores(cut)["val"]) == 8
+
+
 def test_label_prior_is_the_frequency_in_the_subset(digits: PreparedDataset) -> None:
     subset = {"source": "digit_scenes", "settings": {}, "subset": {"fraction": 0.25}}
     cell = settings(None, protocol="label_prior", encoder=None, training=None, readouts=[], dataset=subset)
@@ -144,3 +178,29 @@ def test_fewer_rows_than_a_batch_are_one_batch(digits: PreparedDataset) -> None:
     large = {"epochs": 2, "batch_size": 512, "projection_dim": 8, "learning_rate": 0.01}
     outcome = run(settings("jaccard", training=large), digits)
     assert [line.step for line in outcome.fitted.curve] == [1, 2]
+
+
+WHAT_IS_IMPORTED = """
+import sys, tempfile
+import os
+import subprocess
+import sys
+from pathlib import Path
+import tiny
+for modality, loss in (("image", "bce"), ("text", "jaccard"), ("vector", "reg")):
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = tiny.prepare(modality, Path(folder) / "prepared")
+        assert tiny.run(tiny.cell(dataset, loss), dataset).throughput["flops_per_second"] > 0
+print(*(name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules))
+"""
+
+
+def test_a_cell_does_not_import_the_compiler() -> None:
+    """Which takes longer than many a training. Something in torch or in a library imports it at the slightest touch."""
+    folder = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": f"{folder.parents[1]}{os.pathsep}{folder}"}
+    ran = subprocess.run(
+        [sys.executable, "-c", WHAT_IS_IMPORTED], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == []

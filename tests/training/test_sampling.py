@@ -54,6 +54,16 @@ def test_fewer_steps_than_a_pass_has_take_other_rows_each_time() -> None:
     assert set(np.concatenate(first)) != set(np.concatenate(second))
 
 
+@pytest.mark.parametrize("count", [103, 8])
+def test_a_subset_can_be_trained_for_as_many_steps_as_all_rows(count: int) -> None:
+    """Also one that is smaller than a batch."""
+    more, rows = settings(steps_per_epoch="all_rows"), ROWS[:count]
+    batches = sampling.epoch_batches(rows, more, torch.Generator().manual_seed(0), None, all_rows=1030)
+    assert len(batches) == sampling.steps_per_epoch(count, more, all_rows=1030) == 103
+    assert all(set(batch) <= set(rows) for batch in batches)
+    assert sampling.steps_per_epoch(count, more) == sampling.steps_per_epoch(count, settings())
+
+
 def test_the_same_generator_gives_the_same_order_and_then_another() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(epoch(), epoch(), strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(epoch(), epoch(seed=1), strict=True))

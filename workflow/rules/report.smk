@@ -17,6 +17,7 @@ rule aggregate:
         str(PATHS.metrics_csv),
         str(PATHS.costs_csv),
         str(PATHS.cells_csv),
+        str(PATHS.curves_csv),
         str(PATHS.collected),
         update(str(PATHS.pair_weights)),
     log:

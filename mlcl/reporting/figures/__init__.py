@@ -16,6 +16,8 @@ from mlcl.reporting.figures import (
     embeddings,
     frequency,
     heat_map,
+    label_confusions,
+    label_scores,
     learning_curves,
     pair_weights,
     ranks,
@@ -37,11 +39,14 @@ KINDS: dict[str, Callable[[Results], Iterator[Figure]]] = {
     "Training steps": costs.draw_step_parts,
     "Pair weights": pair_weights.draw,
     "Embeddings": embeddings.draw,
+    "Labels": label_scores.draw,
+    "Confused labels": label_confusions.draw,
     "Learning curves": learning_curves.draw,
     "Frequencies of labels": dataset_labels.draw,
 }
 OF_SCORES = frozenset({
     "Losses by datasets", "Ranks of losses", "Comparison of losses", "Label frequency", "Sensitivity", "Costs",
+    "Labels", "Confused labels",
 })  # fmt: skip
 """Kinds that show scores, so that their captions name the readout."""
 INDEX = "index.json"

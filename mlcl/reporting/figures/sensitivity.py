@@ -38,9 +38,11 @@ def draw(results: Results) -> Iterator[Figure]:
 
 
 def swept_settings(outline: Outline) -> dict[Setting, dict[str, float]]:
-    """setting -> variant -> its value, for variants that change one numeric setting and nothing else."""
+    """setting -> variant -> its value, for variants that change one numeric setting and nothing else
+    (`Outline.changes_of`)."""
     swept: dict[Setting, dict[str, float]] = {}
-    for variant, changes in outline.variants.items():
+    for variant in outline.variants:
+        changes = outline.changes_of(variant)
         changed = [(section, key, value) for section, part in changes.items() for key, value in part.items()]
         if (
             len(changed) == 1

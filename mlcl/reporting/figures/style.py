@@ -10,6 +10,7 @@ import io
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.font_manager import FontProperties, findfont, get_font, get_font_names
 
 from mlcl.records.files import atomic_file
-from mlcl.records.outline import NO_ENCODER, Outline
+from mlcl.records.outline import Outline
 from mlcl.reporting.metric_info import MetricInfo
 from mlcl.reporting.visible import visible
 
@@ -52,8 +54,16 @@ _LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
 )  # fmt: skip
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "---", "+++", "**", "//")
 
+_OTHER_SCRIPTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "WenQuanYi Zen Hei", "IPAGothic",
+    "Droid Sans Fallback", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "PingFang SC", "Hiragino Sans",
+    "Arial Unicode MS", "Noto Sans Devanagari", "Noto Sans Thai",
+)  # fmt: skip
+"""Fonts for what DejaVu Sans, which comes with matplotlib, lacks: those that are installed are used."""
+FONTS = ["DejaVu Sans", *sorted(set(_OTHER_SCRIPTS) & set(get_font_names()), key=_OTHER_SCRIPTS.index)]
+
 PARAMETERS: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
+    "font.family": FONTS,
     "font.size": 7.5,
     "axes.titlesize": 8,
     "axes.labelsize": 7.5,
@@ -162,9 +172,21 @@ def axis_label(metric: MetricInfo) -> str:
     return metric.title.replace(" (", "\n(") + (" in %" if metric.is_percentage else "")
 
 
+def drawable(text: str) -> str:
+    """The text with characters that no installed font has shown by their numbers, such as [U+4E2D]."""
+    glyphs = _glyphs()
+    return "".join(c if ord(c) in glyphs else f"[U+{ord(c):04X}]" for c in visible(text))
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    fonts = (get_font(findfont(FontProperties(family=[family]))) for family in FONTS)
+    return frozenset().union(*(font.get_charmap() for font in fonts))
+
+
 def shorten(name: str, longest: int = 24) -> str:
     """A name that fits beside an axis; a cut one ends in an ellipsis."""
-    name = visible(name)
+    name = drawable(name)
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
@@ -217,7 +239,5 @@ def names_in_a_line(names: Sequence[str], width: float) -> int:
 
 
 def column_title(outline: Outline, dataset: str, encoder: str) -> str:
-    """A dataset's name, with the encoder where the study has several for it."""
-    several = sum(d == dataset for d, _ in outline.columns()) > 1
-    title = visible(outline.datasets[dataset].title)
-    return f"{title}, {encoder}" if several and encoder != NO_ENCODER else title
+    """As the outline's, without characters that cannot be drawn."""
+    return drawable(outline.column_title(dataset, encoder))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from mlcl.reporting.tables.grid import (
     readout_table,
     variants_table,
 )
+from mlcl.reporting.tables.label_confusions import label_confusions_table
+from mlcl.reporting.tables.label_scores import label_scores_table
 from mlcl.reporting.tables.papers import paper_tables
 from mlcl.reporting.tables.pdf import compile_pdf
 from mlcl.reporting.tables.search import search_table
@@ -33,25 +35,32 @@ from mlcl.reporting.visible import as_markdown
 log = logging.getLogger(__name__)
 
 
-def write_tables(study: str | Path) -> list[Failure]:
+def write_tables(study: str | Path, markdown_alone: bool = False) -> list[Failure]:
     """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
 
     Tables: `main`; `main-<readout>` for each other readout; `criteria` where thresholds were tuned; `search` where
     settings were searched for; `variants` where the study has some; `differences` to the best loss;
     `best-against-each` where there are enough datasets for tests of ranks; `paper-*` for each paper that shares a
-    dataset with the study; `costs`. One that fails says so in its file; the failures are returned.
+    dataset with the study; `costs`; and for each dataset, but not as PDF, `label-scores-<dataset>` and
+    `label-confusions-<dataset>`. One that fails says so in its file; the failures are returned. With
+    `markdown_alone` there are the .md files only.
     """
     results = load_results(study)
     contrasts, attempts = Contrasts(results), Attempts("tables")
-    for table in study_tables(results, contrasts, attempts):
+    of_labels = label_tables(results, attempts)
+    for table in [*study_tables(results, contrasts, attempts), *of_labels]:
         if isinstance(table, Failure):
             written: object = table
         else:
-            written = attempts.make(table.name, lambda table=table: write_table(table, results.paths))  # type: ignore[misc]
+            write = partial(write_table, table, results.paths, with_pdf=table not in of_labels)
+            if markdown_alone:
+                write = partial(_write_markdown, table, results.paths)
+            written = attempts.make(table.name, write)
         if isinstance(written, Failure):
             _write_failure(written, results.paths)
     numbers_file = results.paths.tables / "numbers.tex"
-    attempts.make("numbers", lambda: write_text(numbers_file, numbers.render(results)))
+    if not markdown_alone:
+        attempts.make("numbers", lambda: write_text(numbers_file, numbers.render(results)))
     if isinstance(failed := attempts.make("claims", lambda: write_claims(results, contrasts)), Failure):
         _write_failure(failed, results.paths)
     contrasts.write()
@@ -76,6 +85,19 @@ def study_tables(results: Results, contrasts: Contrasts, attempts: Attempts) -> 
     return [table for table in made if table is not None]
 
 
+def label_tables(
+    results: Results, attempts: Attempts, datasets: Iterable[str] | None = None
+) -> list[Table | Failure]:
+    """The tables of single labels of these datasets, by default of all."""
+    kinds = {"label-scores": label_scores_table, "label-confusions": label_confusions_table}
+    made = [
+        attempts.make(f"{kind}-{dataset}", partial(make, results, dataset))
+        for dataset in (results.outline.datasets if datasets is None else datasets)
+        for kind, make in kinds.items()
+    ]
+    return [table for table in made if table is not None]
+
+
 def _write_failure(failure: Failure, paths: StudyPaths) -> None:
     """In the place of the table, so that no older one is taken for it."""
     stem = paths.tables / failure.name
@@ -84,8 +106,12 @@ def _write_failure(failure: Failure, paths: StudyPaths) -> None:
     write_text(stem.with_suffix(".md"), f"This table failed: {as_markdown(failure.reason)}\n")
 
 
-def write_table(table: Table, paths: StudyPaths) -> None:
-    """All forms of a table; the PDF is made again only if its source changed."""
+def _write_markdown(table: Table, paths: StudyPaths) -> None:
+    write_text((paths.tables / table.name).with_suffix(".md"), text.markdown(table))
+
+
+def write_table(table: Table, paths: StudyPaths, with_pdf: bool = True) -> None:
+    """All forms of a table; the PDF, which takes about a second, only if its source changed."""
     stem = paths.tables / table.name
     source, pdf = stem.with_suffix(".tex"), stem.with_suffix(".pdf")
     code = latex.render(table, str(paths.metrics_csv))
@@ -94,7 +120,7 @@ def write_table(table: Table, paths: StudyPaths) -> None:
         log.warning("%s: LaTeX fonts lack %s; they are shown by their numbers", source, named)
     is_current = pdf.exists() and source.exists() and source.read_text(encoding="utf-8") == code
     write_text(source, code)
-    write_text(stem.with_suffix(".md"), text.markdown(table))
+    _write_markdown(table, paths)
     write_text(stem.with_suffix(".csv"), text.comma_separated(table))
-    if not is_current:
+    if with_pdf and not is_current:
         compile_pdf(source)

@@ -13,19 +13,28 @@ BUCKET = 50
 """With length bucketing, texts are sorted by length within this many batches."""
 
 
-def steps_per_epoch(rows: int, settings: TrainingSettings) -> int:
-    return settings.steps_per_epoch or max(1, rows // settings.batch_size)
+def steps_per_epoch(rows: int, settings: TrainingSettings, all_rows: int | None = None) -> int:
+    """Batches of an epoch on so many `rows`, a subset of `all_rows` training rows (None: they are all)."""
+    steps = settings.steps_per_epoch
+    if steps == "all_rows":
+        rows, steps = all_rows or rows, None
+    return steps or max(1, rows // settings.batch_size)
 
 
 def epoch_batches(
-    rows: np.ndarray, settings: TrainingSettings, generator: torch.Generator, lengths: np.ndarray | None
+    rows: np.ndarray,
+    settings: TrainingSettings,
+    generator: torch.Generator,
+    lengths: np.ndarray | None,
+    all_rows: int | None = None,
 ) -> list[np.ndarray]:
     """The batches of one epoch, row numbers (B,) each.
 
     Full batches in random order, the incomplete last one dropped; fewer rows than a batch holds form one batch.
-    `lengths` (N,) of all rows of the split asks for batches of similar lengths (length bucketing).
+    `lengths` (N,) of all rows of the split asks for batches of similar lengths (length bucketing). `all_rows`: as in
+    `steps_per_epoch`.
     """
-    size, steps = settings.batch_size, steps_per_epoch(len(rows), settings)
+    size, steps = settings.batch_size, steps_per_epoch(len(rows), settings, all_rows)
     passes = [_shuffled(rows, generator)]
     if len(rows) >= size:
         while sum(len(order) // size for order in passes) < steps:

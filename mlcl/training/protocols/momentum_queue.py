@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from mlcl.training.inputs.transforms import Augmentation
-from mlcl.training.settings import SelectionRule, Share, TrainingSettings
+from mlcl.training.settings import SelectionRule, Share, StepsPerEpoch, TrainingSettings
 
 if TYPE_CHECKING:
     from mlcl.losses import LossInfo
@@ -34,7 +34,7 @@ class Finetuning(TrainingSettings):
     """The second stage: encoder and a linear head, trained with binary cross-entropy."""
 
     epochs: PositiveInt = 30
-    steps_per_epoch: PositiveInt | None = 50
+    steps_per_epoch: StepsPerEpoch = 50
     batch_size: Annotated[int, Field(ge=2)] = 32
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: PositiveFloat = 4e-4
@@ -49,7 +49,7 @@ class Finetuning(TrainingSettings):
 
 class Settings(TrainingSettings):
     epochs: PositiveInt = 150
-    steps_per_epoch: PositiveInt | None = 1000
+    steps_per_epoch: StepsPerEpoch = 1000
     batch_size: Annotated[int, Field(ge=2)] = 64
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: PositiveFloat = 4e-4

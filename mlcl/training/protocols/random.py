@@ -21,6 +21,6 @@ def run(context: Context) -> Outcome:
     from mlcl.training.seeding import generator
 
     source = generator(context.settings.seed, "random_scores")
-    sizes = {split: (len(context.dataset[split]), context.dataset.num_labels) for split in EVALUATED}
+    sizes = {split: (len(context.rows(split)), context.dataset.num_labels) for split in EVALUATED}
     scores = {split: torch.rand(size, generator=source).numpy() for split, size in sizes.items()}
     return Outcome(scores={NO_READOUT: scores})
