@@ -108,6 +108,17 @@ def test_names_that_fit_several_images_or_none(name: str, message: str) -> None:
         ImageNames(["a/1.png", "b/1.png", "b/2.png", "notes/9.txt"], "photos").find(name)
 
 
+def test_accents_of_either_form_name_the_same_image() -> None:
+    composed, decomposed = "caf\u00e9.png", "cafe\u0301.png"
+    assert ImageNames([decomposed], "photos").find(composed) == decomposed
+    assert (
+        ImageNames([f"Bl\u00e4tter/{composed}"], "photos")
+        .find(f"bla\u0308tter/{decomposed}")
+        .endswith(composed)
+    )
+    assert ImageNames([composed, decomposed], "photos").find(composed) == composed
+
+
 def test_two_names_for_one_image_are_an_error() -> None:
     names = ImageNames(["my photo.jpg"], "photos")
     assert names.find("my%20photo.jpg") == "my photo.jpg"
