@@ -14,7 +14,7 @@ from tests.cluster.conftest import ClusterBox
 from tests.cluster.slurm import Slurm
 from tests.workflow.sandbox import TINY, Sandbox
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1500)]
 
 SLOW = '''"""{name}: the loss of the tests, so slow that there is time to stop it."""
 import time
@@ -154,3 +154,19 @@ def test_a_failed_submission_is_told_and_ctrl_c_cancels_the_jobs(box: ClusterBox
     os.killpg(run.pid, signal.SIGINT)
     run.wait(timeout=60)
     box.wait_until(lambda: [state for _, state in box.states(slow)] == ["CANCELLED"])
+
+
+def test_short_cells_share_a_job(box: ClusterBox, slurm: Slurm) -> None:
+    box.change_study(losses=["bce"], baselines=[], seeds=[0, 1, 2], compute={"device": "cpu"})
+    box.snakemake("--until", "train", "--groups", "train=cells", "--group-components", "cells=3")
+    jobs = [
+        job
+        for job, folder, said in slurm.jobs("%i", "%Z", "%k")
+        if folder == str(box.folder) and "train" in said
+    ]
+    assert len(jobs) == 1
+    asked = slurm.asked(jobs[0])
+    assert asked["NumCPUs"] == "1"
+    assert asked["MinMemoryNode"] == "4100M"
+    assert asked["TimeLimit"] == "12:00:00"
+    assert len(box.records()) == 3
