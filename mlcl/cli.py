@@ -371,6 +371,29 @@ def weights(
 
 
 @app.command()
+def pack(
+    study: StudyArgument,
+    to: Annotated[Path | None, typer.Option(help="The file. Default: <study>.tar.gz.")] = None,
+) -> None:
+    """Pack a study's records and what belongs to them into one file, to be moved to another machine."""
+    from mlcl.records import archive
+
+    opened = _open(study)
+    _say(archive.pack(opened, to or Path(f"{opened.outline.study}.tar.gz")).render())
+
+
+@app.command()
+def unpack(
+    file: Annotated[Path, typer.Argument(help="A file that 'mlcl pack' wrote.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder; report on it, or merge it into a study.")],
+) -> None:
+    """Unpack such a file, checked against its digests: all of it or nothing."""
+    from mlcl.records import archive
+
+    _say(archive.unpack(file, folder).render())
+
+
+@app.command()
 def merge(
     study: Annotated[str, typer.Argument(help="The study's name; its records are completed.")],
     sources: Annotated[list[Path], typer.Argument(help="Folders results/<study> of other machines.")],
