@@ -115,7 +115,7 @@ def test_no_record_at_all_gives_a_page_that_says_so(grid):
 def test_what_is_too_large_for_the_page_lies_beside_it(finished, monkeypatch):
     monkeypatch.setattr(report, "EMBEDDED", 200_000)
     assert write_report("tiny") == []
-    text = finished.paths.report.read_text(encoding="utf-8")
+    text = finished.report.read_text(encoding="utf-8")
     assert "not inside this page" in text
     page = Page(text)
     links = [tag["src"] for tag in page.all("img")] + [tag["href"] for tag in page.all("a") if "href" in tag]
@@ -124,4 +124,4 @@ def test_what_is_too_large_for_the_page_lies_beside_it(finished, monkeypatch):
     assert 0 < embedded <= 200_000 * 1.1
     assert any(link.endswith(".png") for link in beside)
     assert any(link.startswith("report_files/") for link in beside)
-    assert [link for link in beside if not (finished.paths.results / link).exists()] == []
+    assert [link for link in beside if not (finished.results / link).exists()] == []
