@@ -151,6 +151,11 @@ class StudyPaths:
         return self.results / "report.html"
 
     @property
+    def live_page(self) -> Path:
+        """Where the study stands while it runs (`mlcl status --watch`)."""
+        return self.results / "live.html"
+
+    @property
     def report_files(self) -> Path:
         """What is too large to stand in the report itself, beside `figures`."""
         return self.results / "report_files"
