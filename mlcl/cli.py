@@ -7,8 +7,11 @@ before numpy and torch are loaded.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import socket
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -129,7 +132,8 @@ def train(
     """Make the record of one cell: train, evaluate, write. A record that is current is left as it is."""
     from mlcl.study.make import make_cell, prepare_dataset
 
-    with _logged(log) as log_file:
+    _require_one_launch()
+    with _logged(log, append=True) as log_file:
         if target.suffix != ".json":
             if cell is None:
                 raise typer.BadParameter("with a study file, name the cell to make")
@@ -572,6 +576,17 @@ def _planned_cell(study: Path, cell: str, data_root: Path | None) -> tuple[Plan,
     return planned, planned.by_id[cell]
 
 
+def _require_one_launch() -> None:
+    """Raises MlclError in a process that torchrun started beside others: they would all wait for one of them."""
+    from mlcl.errors import MlclError
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise MlclError(
+            "'mlcl train' was started in several processes (WORLD_SIZE is set, as torchrun does); start it once, "
+            "without torchrun: it starts as many processes as compute.processes says"
+        )
+
+
 def _require_all_made(failed: Sequence[Failure], keep_going: bool) -> None:
     """Raises MlclError if a part of reporting failed, unless the run's last step will."""
     from mlcl.errors import MlclError
@@ -643,17 +658,34 @@ def _say_finished(record: Record) -> None:
 
 
 @contextlib.contextmanager
-def _logged(log: Path | None) -> Iterator[TextIO]:
-    """A file for what is too long for the screen; a traceback goes there too. Without one: stderr."""
+def _logged(log: Path | None, append: bool = False) -> Iterator[TextIO]:
+    """A file for what is too long for the screen; a traceback goes there too. Without one: stderr.
+
+    append: keep what the file holds, below which a line says who goes on. A cell that is resumed has one log, and a
+    second process that is asked for it does not cut off that of the first.
+    """
     if log is None:
         yield sys.stderr
         return
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as file:
+    if append and not log.exists():
+        # Snakemake removes a job's log before it starts the job; what it removes is a link to the log.
+        with contextlib.suppress(FileExistsError):
+            log.symlink_to(f".{log.name}")
+    with log.open("a" if append else "w", encoding="utf-8") as file:
+        if append:
+            job = f", job {job_id}" if (job_id := os.environ.get("SLURM_JOB_ID")) else ""
+            begun = time.strftime("%Y-%m-%d %H:%M:%S %z")
+            print(f"== {begun}, {socket.gethostname()}, process {os.getpid()}{job}", file=file, flush=True)
         try:
             yield file
-        except Exception:
-            traceback.print_exc(file=file)
+        except Exception as error:
+            from mlcl.training.events import Interrupted
+
+            if isinstance(error, Interrupted):
+                print(error, file=file)
+            else:
+                traceback.print_exc(file=file)
             raise
 
 

@@ -2,17 +2,13 @@
 
 
 localrules:
-    aggregate,
-    tables,
-    figures,
-    report,
     complete,
 
 
 rule aggregate:
     input:
         str(PATHS.outline),
-        [str(PATHS.done(planned.cell.id)) for planned in PLAN.all_cells],
+        marks,
     output:
         str(PATHS.metrics_csv),
         str(PATHS.costs_csv),
