@@ -56,7 +56,7 @@ class ClusterBox(Sandbox):
         quick = ("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "10")
         return super().command("--profile", "profiles/slurm", *quick, *arguments)
 
-    def wait_until(self, condition: Callable[[], object], seconds: float = 300) -> None:
+    def wait_until(self, condition: Callable[[], object], seconds: float = 600) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, (
