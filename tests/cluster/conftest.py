@@ -49,7 +49,7 @@ class ClusterBox(Sandbox):
 
     @property
     def environment(self) -> dict[str, str]:
-        return super().environment | self.slurm.environment
+        return super().environment | self.slurm.environment | {"SLOWNESS": "1"}
 
     def command(self, *arguments: str) -> list[str]:
         """With the status asked for often: a job of the tests takes seconds."""

@@ -17,6 +17,7 @@ from tests.workflow.sandbox import TINY, Sandbox
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1500)]
 
 SLOW = '''"""{name}: the loss of the tests, so slow that there is time to stop it."""
+import os
 import time
 from mlcl.losses import PairWeighting
 
@@ -26,7 +27,7 @@ class {name}(PairWeighting):
     temperature: float = 0.1
 
     def forward(self, embeddings, labels, references=None):
-        time.sleep({seconds})
+        time.sleep({seconds} * float(os.environ.get("SLOWNESS", "0")))
         return {loss}
 '''
 END_TO_END = {"epochs": 1, "batch_size": 32}
