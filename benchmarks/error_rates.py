@@ -163,7 +163,7 @@ def _simulate(kind: Kind, study: SyntheticStudy, rng: np.random.Generator) -> Re
                 logits = skill * (2.0 * labels - 1) + own + NOISE * rng.normal(size=shape) - 0.4
                 scores = (1 / (1 + np.exp(-logits))).astype(np.float32)
                 _write_cell(study, (dataset, loss, seed), labels, scores)
-    (study.paths.results / "jackknife.json").unlink(missing_ok=True)
+    study.paths.jackknife.unlink(missing_ok=True)
     collect(open_study(study.name))
     return load_results(study.name)
 

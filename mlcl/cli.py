@@ -7,8 +7,11 @@ before numpy and torch are loaded.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import socket
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -129,7 +132,8 @@ def train(
     """Make the record of one cell: train, evaluate, write. A record that is current is left as it is."""
     from mlcl.study.make import make_cell, prepare_dataset
 
-    with _logged(log) as log_file:
+    _require_one_launch()
+    with _logged(log, append=True) as log_file:
         if target.suffix != ".json":
             if cell is None:
                 raise typer.BadParameter("with a study file, name the cell to make")
@@ -218,7 +222,13 @@ def figures(
 
 @app.command()
 def report(
-    study: StudyArgument, log: Log = None, as_planned: AsPlanned = False, keep_going: KeepGoing = False
+    study: StudyArgument,
+    log: Log = None,
+    as_planned: AsPlanned = False,
+    keep_going: KeepGoing = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Write the tables and draw the figures first.")
+    ] = False,
 ) -> None:
     """Write the report, one self-contained HTML page."""
     from mlcl import reporting
@@ -226,7 +236,11 @@ def report(
     with _logged(log):
         opened = _open(study, write=True, as_planned=as_planned)
         _collect_if_needed(opened)
-        failed = reporting.write_report(opened.paths.results)
+        failed = []
+        if everything:
+            failed += reporting.write_tables(opened.paths.results)
+            failed += reporting.write_figures(opened.paths.results)
+        failed += reporting.write_report(opened.paths.results)
         _say(f"{opened.outline.study}: report in {opened.paths.report}")
         _require_all_made(failed, keep_going)
 
@@ -242,12 +256,15 @@ def status(
 ) -> None:
     """Say how far a study is, and which cells failed; with --complete, end with exit code 1 unless all is done."""
     from mlcl.errors import FailedCellsError, MlclError
+    from mlcl.records.collect import is_kept
     from mlcl.records.files import write_text
     from mlcl.records.status import study_status
     from mlcl.reporting.failures import listed, read_failures
 
     with _logged(log):
         opened = _open(study, as_planned=as_planned)
+        if is_kept(opened):
+            raise MlclError(f"{opened.paths.results}: holds kept results; 'mlcl coverage' says what is there")
         now = study_status(opened)
         _say(f"{now.study}: {now.line()}")
         damaged = [f"  damaged: {damage}" for _, damage in now.damaged]
@@ -315,6 +332,19 @@ def diff(
 
     files = [path / "metrics.csv" if path.is_dir() else path for path in (old, new)]
     print(reporting.diff_metrics(*files).render())
+
+
+@app.command()
+def keep(
+    study: StudyArgument,
+    folder: Annotated[Path, typer.Argument(help="Where to keep it, such as results/reference/NAME.")],
+) -> None:
+    """Keep what a study's tables, figures and report are made of, as text: without records, scores or weights."""
+    from mlcl.reporting.keep import keep as keep_results
+
+    opened = _open(study, write=True)
+    _collect_if_needed(opened)
+    _say(f"{opened.outline.study}: {keep_results(opened, folder).render()}")
 
 
 @app.command()
@@ -497,6 +527,17 @@ def _planned_cell(study: Path, cell: str, data_root: Path | None) -> tuple[Plan,
     return planned, planned.by_id[cell]
 
 
+def _require_one_launch() -> None:
+    """Raises MlclError in a process that torchrun started beside others: they would all wait for one of them."""
+    from mlcl.errors import MlclError
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise MlclError(
+            "'mlcl train' was started in several processes (WORLD_SIZE is set, as torchrun does); start it once, "
+            "without torchrun: it starts as many processes as compute.processes says"
+        )
+
+
 def _require_all_made(failed: Sequence[Failure], keep_going: bool) -> None:
     """Raises MlclError if a part of reporting failed, unless the run's last step will."""
     from mlcl.errors import MlclError
@@ -546,9 +587,9 @@ def _collect(study: OpenStudy, partial: bool) -> None:
 
 def _collect_if_needed(study: OpenStudy, anyway: bool = False) -> None:
     """Collects what records there are if that was not done since the study changed."""
-    from mlcl.records.collect import is_collected
+    from mlcl.records.collect import is_collected, is_kept
 
-    if anyway or not is_collected(study):
+    if not is_kept(study) and (anyway or not is_collected(study)):
         _collect(study, partial=True)
 
 
@@ -568,17 +609,34 @@ def _say_finished(record: Record) -> None:
 
 
 @contextlib.contextmanager
-def _logged(log: Path | None) -> Iterator[TextIO]:
-    """A file for what is too long for the screen; a traceback goes there too. Without one: stderr."""
+def _logged(log: Path | None, append: bool = False) -> Iterator[TextIO]:
+    """A file for what is too long for the screen; a traceback goes there too. Without one: stderr.
+
+    append: keep what the file holds, below which a line says who goes on. A cell that is resumed has one log, and a
+    second process that is asked for it does not cut off that of the first.
+    """
     if log is None:
         yield sys.stderr
         return
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as file:
+    if append and not log.exists():
+        # Snakemake removes a job's log before it starts the job; what it removes is a link to the log.
+        with contextlib.suppress(FileExistsError):
+            log.symlink_to(f".{log.name}")
+    with log.open("a" if append else "w", encoding="utf-8") as file:
+        if append:
+            job = f", job {job_id}" if (job_id := os.environ.get("SLURM_JOB_ID")) else ""
+            begun = time.strftime("%Y-%m-%d %H:%M:%S %z")
+            print(f"== {begun}, {socket.gethostname()}, process {os.getpid()}{job}", file=file, flush=True)
         try:
             yield file
-        except Exception:
-            traceback.print_exc(file=file)
+        except Exception as error:
+            from mlcl.training.events import Interrupted
+
+            if isinstance(error, Interrupted):
+                print(error, file=file)
+            else:
+                traceback.print_exc(file=file)
             raise
 
 

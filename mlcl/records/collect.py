@@ -1,4 +1,4 @@
-"""Records -> `metrics.csv`, `costs.csv`, `cells.csv`, `labels.csv`: the only way from computing to reporting."""
+"""Records -> `metrics.csv` and the other collected files: the only way from computing to reporting."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mlcl.records.format import FORMAT, require_format
 from mlcl.records.labels import write_labels
 from mlcl.records.outline import OpenStudy, Outline
 from mlcl.records.paths import CellId, StudyPaths
+from mlcl.records.record import HISTORY
 from mlcl.records.search import write_search
 from mlcl.records.status import CellStatus, State, cell_statuses
 
@@ -28,6 +30,11 @@ METRICS_COLUMNS = (*COORDINATES, "readout", "split", "metric", "value")
 COSTS_COLUMNS = (*COORDINATES, "cost", "value")
 CELLS_COLUMNS = (*COORDINATES, "state", "reason", "untrained", "edges")
 """`untrained`, `edges`: see `mlcl.records.diagnosis`."""
+CURVES_COLUMNS = (*COORDINATES, "first_epoch", "losses")
+"""`losses`: the mean training loss of each epoch from `first_epoch` on, separated by spaces; of the variant `base`
+only, which is the one that is drawn."""
+CURVE_DIGITS = 5
+"""Significant digits of a loss in `curves.csv`."""
 COSTS = (
     "wall_seconds",
     "cpu_seconds",
@@ -37,6 +44,8 @@ COSTS = (
     "flops_per_second",
     "device_flops_per_second",
 )
+RUN_FACTS = ("commit", "device", "host", "python")
+"""What is told of the runs besides the versions of packages."""
 STEP = "step_seconds_"
 """Prefix of the costs that are mean times of the parts of a training step: `step_seconds` of a record, by part."""
 REASONS: dict[State, str] = {
@@ -56,8 +65,11 @@ class Collected:
     """A digest of the records, and of what is wrong with the damaged ones."""
     files: dict[str, str]
     """CSV file, `confusions.json` or copy of a card -> its SHA-256."""
-    torch_versions: dict[str, int]
-    """Version of torch -> number of the records that count."""
+    provenance: dict[str, dict[str, int]]
+    """`commit`, `device`, `host`, `python`, or a package's name -> what the records that count say of it -> how many of
+    them do."""
+    kept: bool = False
+    """Do the files stand alone, without the records that they were collected from (`mlcl keep`)?"""
 
 
 def collect(study: OpenStudy, partial: bool = False) -> None:
@@ -66,6 +78,10 @@ def collect(study: OpenStudy, partial: bool = False) -> None:
     A cell without a record, or with a stale one, is an error, or stands in cells.csv as such if `partial`.
     """
     outline, paths = study
+    if is_kept(study):
+        raise MlclError(
+            f"{paths.results}: holds kept results, without the records that they were collected from"
+        )
     cells = cell_statuses(outline, paths)
     if not partial:
         _require_all(outline, cells)
@@ -76,17 +92,29 @@ def collect(study: OpenStudy, partial: bool = False) -> None:
     _write_csv(paths.metrics_csv, METRICS_COLUMNS, (row for cell in cells for row in _metric_rows(cell)))
     _write_csv(paths.costs_csv, COSTS_COLUMNS, (row for cell in cells for row in _cost_rows(cell)))
     _write_csv(paths.cells_csv, CELLS_COLUMNS, [*map(_cell_row, cells), *_skipped_rows(outline)])
+    _write_csv(paths.curves_csv, CURVES_COLUMNS, (row for cell in cells for row in _curve_rows(cell, paths)))
     write_labels(study, cells)
-    cards = [paths.card(dataset) for dataset in outline.datasets if paths.card(dataset).exists()]
-    names = [file.relative_to(paths.results).as_posix() for file in (*_files(paths), *cards)]
-    files = digests_of(paths.results, names)
-    collected = Collected(FORMAT, outline.digest, _digest(cells), files, _torch_versions(cells))
+    write_collected(study, _digest(cells), _provenance(cells))
+
+
+def write_collected(
+    study: OpenStudy, records: str, provenance: dict[str, dict[str, int]], kept: bool = False
+) -> None:
+    """Writes `collected.json` for the files that lie there now."""
+    outline, paths = study
+    cards = [paths.card(dataset) for dataset in outline.datasets]
+    kept_files = [paths.jackknife, paths.pair_weights] if kept else []
+    files = [*_files(paths), paths.search_csv, paths.chosen, *kept_files, *cards]
+    names = [file.relative_to(paths.results).as_posix() for file in files if file.exists()]
+    collected = Collected(FORMAT, outline.digest, records, digests_of(paths.results, names), provenance, kept)
     write_json(paths.collected, sealed(asdict(collected)))
 
 
 def _files(paths: StudyPaths) -> tuple[Path, ...]:
     """What is written whatever the study."""
-    return paths.metrics_csv, paths.costs_csv, paths.cells_csv, paths.labels_csv, paths.confusions
+    return (
+        paths.metrics_csv, paths.costs_csv, paths.cells_csv, paths.curves_csv, paths.labels_csv, paths.confusions,
+    )  # fmt: skip
 
 
 def card_defects(study: OpenStudy, cells: Iterable[CellStatus]) -> Iterator[str]:
@@ -122,10 +150,12 @@ def read_collected(study: OpenStudy) -> Collected | None:
     require_format(content, file, "collect the records again (mlcl aggregate)")
     if not is_sealed(content):
         return None
-    collected = Collected(**{key: value for key, value in content.items() if key != SEAL})
-    if collected.outline != study.outline.digest or {f.name for f in _files(study.paths)} - set(
-        collected.files
-    ):
+    try:
+        collected = Collected(**{key: value for key, value in content.items() if key != SEAL})
+    except TypeError:  # of a version with other fields
+        return None
+    lacking = {file.name for file in _files(study.paths)} - set(collected.files)
+    if lacking or collected.outline != study.outline.digest:
         return None
     return None if first_defect(study.paths.results, collected.files) else collected
 
@@ -133,12 +163,30 @@ def read_collected(study: OpenStudy) -> Collected | None:
 def is_collected(study: OpenStudy) -> bool:
     """Are the CSV files there, for what the study asks for and from the records as they are now?"""
     collected = read_collected(study)
-    return collected is not None and collected.records == _digest(cell_statuses(*study))
+    if collected is None or collected.kept:
+        return collected is not None
+    return collected.records == _digest(cell_statuses(*study))
+
+
+def is_kept(study: OpenStudy) -> bool:
+    """Are these collected files that stand alone, without records (`mlcl keep`)?
+
+    True also where one of them was changed since: without records it cannot be collected again.
+    """
+    try:
+        return json.loads(study.paths.collected.read_text(encoding="utf-8"))["kept"] is True
+    except (FileNotFoundError, ValueError, RecursionError, KeyError, TypeError):
+        return False
 
 
 def require_collected(study: OpenStudy) -> Collected:
     """Raises MlclError unless the CSV files are there and were collected for what the study asks for now."""
-    if (collected := read_collected(study)) is None:
+    if (collected := read_collected(study)) is None and is_kept(study):
+        raise MlclError(
+            f"{study.paths.collected}: a file beside it is not what was written; take the folder from where it was "
+            f"kept again, or keep the study's results anew (mlcl keep)"
+        )
+    if collected is None:
         raise MlclError(
             f"{study.paths.metrics_csv}: is not there, is not what was written, or was collected before the study "
             f"changed; collect the records (mlcl aggregate {study.outline.file}, with --partial while some are missing)"
@@ -152,10 +200,12 @@ def _digest(cells: Iterable[CellStatus]) -> str:
     return hashlib.sha256(canonical_json(told).encode()).hexdigest()
 
 
-def _torch_versions(cells: Iterable[CellStatus]) -> dict[str, int]:
-    records = (cell.counted_record for cell in cells)
-    versions = Counter((record.run.get("versions") or {}).get("torch") for record in records if record)
-    return {version: count for version, count in sorted(versions.items(), key=str) if version}
+def _provenance(cells: Iterable[CellStatus]) -> dict[str, dict[str, int]]:
+    runs = [cell.counted_record.run for cell in cells if cell.counted_record is not None]
+    told = [{key: run.get(key) for key in RUN_FACTS} | (run.get("versions") or {}) for run in runs]
+    names = dict.fromkeys(name for one in told for name in one)
+    counts = {name: Counter(str(one[name]) for one in told if one.get(name) is not None) for name in names}
+    return {name: dict(sorted(count.items())) for name, count in counts.items()}
 
 
 def _require_all(outline: Outline, cells: list[CellStatus]) -> None:
@@ -192,6 +242,33 @@ def _cell_row(cell: CellStatus) -> tuple[Any, ...]:
     diagnostics = record.diagnostics if record is not None else None
     marks = ("; ".join(texts) for texts in (untrained(diagnostics), edges(diagnostics)))
     return (*_coordinates(cell.cell.id), cell.outcome, reason, *marks)
+
+
+def _curve_rows(cell: CellStatus, paths: StudyPaths) -> Iterable[tuple[Any, ...]]:
+    if cell.counted_record is None or cell.cell.id.variant != "base":
+        return
+    history = read_history(paths.cell(cell.cell.id) / HISTORY)
+    if history:
+        first, last = min(history), max(history)
+        losses = (history.get(epoch, nan) for epoch in range(first, last + 1))
+        shown = " ".join(f"{loss:.{CURVE_DIGITS}g}" for loss in losses)
+        yield (*_coordinates(cell.cell.id), first, shown)
+
+
+def read_history(file: Path) -> dict[int, float]:
+    """Epoch -> mean training loss, as far as it is finite; empty where nothing was trained.
+
+    Raises RecordError if the file is no history."""
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            losses = {int(row["epoch"]): float(row["loss"]) for row in csv.DictReader(lines)}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError):
+        raise RecordError(
+            f"{file}: is no history of training; remove the record, and the cell is made again"
+        ) from None
+    return {epoch: loss for epoch, loss in losses.items() if isfinite(loss)}
 
 
 def _skipped_rows(outline: Outline) -> Iterable[tuple[Any, ...]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from dataclasses import dataclass
 
+from mlcl.records.collect import COORDINATES, is_kept, require_collected
 from mlcl.records.outline import NO_ENCODER, OpenStudy, Outline
-from mlcl.records.status import Counts, cell_statuses
+from mlcl.records.paths import CellId
+from mlcl.records.status import Counts, State, cell_statuses
 
 SYMBOLS = {"diverged": "d", "oom": "m", "error": "e", "missing": ".", "stale": "o"}
 """Printed after a count, one for each seed without a result; `o`: stale (out of date)."""
@@ -58,17 +61,44 @@ class Coverage:
 
 
 def coverage(study: OpenStudy) -> Coverage:
-    """Reads the study's records as they are now; nothing has to be collected before. Raises RecordError."""
+    """Reads the study's records as they are now; nothing has to be collected before. Raises RecordError.
+
+    Of kept results, which have no records, it reads `cells.csv`."""
     outline, paths = study
-    cells = cell_statuses(outline, paths)
     outcomes: dict[tuple[str, str, str, str], Counter[str]] = {}
-    for status in cells:
-        cell = status.cell.id
-        row = (cell.dataset, cell.encoder, cell.loss, cell.variant)
-        outcomes.setdefault(row, Counter())[status.outcome] += 1
+    if is_kept(study):
+        counts = Counts.of(*_kept_states(study, outcomes))
+    else:
+        cells = cell_statuses(outline, paths)
+        for status in cells:
+            _add(outcomes, status.cell.id, status.outcome)
+        counts = Counts.of((status.state for status in cells), sum(status.failed for status in cells))
     skipped = {(row.dataset, row.encoder, row.loss, row.variant): row.reason for row in outline.skipped}
-    counts = Counts.of((status.state for status in cells), sum(status.failed for status in cells))
     return Coverage(outline.study, counts, _columns(outcomes, outline), _rows(outline), outcomes, skipped)
+
+
+def _kept_states(
+    study: OpenStudy, outcomes: dict[tuple[str, str, str, str], Counter[str]]
+) -> tuple[list[State], int]:
+    """The states of the cells, and how many failed; adds what became of each to `outcomes`."""
+    require_collected(study)
+    states: list[State] = []
+    failed = 0
+    with study.paths.cells_csv.open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            outcome = row["state"]
+            if outcome == "skipped":
+                continue
+            dataset, encoder, loss, variant, seed = (row[name] for name in COORDINATES)
+            _add(outcomes, CellId(dataset, encoder, loss, variant, int(seed)), outcome)
+            states.append("stale" if outcome == "stale" else "missing" if outcome == "missing" else "current")
+            failed += outcome not in ("ok", "stale", "missing")
+    return states, failed
+
+
+def _add(outcomes: dict[tuple[str, str, str, str], Counter[str]], cell: CellId, outcome: str) -> None:
+    row = (cell.dataset, cell.encoder, cell.loss, cell.variant)
+    outcomes.setdefault(row, Counter())[outcome] += 1
 
 
 def _columns(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -160,6 +160,10 @@ class Outline:
 
     def columns(self) -> list[tuple[str, str]]:
         """The (dataset, encoder) pairs of the grid; `none` only for a dataset that has no encoder at all."""
+        return list(self._columns)
+
+    @cached_property
+    def _columns(self) -> list[tuple[str, str]]:
         pairs = {(cell.id.dataset, cell.id.encoder) for cell in self.cells}
         pairs |= {(row.dataset, row.encoder) for row in self.skipped}
         columns = []
@@ -167,6 +171,12 @@ class Outline:
             encoders = [encoder for encoder in self.encoders if (dataset, encoder) in pairs]
             columns += [(dataset, encoder) for encoder in encoders or [NO_ENCODER]]
         return columns
+
+    def column_title(self, dataset: str, encoder: str) -> str:
+        """A dataset's name, with the encoder where the study has several for it."""
+        several = sum(d == dataset for d, _ in self._columns) > 1
+        title = self.datasets[dataset].title
+        return f"{title}, {encoder}" if several and encoder != NO_ENCODER else title
 
     def training_of(self, loss: str, encoder: str) -> dict[str, Any]:
         """How a loss is trained with an encoder: its protocol's settings, then what the two change of them."""

@@ -113,6 +113,16 @@ class StudyPaths:
         return self.results / "cells.csv"
 
     @property
+    def curves_csv(self) -> Path:
+        """The training loss over epochs of each cell of the variant `base`."""
+        return self.results / "curves.csv"
+
+    @property
+    def jackknife(self) -> Path:
+        """Metrics without each group of test examples, computed from the scores when they are first asked for."""
+        return self.results / "jackknife.csv"
+
+    @property
     def labels_csv(self) -> Path:
         """Precision, recall, F1 and average precision of each label in each cell."""
         return self.results / "labels.csv"

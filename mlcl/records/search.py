@@ -7,11 +7,14 @@ outline.
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from mlcl.errors import MlclError
 from mlcl.evaluation.ranges import higher_is_better
 from mlcl.evaluation.readouts import preference
 from mlcl.records.files import atomic_file, write_json
@@ -30,6 +33,17 @@ class Choice:
 
     trial: Trial
     value: float
+    edges: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A row's choice as `chosen.json` tells it."""
+
+    trial: str
+    """Its variant: `trial-00`, ..."""
+    value: float
+    settings: dict[str, Any]
     edges: tuple[str, ...]
 
 
@@ -116,15 +130,20 @@ def write_search(study: OpenStudy) -> None:
             for key, setting in trial.settings.items():
                 shown = "" if value is None else value
                 writer.writerow((*row, trial.id.variant, status.outcome, shown, is_chosen, key, setting))
-    write_json(
-        paths.chosen,
-        {
-            "/".join(row): {
-                "trial": choice.trial.id.variant,
-                "value": choice.value,
-                "settings": choice.trial.settings,
-                "edges": list(choice.edges),
-            }
-            for row, choice in chosen.items()
-        },
-    )
+    told = {
+        "/".join(row): asdict(Chosen(one.trial.id.variant, one.value, one.trial.settings, one.edges))
+        for row, one in chosen.items()
+    }
+    write_json(paths.chosen, told)
+
+
+def read_chosen(file: Path) -> dict[SearchRow, Chosen]:
+    """The choices by row. Raises MlclError if the file cannot be read."""
+    found: dict[SearchRow, Chosen] = {}
+    try:
+        for name, told in json.loads(file.read_text(encoding="utf-8")).items():
+            dataset, encoder, loss = name.split("/")
+            found[dataset, encoder, loss] = Chosen(**told | {"edges": tuple(told["edges"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MlclError(f"{file}: cannot be read ({error!r}); aggregate the study's records again") from None
+    return found

@@ -3,6 +3,7 @@
 `results`       metrics.csv, costs.csv and cells.csv, loaded (`mlcl.records.collect` writes them)
 `metric_info`   names, directions and units of the metrics
 `statistics`    uncertainty over seeds, test examples, datasets
+`jackknife`     metrics without each group of test examples, computed from scores and stored
 `contrasts`     differences between rows, with their variance over seeds and test examples
 `ranking`       losses compared over the datasets of a study
 `standings`     which losses can be told apart, with simultaneous intervals
@@ -16,6 +17,7 @@
 `figures`       results -> PDF and PNG
 `report`        all of it on one page
 `dataset_page`  one page about a prepared dataset
+`keep`, `wide`  results kept in the repository, as text and in short form
 `diff`          what changed beyond noise between two metrics files
 `failures`      tables and figures that could not be made
 `visible`       texts of others, without what cannot be seen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -97,9 +97,9 @@ def _read(file: Path) -> dict[Key, Runs]:
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             reader = csv.reader(lines)
-            if tuple(next(reader, ())) != METRICS_COLUMNS:
-                raise MlclError(f"{file}: is no metrics.csv (its columns: {', '.join(METRICS_COLUMNS)})")
-            for dataset, encoder, loss, variant, seed, readout, split, metric, value in reader:
+            columns = next(reader, [])
+            for *row, metric, value in _long_rows(file, columns, reader):
+                dataset, encoder, loss, variant, seed, readout, split = row
                 key = (dataset, encoder, loss, variant, readout, split, metric)
                 runs.setdefault(key, {})[int(seed)] = float(value)
     except FileNotFoundError:
@@ -107,6 +107,21 @@ def _read(file: Path) -> dict[Key, Runs]:
     except ValueError as error:
         raise MlclError(f"{file}: is no metrics.csv ({error})") from None
     return runs
+
+
+def _long_rows(file: Path, columns: list[str], rows: Iterable[list[str]]) -> Iterable[list[str]]:
+    """The rows of the long form; the file may have the form of kept results (`mlcl.reporting.wide`)."""
+    if tuple(columns) == METRICS_COLUMNS:
+        return rows
+    keys = METRICS_COLUMNS[:-2]
+    if tuple(columns[: len(keys)]) != keys:
+        raise MlclError(f"{file}: is no metrics.csv (its columns: {', '.join(METRICS_COLUMNS)})")
+    return (
+        [*row[: len(keys)], metric, value]
+        for row in rows
+        for metric, value in zip(columns[len(keys) :], row[len(keys) :], strict=True)
+        if value
+    )
 
 
 def _rows_only_in(one: Mapping[Key, Runs], other: Mapping[Key, Runs]) -> tuple[str, ...]:

@@ -15,9 +15,9 @@ import jinja2
 
 from mlcl.errors import MlclError
 from mlcl.evaluation.readouts import in_words
+from mlcl.records.collect import RUN_FACTS
 from mlcl.records.files import write_text
 from mlcl.records.outline import Outline
-from mlcl.records.status import cell_statuses
 from mlcl.reporting.budgets import selection_rule, tuning_in_words
 from mlcl.reporting.claims import EXPLANATION, judge_all
 from mlcl.reporting.contrasts import Contrasts
@@ -233,28 +233,20 @@ def _datasets(
 
 def _provenance(results: Results) -> dict[str, str]:
     """What the records say of where and with what they were made: each distinct value with its count."""
-    runs = [
-        cell.counted_record.run
-        for cell in cell_statuses(results.outline, results.paths)
-        if cell.counted_record is not None
-    ]
-    if not runs:
+    records = int((~results.cells["state"].isin(["missing", "stale", "skipped"])).sum())
+    if not records:
         return {}
-    facts = {"Records": str(len(runs))}
-    for key in ("commit", "host", "device"):
-        facts[key.capitalize()] = _counted(run.get(key) for run in runs)
-    packages = sorted({package for run in runs for package in run.get("versions", {})})
-    for package in packages:
-        facts[package] = _counted(run.get("versions", {}).get(package) for run in runs)
-    total = sum(run.get("wall_seconds") or 0.0 for run in runs)
+    facts = {"Records": str(records)}
+    for name, counts in results.provenance.items():
+        told = Counter(counts)
+        if lacking := records - told.total():
+            told["not recorded"] = lacking
+        title = name.capitalize() if name in RUN_FACTS else name
+        facts[title] = (
+            next(iter(told)) if len(told) == 1 else ", ".join(f"{v} ({n})" for v, n in told.most_common())
+        )
+    total = results.costs.loc[results.costs["cost"] == "wall_seconds", "value"].sum()
     return facts | {"Time in cells": f"{total / 60:.1f} minutes in all"}
-
-
-def _counted(values: Iterable[Any]) -> str:
-    counts = Counter("not recorded" if value is None else str(value) for value in values)
-    if len(counts) == 1:
-        return next(iter(counts))
-    return ", ".join(f"{value} ({n})" for value, n in counts.most_common())
 
 
 def _remarks(results: Results) -> Iterable[dict[str, str]]:

@@ -1,11 +1,11 @@
-"""A study's results, loaded: its outline, the three CSV files, the datasets' cards."""
+"""A study's results, loaded: its outline, the collected files, the datasets' cards."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import nan
+from math import isfinite, nan
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, cast
@@ -15,10 +15,18 @@ import pandas as pd
 from mlcl.errors import MlclError
 from mlcl.evaluation.readouts import preference
 from mlcl.records.cards import read_card
-from mlcl.records.collect import CELLS_COLUMNS, COSTS_COLUMNS, METRICS_COLUMNS, require_collected
+from mlcl.records.collect import (
+    CELLS_COLUMNS,
+    COSTS_COLUMNS,
+    CURVES_COLUMNS,
+    METRICS_COLUMNS,
+    require_collected,
+)
 from mlcl.records.labels import LABELS_COLUMNS, MEASURES, Confusion, read_confusions
 from mlcl.records.outline import NO_ENCODER, Outline, open_study
-from mlcl.records.paths import StudyPaths
+from mlcl.records.paths import SearchRow, StudyPaths
+from mlcl.records.search import Chosen, read_chosen
+from mlcl.reporting.wide import narrow
 
 ROW = ["dataset", "encoder", "loss", "variant"]
 """What makes a row of the grid: a cell but for its seed."""
@@ -55,8 +63,16 @@ class Results:
     costs: pd.DataFrame
     cells: pd.DataFrame
     cards: dict[str, dict[str, Any]]
-    torch_versions: dict[str, int]
-    """Version -> number of the records that count."""
+    curves: dict[SearchRow, dict[int, dict[int, float]]]
+    """(dataset, encoder, loss) -> seed -> epoch -> mean training loss, of the variant `base`"""
+    trials: pd.DataFrame | None
+    """`search.csv`: one row for each setting of each trial; None where nothing is searched for."""
+    chosen: dict[SearchRow, Chosen]
+    """What the search chose, for the rows whose trials are all there."""
+    provenance: dict[str, dict[str, int]]
+    """`commit`, `device`, ..., or a package's name -> what the records that count say -> how many of them do."""
+    kept: bool = False
+    """Are there only the collected files, without records (`mlcl keep`)?"""
 
     @cached_property
     def rows(self) -> dict[RowKey, RowState]:
@@ -142,28 +158,52 @@ def load_results(study: str | Path) -> Results:
     return Results(
         outline,
         paths,
-        metrics=_read_csv(paths.metrics_csv, METRICS_COLUMNS),
-        costs=_read_csv(paths.costs_csv, COSTS_COLUMNS),
-        cells=_read_csv(paths.cells_csv, CELLS_COLUMNS),
+        metrics=read_csv(paths.metrics_csv, METRICS_COLUMNS),
+        costs=read_csv(paths.costs_csv, COSTS_COLUMNS),
+        cells=read_csv(paths.cells_csv, CELLS_COLUMNS),
         cards={dataset: card for dataset in outline.datasets if (card := read_card(paths.card(dataset)))},
-        torch_versions=collected.torch_versions,
+        curves=_read_curves(paths.curves_csv),
+        trials=None
+        if outline.search is None
+        else pd.read_csv(paths.search_csv, keep_default_na=False, dtype="str"),
+        chosen={} if outline.search is None else read_chosen(paths.chosen),
+        provenance=collected.provenance,
+        kept=collected.kept,
     )
 
 
-def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    types: dict[str, str] = dict.fromkeys(columns, "str") | {"seed": "int64"}
+def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """One of the collected files, in the long form where kept results have the short one; `seed` is an integer,
+    `value` a float, all else are texts. Raises MlclError if it is not there or is no such file."""
     try:
-        frame = pd.read_csv(path, dtype=types, keep_default_na=False)
+        frame = pd.read_csv(path, dtype="str", keep_default_na=False)
+        if "value" in columns:
+            frame = narrow(frame, columns)
+        if tuple(frame.columns) == columns:
+            frame["seed"] = frame["seed"].astype("int64")
+            if "value" in columns:
+                # Python's own reading of a float is exact; that of pandas is not in every version.
+                frame["value"] = [float(text) for text in frame["value"]]
     except FileNotFoundError:
         raise MlclError(f"{path}: is not there; aggregate the study's records first") from None
     except ValueError as error:
         raise MlclError(f"{path}: cannot be read ({error}); aggregate the study's records again") from None
     if tuple(frame.columns) != columns:
         raise MlclError(f"{path}: has other columns than {', '.join(columns)}; aggregate the records again")
-    if "value" in columns:
-        # Python's own reading of a float is exact; that of pandas is not in every version.
-        frame["value"] = [float(text) for text in frame["value"]]
     return frame
+
+
+def _read_curves(path: Path) -> dict[SearchRow, dict[int, dict[int, float]]]:
+    curves: dict[SearchRow, dict[int, dict[int, float]]] = {}
+    frame = read_csv(path, CURVES_COLUMNS)
+    columns = ("dataset", "encoder", "loss", "seed", "first_epoch", "losses")
+    for dataset, encoder, loss, seed, first, losses in zip(
+        *(frame[c].tolist() for c in columns), strict=True
+    ):
+        curve = {int(first) + k: float(text) for k, text in enumerate(losses.split())}
+        finite = {epoch: value for epoch, value in curve.items() if isfinite(value)}
+        curves.setdefault((dataset, encoder, loss), {})[seed] = finite
+    return curves
 
 
 def _read_labels(path: Path) -> pd.DataFrame:

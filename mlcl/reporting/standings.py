@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from mlcl.reporting.contrasts import Contrasts, Term
-from mlcl.reporting.figures.style import column_title
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.ranking import Column, best_first, compared_columns, complete_means
 from mlcl.reporting.results import Results
@@ -109,7 +108,7 @@ def standings(results: Results, metric: str, contrasts: Contrasts) -> list[Stand
         }
         result.append(one(None, f"the mean over {len(shared)} datasets", list(means), weights))
     result += [
-        one(column, column_title(results.outline, *column), losses, {column: 1.0})
+        one(column, results.outline.column_title(*column), losses, {column: 1.0})
         for column, losses in columns.items()
     ]
     return result

@@ -1,4 +1,4 @@
-"""Which GPU a cell uses, where several cells run at once on one machine.
+"""How many CPUs and GPUs a cell needs, and which GPU it uses where several cells run at once on one machine.
 
 Snakemake counts GPUs (`--resources gpu=4`, one by default), but does not say which is whose. Each cell takes the
 first free slot, a file lock that the operating system frees with the process, and the GPU of that number; with more
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -19,9 +20,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mlcl.errors import ConfigError
+from mlcl.records.running import JOB_VARIABLE
 from mlcl.training.settings import CellSettings
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+GPU_REQUESTS = ("gpus", "gres", "none")
+"""How a cluster's GPUs are asked for: `--gpus=N`; `--gres=gpu:N`, where no other form is known; not at all."""
 
 
 @cache
@@ -36,14 +43,52 @@ def visible() -> tuple[str, ...]:
     return tuple(str(i) for i, line in enumerate(listing.stdout.splitlines()) if line.startswith("GPU"))
 
 
-def gpus_needed(settings: CellSettings) -> int:
+def gpus_needed(settings: CellSettings, available: bool | None = None) -> int:
     """How many GPUs a cell asks for: none without an encoder (`label_prior`, `random`), none on the CPU, and none
-    where `device: auto` finds none."""
-    if settings.encoder is None:
+    where `device: auto` finds none.
+
+    available: whether there are GPUs where the cell will run; by default, whether this process sees one.
+    """
+    if settings.encoder is None or settings.compute.device == "cpu":
         return 0
-    compute = settings.compute
-    on_gpu = compute.device == "cuda" or (compute.device == "auto" and bool(visible()))
-    return compute.processes if on_gpu else 0
+    if settings.compute.device == "auto" and not (bool(visible()) if available is None else available):
+        return 0
+    return settings.compute.processes
+
+
+def cpus_needed(settings: CellSettings) -> int:
+    """Threads of all processes of a cell."""
+    processes = settings.compute.processes if settings.training is not None else 1
+    return settings.compute.threads * processes
+
+
+def check_gpu_request(asked: str) -> None:
+    """Raises ConfigError for a word that is none of GPU_REQUESTS; `gres:TYPE` asks for a type."""
+    if asked not in GPU_REQUESTS and not re.fullmatch(r"gres:\w+", asked):
+        raise ConfigError(
+            f"--config gpu_request={asked}: must be {', '.join(GPU_REQUESTS)} or gres:TYPE, such as gres:a100"
+        )
+
+
+def gres(asked: str | None, count: int) -> str | None:
+    """What `--gres` asks for; None where GPUs are not asked for in this form."""
+    if not count or asked is None or not asked.startswith("gres"):
+        return None
+    return ":".join(["gpu", *asked.split(":")[1:], str(count)])
+
+
+def require_assigned_gpus(settings: CellSettings) -> None:
+    """Raises RuntimeError in a job that was given GPUs on a node where CUDA does not work: `device: auto` would train
+    on the CPU, for days, while the GPUs are held."""
+    if settings.compute.device != "auto" or JOB_VARIABLE not in os.environ or not gpus_needed(settings):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RuntimeError(
+            f"the job was given a GPU ({VISIBLE}={os.environ.get(VISIBLE)}), but CUDA does not work on "
+            f"{socket.gethostname()}"
+        )
 
 
 @contextmanager

@@ -207,6 +207,7 @@ class _Maker:
         from mlcl.training import launch
         from mlcl.training.events import Diverged
 
+        gpus.require_assigned_gpus(self.settings)
         with ProgressDisplay(self.log) as display:
             outcome = launch.train(self.settings, dataset, display.report, checkpoints)
         if not all(np.isfinite(s).all() for splits in outcome.scores.values() for s in splits.values()):

@@ -1,6 +1,6 @@
 """A SLURM of one node on this machine, for the tests: munged, slurmctld and slurmd, with made-up CPUs and GPUs.
 
-    python tests/cluster/slurm.py FOLDER       starts one, prints how to reach it, and stops it on Ctrl-C
+    python tests/cluster/slurm.py FOLDER       starts one and prints how to reach it; ends with Ctrl-C or SIGTERM
 
 Needs root and Debian's packages slurm-wlm and munge (`apt-get install slurm-wlm munge`), but no systemd and no file
 outside FOLDER: the commands of SLURM find the configuration by the variable SLURM_CONF. There is no accounting
@@ -9,6 +9,7 @@ database, as on many small clusters. Jobs run as root, without cgroups: requests
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
-CPUS, MEMORY_MB, GPUS = 8, 16_000, 2
+CPUS, MEMORY_MB, GPUS = 8, 64_000, 2
 SECONDS_TO_START = 30.0
 
 CONFIGURATION = """\
@@ -29,7 +30,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
 SlurmdPort={node_port}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CryptoType=crypto/munge
 SlurmUser=root
 SlurmdUser=root
@@ -51,7 +52,7 @@ JobAcctGatherType=jobacct_gather/none
 GresTypes=gpu
 ReturnToService=2
 MinJobAge=600
-KillWait=30
+KillWait=10
 SchedulerParameters=sched_interval=2,batch_sched_delay=1
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
@@ -63,6 +64,7 @@ class Slurm:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._configuration = folder / "slurm.conf"
         self._daemons: list[subprocess.Popen[bytes]] = []
 
     @staticmethod
@@ -77,7 +79,7 @@ class Slurm:
     @property
     def environment(self) -> dict[str, str]:
         """To be set for whatever talks to this SLURM."""
-        return {"SLURM_CONF": str(self._folder / "slurm.conf"), "PATH": _path()}
+        return {"SLURM_CONF": str(self._configuration), "PATH": f"{self._folder / 'bin'}:{_path()}"}
 
     def __enter__(self) -> Slurm:
         try:
@@ -104,6 +106,19 @@ class Slurm:
         output = self.command("squeue", "--states=all", "--noheader", f"--format={'|'.join(fields)}")
         return [line.split("|") for line in output.splitlines()]
 
+    def asked(self, job: str) -> dict[str, str]:
+        """What a job asked for, by SLURM's names."""
+        words = self.command("scontrol", "show", "job", job).split()
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def cancel_all(self) -> None:
+        """Ends all jobs, those that wait first."""
+        self.command("scancel", "--state=PENDING", "--user=root", check=False)
+        self.command("scancel", "--user=root", check=False)
+        end = time.monotonic() + 10
+        while self.command("squeue", "--noheader", check=False) and time.monotonic() < end:
+            time.sleep(0.2)
+
     def _start(self) -> None:
         for name in ("state", "spool"):
             (self._folder / name).mkdir(parents=True)
@@ -112,12 +127,13 @@ class Slurm:
         (self._folder / "gres.conf").write_text(f"Name=gpu File={self._gpu_files()}\n")
         host = os.uname().nodename
         port = _free_ports(2)
-        (self._folder / "slurm.conf").write_text(
+        self._configuration.write_text(
             CONFIGURATION.format(
                 folder=self._folder, host=host, port=port[0], node_port=port[1],
                 cpus=CPUS, memory=MEMORY_MB, gpus=GPUS,
             )
         )  # fmt: skip
+        self._write_srun()
         self._daemon("slurmctld", "-D", "-c")
         self._daemon("slurmd", "-D", "-c", "-N", host)
         self._wait_until_idle()
@@ -132,6 +148,14 @@ class Slurm:
                               ("seed-file", "seed"))
         ]  # fmt: skip
         self._daemon("munged", "--foreground", "--force", *places)
+
+    def _write_srun(self) -> None:
+        """Snakemake's plugin takes the variables of SLURM from the `srun` of a job, that of the configuration too."""
+        srun = self._folder / "bin" / "srun"
+        srun.parent.mkdir()
+        real = shutil.which("srun", path=_path())
+        srun.write_text(f"#!/bin/sh\nSLURM_CONF='{self._configuration}' exec {real} \"$@\"\n")
+        srun.chmod(0o755)
 
     def _gpu_files(self) -> str:
         """Device files that stand for GPUs: copies of /dev/null."""
@@ -168,11 +192,7 @@ class Slurm:
 
     def _stop(self) -> None:
         if len(self._daemons) == 3 and all(daemon.poll() is None for daemon in self._daemons):
-            self.command("scancel", "--state=PENDING", "--user=root", check=False)
-            self.command("scancel", "--user=root", check=False)
-            end = time.monotonic() + 10
-            while self.command("squeue", "--noheader", check=False) and time.monotonic() < end:
-                time.sleep(0.2)
+            self.cancel_all()
         for daemon in reversed(self._daemons):
             daemon.send_signal(signal.SIGTERM)
         for daemon in reversed(self._daemons):
@@ -205,10 +225,12 @@ def main() -> None:
         sys.exit(reason if len(sys.argv) == 2 else __doc__)
     folder = Path(sys.argv[1]).resolve()
     folder.mkdir(parents=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with Slurm(folder) as slurm:
         for name, value in slurm.environment.items():
             print(f"export {name}={value}", flush=True)
-        signal.pause()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mlcl.errors import MlclError, RecordError
-from mlcl.records.collect import collect
+from mlcl.records.collect import collect, read_history
 from mlcl.records.files import write_json
 from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
@@ -25,7 +25,6 @@ from mlcl.reporting.figures import (
     sensitivity,
     style,
 )
-from mlcl.reporting.figures.learning_curves import read_history
 from mlcl.reporting.figures.style import names_in_a_line
 from mlcl.reporting.results import load_results
 from tests.synthetic import reseal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,7 @@ from mlcl.records.collect import collect
 from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
 from mlcl.records.rescore import rescore
-from mlcl.reporting.contrasts import CACHE, Contrasts
+from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.cost_means import compute_seconds
 from mlcl.reporting.figures import ranks
 from mlcl.reporting.overview import overview, seeds_needed
@@ -261,7 +260,7 @@ def test_scores_are_read_again_only_if_they_changed(grid, monkeypatch):
     change_scores(folder, linear_test_scores=scores * np.float32(0.99))
     run()
     assert len(computed) == 2 * 3 * 3 + 1
-    assert len(json.loads((grid.paths.results / CACHE).read_text())["entries"]) == 2 * 3 * 3
+    assert len(grid.paths.jackknife.read_text().splitlines()) == 1 + 2 * 3 * 3
 
 
 def without_scores(grid):

@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from typer.testing import CliRunner
 
 import mlcl.study.make
 import mlcl.training.launch
+from mlcl.cli import app
 from mlcl.data import open_dataset
 from mlcl.errors import MlclError
 from mlcl.evaluation.metrics import evaluate
 from mlcl.records.merge import merge
 from mlcl.records.record import read_record
+from mlcl.study import gpus
 from mlcl.study.make import make_cell, prepare_dataset
 from mlcl.study.plan import Plan, make_plan
 
@@ -251,6 +254,41 @@ def test_a_gpu_that_cannot_be_asked_costs_no_record(plan: Plan, monkeypatch: pyt
     (folder(plan) / "metrics.json").unlink()
     monkeypatch.setattr("mlcl.training.distributed.select_device", fail)
     assert make_cell(request(plan), io.StringIO()).run["device"] is None
+
+
+def test_a_node_whose_cuda_is_broken_leaves_a_record(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    gpus.visible.cache_clear()
+    try:
+        record = make_cell(request(plan), io.StringIO())
+    finally:
+        gpus.visible.cache_clear()
+    assert record.status == "error"
+    assert "CUDA does not work" in str(record.reason)
+
+
+def test_the_log_of_a_cell_is_kept(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second process that is asked for a cell does not cut off the log of the first, nor does Snakemake, which
+    removes a job's log before it starts the job."""
+    log = Path("logs/cell.log")
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    for number in range(2):
+        log.unlink(missing_ok=True)
+        result = CliRunner().invoke(app, ["train", str(request(plan)), "--log", str(log)])
+        assert result.exit_code == 0, result.output
+        lines = log.read_text().splitlines()
+        assert sum(line.endswith(f"process {os.getpid()}, job 77") for line in lines) == number + 1
+        assert any(line.startswith("epoch") for line in lines)
+
+
+def test_torchrun_is_refused(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = CliRunner().invoke(app, ["train", str(request(plan))])
+    assert isinstance(result.exception, MlclError)
+    assert "without torchrun" in str(result.exception)
+    assert not (folder(plan) / "metrics.json").exists()
 
 
 def test_the_old_record_stays_while_a_new_one_is_made(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,10 +20,10 @@ shell.prefix(
 
 from mlcl import worker
 from mlcl.errors import MlclError
-from mlcl.records.paths import BOOKKEEPING, PREPARED
-from mlcl.study import gpus
-from mlcl.study.plan import make_plan
+from mlcl.records.paths import BOOKKEEPING, PREPARED, CellId, StudyPaths
+from mlcl.study.gpus import check_gpu_request, cpus_needed, gpus_needed, gres
 from mlcl.study.runlock import RunLock
+from mlcl.training.settings import CellSettings
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import get_event, logger
@@ -41,31 +41,46 @@ wildcard_constraints:
 # Studies are chosen, never merged: Snakemake's own `configfile:` would let the default's losses leak in.
 STUDY_FILE = Path(config.get("study", "config/default.yaml"))
 DATA_ROOT = Path(config["data_root"]) if config.get("data_root") else None
+DATA_ROOT_OPTION = f"--data-root {shlex.quote(str(DATA_ROOT))}" if DATA_ROOT else ""
 RUN_LOCK = RunLock(BOOKKEEPING)
 DRY_RUN = workflow.output_settings.dryrun
 
-if unknown := set(config) - {"study", "data_root"}:
+GPU_REQUEST = config.get("gpu_request")
+
+if unknown := set(config) - {"study", "data_root", "gpu_request"}:
     raise WorkflowError(
-        f"--config {min(unknown)}=...: unknown; what can be set there: study, data_root"
+        f"--config {min(unknown)}=...: unknown; what can be set there: study, data_root, gpu_request"
     )
 
-if workflow.is_main_process and not DRY_RUN:
+# A job of a cluster starts Snakemake again, twice. It makes what it was asked for and plans nothing: what it needs to
+# know stands in the request. What its inputs are, the main process has looked at.
+IN_JOB = not workflow.is_main_process
+
+if not IN_JOB and not DRY_RUN:
     if RUN_LOCK.try_take(stale_locks=Path(".snakemake/locks")):
         # What a killed run was updating; Snakemake would not start the update again.
         shutil.rmtree(".snakemake/backups", ignore_errors=True)
 
-try:
-    PLAN = make_plan(STUDY_FILE, DATA_ROOT)
-    if workflow.is_main_process:
+if IN_JOB:
+    STUDY, PATHS = STUDY_FILE.stem, StudyPaths(STUDY_FILE.stem)
+else:
+    from mlcl.study.plan import make_plan
+    from mlcl.study.resources import ClusterResources
+
+    try:
+        if GPU_REQUEST is not None:
+            check_gpu_request(GPU_REQUEST)
+        PLAN = make_plan(STUDY_FILE, DATA_ROOT)
         if DRY_RUN:  # changes nothing, also if a run is at work
             REHEARSAL = tempfile.TemporaryDirectory(prefix="mlcl-dry-run-")
             PLAN = PLAN.rehearsal(Path(REHEARSAL.name))
         PLAN.write()
-        print(PLAN.summary(), file=sys.stderr)
-except MlclError as error:
-    raise WorkflowError(str(error))
+        CLUSTER = ClusterResources(PLAN, GPU_REQUEST)
+    except MlclError as error:
+        raise WorkflowError(str(error))
+    print(PLAN.summary(), file=sys.stderr)
+    STUDY, PATHS = PLAN.study.name, PLAN.paths
 
-STUDY, PATHS = PLAN.study.name, PLAN.paths
 ENVIRONMENT = str(Path(workflow.basedir) / "environment.yml")
 ROW = "{dataset}/{encoder}/{loss}"
 CELL = "{dataset}/{encoder}/{loss}/{variant}/seed{seed}"
@@ -97,27 +112,37 @@ def planned_cell(wildcards):
     return PLAN.by_id[CELL.format(**wildcards)]
 
 
+def request_file(wildcards):
+    return str(PATHS.request(CellId.parse(CELL.format(**wildcards))))
+
+
 def request(wildcards):
     """What is asked of the cell; for one that waits for the search, the mark that its settings are chosen."""
+    if IN_JOB:
+        return request_file(wildcards)
     require_data()
-    cell = planned_cell(wildcards)
-    if cell.waits:
+    if planned_cell(wildcards).waits:
         return str(PATHS.searched(wildcards.dataset, wildcards.encoder, wildcards.loss))
-    return str(PATHS.request(cell.cell.id))
+    return request_file(wildcards)
 
 
-def request_file(wildcards):
-    return str(PATHS.request(planned_cell(wildcards).cell.id))
+def marks(wildcards):
+    """The marks of all cells."""
+    cells = [] if IN_JOB else PLAN.all_cells
+    return [str(PATHS.done(cell.cell.id)) for cell in cells]
 
 
 def trials(wildcards):
     """The marks of the trials among which the settings of a row are chosen."""
     row = (wildcards.dataset, wildcards.encoder, wildcards.loss)
-    return [str(PATHS.done(trial.cell.id)) for trial in PLAN.trials_of(*row)]
+    cells = [] if IN_JOB else PLAN.trials_of(*row)
+    return [str(PATHS.done(cell.cell.id)) for cell in cells]
 
 
 def prepared_card(wildcards):
     """The card of the prepared dataset; where the record is current and did not fail, no data is needed."""
+    if IN_JOB:
+        return []
     planned = planned_cell(wildcards)
     if planned.state == "current" and not planned.failed:
         return []
@@ -125,6 +150,8 @@ def prepared_card(wildcards):
 
 
 def prepared_cards(wildcards):
+    if IN_JOB:
+        return []
     require_data()
     return [
         ancient(str(dataset.folder / "card.json")) for dataset in PLAN.datasets.values()
@@ -142,12 +169,41 @@ def require_data():
         sys.exit(f"mlcl: {error}")
 
 
-def cell_threads(wildcards):
-    return planned_cell(wildcards).cell.settings.compute.threads
+def settings_of(wildcards):
+    if not IN_JOB:
+        return planned_cell(wildcards).cell.settings
+    text = Path(request_file(wildcards)).read_text("utf-8")
+    return CellSettings.model_validate(json.loads(text)["settings"])
+
+
+def cell_cpus(wildcards):
+    return cpus_needed(settings_of(wildcards))
+
+
+def gpus_of(wildcards):
+    """On a cluster the nodes' GPUs count, else those that this process sees; a job sees those that it was given."""
+    if IN_JOB or workflow.local_exec:
+        return gpus_needed(settings_of(wildcards))
+    return CLUSTER.gpus(planned_cell(wildcards))
 
 
 def cell_gpus(wildcards):
-    return gpus.gpus_needed(planned_cell(wildcards).cell.settings)
+    return 0 if cell_gres(wildcards) else gpus_of(wildcards)
+
+
+def cell_gres(wildcards):
+    return gres(GPU_REQUEST, gpus_of(wildcards))
+
+
+def on_cluster(name, otherwise):
+    """A resource that a cluster's scheduler is asked for; on this machine, and in a job, nothing asks for it."""
+
+    def resource(wildcards, attempt):
+        if IN_JOB or workflow.local_exec:
+            return otherwise
+        return getattr(CLUSTER, name)(planned_cell(wildcards), attempt)
+
+    return resource
 
 
 def dataset_request(wildcards):

@@ -25,6 +25,6 @@ rule dataset_cards:
         ENVIRONMENT
     params:
         study=str(STUDY_FILE),
-        data_root=str(PLAN.data_root),
+        data_root=DATA_ROOT_OPTION,
     shell:
-        "python -m mlcl cards {params.study:q} --data-root {params.data_root:q} 2>&1 | tee {log}"
+        "python -m mlcl cards {params.study:q} {params.data_root} 2>&1 | tee {log}"

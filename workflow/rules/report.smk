@@ -2,21 +2,18 @@
 
 
 localrules:
-    aggregate,
-    tables,
-    figures,
-    report,
     complete,
 
 
 rule aggregate:
     input:
         str(PATHS.outline),
-        [str(PATHS.done(planned.cell.id)) for planned in PLAN.all_cells],
+        marks,
     output:
         str(PATHS.metrics_csv),
         str(PATHS.costs_csv),
         str(PATHS.cells_csv),
+        str(PATHS.curves_csv),
         str(PATHS.collected),
         update(str(PATHS.pair_weights)),
     log:

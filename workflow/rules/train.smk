@@ -15,13 +15,18 @@ rule train:
         str(PATHS.logs / f"{CELL}.log"),
     conda:
         ENVIRONMENT
-    threads: cell_threads
+    threads: cell_cpus
     resources:
         gpu=cell_gpus,
+        gres=cell_gres,
+        mem_mb=on_cluster("memory_mb", 0),
+        runtime=on_cluster("minutes", 0),
+        slurm_extra=on_cluster("after", None),
     params:
         request=request_file,
     shell:
-        "python -m mlcl train {params.request} --log {log}"
+        # `exec`, so that a SIGTERM from the scheduler ends no shell that others wait for, but reaches the training.
+        "exec python -m mlcl train {params.request} --log {log}"
 
 
 rule choose:
@@ -36,7 +41,7 @@ rule choose:
         ENVIRONMENT
     params:
         study=str(STUDY_FILE),
-        data_root=str(PLAN.data_root),
+        data_root=DATA_ROOT_OPTION,
     shell:
         "python -m mlcl choose {params.study:q} {wildcards.dataset}/{wildcards.encoder}/{wildcards.loss} "
-        "--data-root {params.data_root:q} --log {log}"
+        "{params.data_root} --log {log}"

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from math import ceil
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcl.errors import RecordError
-from mlcl.records.paths import CellId
-from mlcl.records.record import HISTORY, require_sealed
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.style import Figure, names_in_a_line, shared_legend
 from mlcl.reporting.results import Results
@@ -34,28 +29,8 @@ def draw(results: Results) -> Iterator[Figure]:
 
 
 def _curves(results: Results, dataset: str, encoder: str, loss: str) -> list[Curve]:
-    cells = [CellId(dataset, encoder, loss, "base", seed) for seed in results.outline.seeds]
-    histories = (read_history(results.paths.cell(cell) / HISTORY) for cell in cells)
-    return [curve for curve in histories if curve is not None]
-
-
-def read_history(file: Path) -> Curve | None:
-    """Epochs and training loss; None if there is no history. Raises RecordError if it is broken."""
-    require_sealed(file)
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            rows = [(float(row["epoch"]), float(row["loss"])) for row in csv.DictReader(lines)]
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        raise RecordError(
-            f"{file}: is no history of training; remove the record, and the cell is made again"
-        ) from None
-    rows = [row for row in rows if np.isfinite(row[1])]
-    if not rows:
-        return None
-    epochs, losses = np.array(rows).T
-    return epochs, losses
+    of_seeds = results.curves.get((dataset, encoder, loss), {})
+    return [(np.array(list(curve)), np.array(list(curve.values()))) for curve in of_seeds.values()]
 
 
 def _one(results: Results, dataset: str, encoder: str, curves: dict[str, list[Curve]]) -> Figure:

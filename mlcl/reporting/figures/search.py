@@ -7,9 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from mlcl.records.outline import SearchOutline, Trial
-from mlcl.records.search import value_of
-from mlcl.records.status import trial_statuses
+from mlcl.records.outline import SearchOutline
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.style import Figure, column_title, shared_legend, small_multiples
 from mlcl.reporting.metric_info import MetricInfo, metric_info
@@ -24,17 +22,25 @@ def draw(results: Results) -> Iterator[Figure]:
     if search is None:
         return
     for setting in search.space:
-        by_column: dict[tuple[str, str], Points] = {}
-        for status in trial_statuses(results.outline, results.paths):
-            trial, record = status.cell, status.counted_record
-            value = value_of(record, search) if record is not None else None
-            drawn = trial.settings.get(setting) if isinstance(trial, Trial) else None
-            if value is None or isinstance(drawn, bool) or not isinstance(drawn, int | float):
-                continue
-            points = by_column.setdefault((trial.id.dataset, trial.id.encoder), {})
-            points.setdefault(trial.id.loss, []).append((float(drawn), value))
+        by_column = _points(results, setting)
         if by_column:
             yield _one(results, search, setting, by_column)
+
+
+def _points(results: Results, setting: str) -> dict[tuple[str, str], Points]:
+    """(dataset, encoder) -> the points of a setting that is a number; empty for others."""
+    by_column: dict[tuple[str, str], Points] = {}
+    trials = results.trials
+    assert trials is not None
+    trials = trials[(trials["setting"] == setting) & (trials["value"] != "")]
+    columns = (trials[name].tolist() for name in ("dataset", "encoder", "loss", "setting_value", "value"))
+    for dataset, encoder, loss, drawn, value in zip(*columns, strict=True):
+        try:
+            point = (float(drawn), float(value))
+        except ValueError:
+            continue
+        by_column.setdefault((dataset, encoder), {}).setdefault(loss, []).append(point)
+    return by_column
 
 
 def _one(

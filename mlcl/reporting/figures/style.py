@@ -22,7 +22,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.font_manager import FontProperties, findfont, get_font, get_font_names
 
 from mlcl.records.files import atomic_file
-from mlcl.records.outline import NO_ENCODER, Outline
+from mlcl.records.outline import Outline
 from mlcl.reporting.metric_info import MetricInfo
 from mlcl.reporting.visible import visible
 
@@ -239,7 +239,5 @@ def names_in_a_line(names: Sequence[str], width: float) -> int:
 
 
 def column_title(outline: Outline, dataset: str, encoder: str) -> str:
-    """A dataset's name, with the encoder where the study has several for it."""
-    several = sum(d == dataset for d, _ in outline.columns()) > 1
-    title = drawable(outline.datasets[dataset].title)
-    return f"{title}, {encoder}" if several and encoder != NO_ENCODER else title
+    """As the outline's, without characters that cannot be drawn."""
+    return drawable(outline.column_title(dataset, encoder))

@@ -35,14 +35,15 @@ from mlcl.reporting.visible import as_markdown
 log = logging.getLogger(__name__)
 
 
-def write_tables(study: str | Path) -> list[Failure]:
+def write_tables(study: str | Path, markdown_alone: bool = False) -> list[Failure]:
     """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
 
     Tables: `main`; `main-<readout>` for each other readout; `criteria` where thresholds were tuned; `search` where
     settings were searched for; `variants` where the study has some; `differences` to the best loss;
     `best-against-each` where there are enough datasets for tests of ranks; `paper-*` for each paper that shares a
     dataset with the study; `costs`; and for each dataset, but not as PDF, `label-scores-<dataset>` and
-    `label-confusions-<dataset>`. One that fails says so in its file; the failures are returned.
+    `label-confusions-<dataset>`. One that fails says so in its file; the failures are returned. With
+    `markdown_alone` there are the .md files only.
     """
     results = load_results(study)
     contrasts, attempts = Contrasts(results), Attempts("tables")
@@ -52,11 +53,14 @@ def write_tables(study: str | Path) -> list[Failure]:
             written: object = table
         else:
             write = partial(write_table, table, results.paths, with_pdf=table not in of_labels)
+            if markdown_alone:
+                write = partial(_write_markdown, table, results.paths)
             written = attempts.make(table.name, write)
         if isinstance(written, Failure):
             _write_failure(written, results.paths)
     numbers_file = results.paths.tables / "numbers.tex"
-    attempts.make("numbers", lambda: write_text(numbers_file, numbers.render(results)))
+    if not markdown_alone:
+        attempts.make("numbers", lambda: write_text(numbers_file, numbers.render(results)))
     if isinstance(failed := attempts.make("claims", lambda: write_claims(results, contrasts)), Failure):
         _write_failure(failed, results.paths)
     contrasts.write()
@@ -102,6 +106,10 @@ def _write_failure(failure: Failure, paths: StudyPaths) -> None:
     write_text(stem.with_suffix(".md"), f"This table failed: {as_markdown(failure.reason)}\n")
 
 
+def _write_markdown(table: Table, paths: StudyPaths) -> None:
+    write_text((paths.tables / table.name).with_suffix(".md"), text.markdown(table))
+
+
 def write_table(table: Table, paths: StudyPaths, with_pdf: bool = True) -> None:
     """All forms of a table; the PDF, which takes about a second, only if its source changed."""
     stem = paths.tables / table.name
@@ -112,7 +120,7 @@ def write_table(table: Table, paths: StudyPaths, with_pdf: bool = True) -> None:
         log.warning("%s: LaTeX fonts lack %s; they are shown by their numbers", source, named)
     is_current = pdf.exists() and source.exists() and source.read_text(encoding="utf-8") == code
     write_text(source, code)
-    write_text(stem.with_suffix(".md"), text.markdown(table))
+    _write_markdown(table, paths)
     write_text(stem.with_suffix(".csv"), text.comma_separated(table))
     if with_pdf and not is_current:
         compile_pdf(source)

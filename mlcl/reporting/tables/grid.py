@@ -200,7 +200,7 @@ def _caption(results: Results, name: str, has_baselines: bool, metrics: Sequence
             f"Best mean of the complete rows{scope} in bold, second underlined{baselines}; the table of differences "
             f"says which can be told apart.",
             selection_rule(outline, metrics),
-            *_mixed_versions(results.torch_versions),
+            *_mixed_versions(results.provenance.get("torch", {})),
         ]
     )
 

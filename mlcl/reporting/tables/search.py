@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from mlcl.records.outline import OpenStudy
-from mlcl.records.search import choices
 from mlcl.reporting.budgets import search_in_words
 from mlcl.reporting.metric_info import metric_info
 from mlcl.reporting.results import Results
@@ -16,7 +14,7 @@ def search_table(results: Results) -> Table | None:
     search = outline.search
     if search is None:
         return None
-    chosen, notes, metric = choices(OpenStudy(outline, results.paths)), Notes(), metric_info(search.metric)
+    chosen, notes, metric = results.chosen, Notes(), metric_info(search.metric)
     settings = list(dict.fromkeys([*search.space, *(key for own in search.losses.values() for key in own)]))
     columns = [
         column for column in outline.columns() if any((*column, loss) in chosen for loss in outline.losses)
@@ -30,7 +28,7 @@ def search_table(results: Results) -> Table | None:
         value = Number(choice.value, None, 1, 1, metric.scale, metric.decimals)
         texts = [
             Text(
-                f"{choice.trial.settings[key]}" if key in choice.trial.settings else "",
+                f"{choice.settings[key]}" if key in choice.settings else "",
                 notes=(notes.refer(f"at the {ends[key]} end of its range"),) if key in ends else (),
             )
             for key in settings

@@ -1,0 +1,156 @@
+"""Studies through a real SLURM of one node (tests/cluster/slurm.py): what is asked for, and whatever stops a job."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import ClusterBox
+from tests.cluster.slurm import Slurm
+from tests.workflow.sandbox import TINY, Sandbox
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+SLOW = '''"""{name}: the loss of the tests, so slow that there is time to stop it."""
+import time
+from mlcl.losses import PairWeighting
+
+class {name}(PairWeighting):
+    paper = "none"
+    equation = "none"
+    temperature: float = 0.1
+
+    def forward(self, embeddings, labels, references=None):
+        time.sleep({seconds})
+        return {loss}
+'''
+COUNTED = "(embeddings @ embeddings.T - labels.float() @ labels.float().T).square().mean()"
+
+
+def cell(loss: str, encoder: str = "cnn") -> str:
+    return f"digit_scenes/{encoder}/{loss}/base/seed0"
+
+
+def write_loss(box: Sandbox, name: str, seconds: float, loss: str = COUNTED) -> dict[str, str]:
+    """The entry in the study of a loss in a file of its own."""
+    class_name = name.title().replace("_", "")
+    (box.folder / f"{name}.py").write_text(SLOW.format(name=class_name, seconds=seconds, loss=loss))
+    return {"file": f"{name}.py"}
+
+
+def record(box: Sandbox, cell: str) -> dict[str, Any]:
+    return json.loads((box.folder / "results/default" / cell / "metrics.json").read_text())
+
+
+def log(box: Sandbox, cell: str) -> str:
+    path = box.folder / "results/default/logs" / f"{cell}.log"
+    return path.read_text() if path.exists() else ""
+
+
+def epochs_of(box: Sandbox, cell: str) -> int:
+    """The last epoch that the cell's log tells of."""
+    return max((int(number) for number in re.findall(r"epoch +(\d+)", log(box, cell))), default=0)
+
+
+def test_whatever_stops_its_jobs_a_study_is_finished(box: ClusterBox, slurm: Slurm) -> None:
+    """One study: a cell that fails, one that is requeued, one that is cancelled, a Snakemake that is killed, and a
+    restart while jobs still run."""
+    requeued, cancelled, fails = cell("requeued"), cell("cancelled"), cell("fails")
+    box.change_study(
+        losses={
+            "requeued": write_loss(box, "requeued", 0.25),
+            "cancelled": write_loss(box, "cancelled", 0.2),
+            "fails": write_loss(box, "fails", 0.0, '(embeddings * float("nan")).sum()'),
+        },
+        baselines=["label_prior"],
+        training=TINY["training"] | {"epochs": 80},
+        compute={"device": "cpu", "threads": 1},
+    )
+    first = box.start()
+    box.wait_until(lambda: epochs_of(box, requeued) >= 3 and epochs_of(box, cancelled) >= 3)
+    ((job, _),) = box.states(requeued)
+    slurm.command("scontrol", "requeue", job)
+    slurm.command("scancel", box.states(cancelled)[0][0])
+    study = box.folder / "config/default.yaml"
+    planned = study.read_text()
+    study.write_text("not: a study")  # the jobs that start now plan nothing
+    box.wait_until(lambda: all("training goes on" in log(box, stopped) for stopped in (requeued, cancelled)))
+
+    study.write_text(planned)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert dict(box.states(requeued))[job] == "RUNNING"
+    last = box.snakemake(check=False)
+
+    for stopped in (requeued, cancelled):
+        print(f"jobs of {stopped}: {box.states(stopped)}")
+        print("\n".join(line for line in log(box, stopped).splitlines() if not line.startswith("epoch")))
+    assert [state for _, state in box.states(requeued)] == ["COMPLETED", "COMPLETED"]
+    assert "afterany" not in last.stdout, "the second job waited in the queue, and the option was no error"
+    for stopped in (requeued, cancelled):
+        assert "training goes on" in log(box, stopped)
+        assert record(box, stopped)["result"]["status"] == "ok"
+    assert record(box, fails)["result"]["status"] == "diverged"
+    assert last.returncode != 0
+    assert "1 of 4 cells failed" in last.stdout
+    assert f"{fails}: diverged" in last.stdout
+    assert (box.folder / "results/default/report.html").exists()
+
+    other = Sandbox.new(box.folder.with_name("laptop"))
+    for file in ("config/default.yaml", "requeued.py", "cancelled.py", "fails.py"):
+        (other.folder / file).write_text((box.folder / file).read_text())
+    other.mlcl("train", "config/default.yaml", requeued)
+    assert record(other, requeued)["result"] == record(box, requeued)["result"]
+
+
+def test_what_is_asked_for_and_a_node_whose_cuda_is_broken(box: ClusterBox, slurm: Slurm) -> None:
+    """The GPUs of this SLURM are copies of /dev/null."""
+    bce, prior = cell("bce"), cell("label_prior", encoder="none")
+    box.change_study(losses=["bce"], baselines=["label_prior"], compute={"threads": 2, "processes": 2})
+    box.snakemake("--until", "train")
+    asked = slurm.asked(box.states(bce)[0][0])
+    assert asked["NumCPUs"] == "4"
+    assert asked["TresPerJob"] == "gres:gpu:2"
+    assert asked["NumNodes"] == "1"
+    assert asked["TimeLimit"] == "01:01:00"
+    assert asked["MinMemoryNode"] == "4100M"
+    assert asked["JobName"].startswith("mlcl_")
+    asked = slurm.asked(box.states(prior)[0][0])
+    assert asked["NumCPUs"] == "2"
+    assert "gpu" not in str(asked)
+    assert record(box, prior)["result"]["status"] == "ok"
+    failed = record(box, bce)["result"]
+    assert failed["status"] == "error"
+    assert "CUDA does not work" in failed["reason"]
+
+    box.snakemake("retry_failed", "--until", "train", "--config", "gpu_request=gres")
+    asked = slurm.asked(box.states(bce)[1][0])
+    assert asked["TresPerNode"] == "gres:gpu:2"
+    assert "TresPerJob" not in asked
+    assert record(box, bce)["run"]["attempt"] == 2
+    assert len(box.states(prior)) == 1
+
+
+def test_a_failed_submission_is_told_and_ctrl_c_cancels_the_jobs(box: ClusterBox) -> None:
+    slow = cell("slow")
+    box.change_study(
+        losses={"slow": write_loss(box, "slow", 0.5)},
+        baselines=[],
+        training=TINY["training"] | {"epochs": 400},
+        compute={"device": "cpu"},
+    )
+    refused = box.snakemake(
+        "--until", "prepare", "--set-resources", "prepare:slurm_partition=none", check=False
+    )
+    assert refused.returncode != 0
+    assert "invalid partition specified: none" in refused.stdout
+    run = box.start()
+    box.wait_until(lambda: epochs_of(box, slow) >= 1)
+    os.killpg(run.pid, signal.SIGINT)
+    run.wait(timeout=60)
+    box.wait_until(lambda: [state for _, state in box.states(slow)] == ["CANCELLED"])
