@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     import subprocess
 
 SOCKET = "MLCL_WORKER"
-"""The variable that names the worker's socket to the jobs of a run, relative to their working directory."""
+"""The variable that names the worker's socket to the jobs of a run, relative to their working directory. `off`, set
+by the user, starts none."""
 LOADED = (
     "mlcl.cli", "mlcl.study.make", "mlcl.training.launch", "mlcl.training.inputs.prefetch",
     "mlcl.training.feature_cache", "mlcl.evaluation.knn", "mlcl.reporting.failures", "accelerate", "accelerate.state",
@@ -58,7 +59,8 @@ def start(path: Path, package_root: Path) -> subprocess.Popen[bytes] | None:
     """
     import subprocess
 
-    if sys.platform != "linux":  # a fork with threads of system libraries, and no signal when a parent dies
+    # Elsewhere system libraries start threads, and a child is not told when its parent dies.
+    if sys.platform != "linux" or os.environ.get(SOCKET) == "off":
         return None
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
