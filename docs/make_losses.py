@@ -27,6 +27,7 @@ PAGE = """# Losses
 from mlcl import losses
 losses.names()
 loss = losses.create("reg", num_labels=54, embedding_dim=256, temperature=0.1)
+loss = losses.Reg(54, 256, temperature=0.1)                           # the same; every loss is a class, too
 value = loss(embeddings, labels)                                  # (B, D) raw, (B, L) of 0 and 1 -> scalar
 value = loss(embeddings, labels, references=(queue, queue_labels))   # momentum keys and queue in the batch's stead
 ```
@@ -63,6 +64,13 @@ One batch of seven rows and four labels. Rows are anchors, columns references, b
 to c4 are prototypes. To the first row the others are equal, a subset, a superset, overlapping, disjoint and
 without labels. `reg` has the weights of `reg_ablated`: it changes the gradient. `loss.pair_weights(labels)`
 gives the matrix of any batch; each study's report shows those of its own losses.
+
+## Parameters
+
+`prototype`, `reg`, `reg_ablated`, `abalone` and `kmcl` have parameters of their own, prototypes or heads, and `joint`
+those of its parts. They are to be trained: `torch.optim.AdamW([*encoder.parameters(), *loss.parameters()])`.
+`losses.describe(name).prototypes` says whether a loss has prototypes, and a loss whose prototypes did not change in
+1,000 calls warns.
 
 ## Never NaN
 

@@ -2,28 +2,21 @@
 
     from mlcl import losses
     loss = losses.create("reg", num_labels=54, embedding_dim=256, temperature=0.1)
+    loss = losses.Reg(54, 256, temperature=0.1)                                       # the same
     value = loss(embeddings, labels)
 
 One file defines one loss (`docs/add_a_loss.md`). Listing, describing and validating never import torch; the
-base classes below are imported when they are first asked for.
+classes are imported when they are first asked for. `__init__.pyi` shows them to editors and type checkers.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlcl.losses._declarations import LossInfo
 from mlcl.losses._errors import LossError, LossInputError
-from mlcl.losses._registry import create, describe, names, validate
-
-if TYPE_CHECKING:
-    from mlcl.losses._base import ClassificationLoss as ClassificationLoss
-    from mlcl.losses._base import across_processes as across_processes
-    from mlcl.losses._pairs import Pairs as Pairs
-    from mlcl.losses._weighting import LabelWeighting as LabelWeighting
-    from mlcl.losses._weighting import PairWeighting as PairWeighting
-    from mlcl.losses.kmcl import kmcl_terms as kmcl_terms
+from mlcl.losses._registry import class_names, create, describe, names, validate
 
 _LAZY = {
     "ClassificationLoss": "_base",
@@ -49,4 +42,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(f"mlcl.losses.{_LAZY[name]}"), name)
+    if name[:1].isupper() and (loss := class_names().get(name)):
+        return getattr(importlib.import_module(f"mlcl.losses.{loss}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *class_names()})

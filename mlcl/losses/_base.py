@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mlcl.losses._declarations import CALLED_WITH, check_sizes, checked_value, conditions
 from mlcl.losses._distributed import Ranks
 from mlcl.losses._errors import LossError, LossInputError
+from mlcl.suggest import closest
 
 
 class Loss(nn.Module):
-    """Base of every loss; hyperparameters are annotated class attributes and become attributes."""
+    """Base of every loss; hyperparameters are annotated class attributes and become attributes.
+
+    Raises LossError for a hyperparameter that the class does not have, or whose value is not allowed.
+    """
+
+    __signature__: ClassVar[inspect.Signature]
+    inputs: str = "embeddings"
+    allowed: tuple[str, ...] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        kind = inspect.Parameter
+        parameters = [kind("num_labels", kind.POSITIONAL_OR_KEYWORD, annotation=int)]
+        parameters.append(
+            kind("embedding_dim", kind.POSITIONAL_OR_KEYWORD, default=None, annotation=int | None)
+        )
+        for name, default in _declared(cls).items():
+            parameters.append(kind(name, kind.KEYWORD_ONLY, default=default, annotation=type(default)))
+        parameters.append(
+            kind("generator", kind.KEYWORD_ONLY, default=None, annotation=torch.Generator | None)
+        )
+        cls.__signature__ = inspect.Signature(parameters)
 
     def __init__(
         self,
@@ -23,17 +47,47 @@ class Loss(nn.Module):
         **hyperparameters: Any,
     ) -> None:
         super().__init__()
+        where = type(self).__name__
+        check_sizes(where, num_labels, embedding_dim)
         self.num_labels = num_labels
         self.process_group: dist.ProcessGroup | None = None  # see `across_processes`
         self.embedding_dim = embedding_dim
+        declared = _declared(type(self))
+        allowed = conditions(where, self.allowed, declared)
         for name, value in hyperparameters.items():
-            if not hasattr(type(self), name):
-                raise LossError(f"{type(self).__name__} has no hyperparameter {name!r}")
+            if name not in declared:
+                raise LossError(f"{where} has no hyperparameter {name!r}: {closest(name, declared)}")
+            value = checked_value(f"{where}.{name}", name, value, declared[name], allowed.get(name))
             setattr(self, name, value)
-        self._hyperparameters = tuple(hyperparameters)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        expected = CALLED_WITH[self.inputs]
+        if len(arguments) + len(named) < len(expected):
+            raise LossInputError(
+                f"{type(self).__name__} is called with ({', '.join(expected)}), got {len(arguments) + len(named)} "
+                "of these"
+            )
+        return super().__call__(*arguments, **named)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in ("num_labels", *self._hyperparameters))
+        shown = ("num_labels", *_declared(type(self)))
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
+
+
+def _declared(cls: type) -> dict[str, Any]:
+    """Hyperparameter -> default of a loss's class: what it and its bases, these shared ones left out, annotate."""
+    declared = {}
+    for base in reversed(cls.__mro__):
+        if not issubclass(base, Loss) or base.__module__.startswith("mlcl.losses._"):
+            continue
+        for name, annotation in inspect.get_annotations(base).items():
+            if name in vars(base) and annotation in (*_TYPES, *(t.__name__ for t in _TYPES)):
+                is_float = annotation in (float, "float")
+                declared[name] = float(vars(base)[name]) if is_float else vars(base)[name]
+    return declared
+
+
+_TYPES = (float, int, bool, str)
 
 
 class ClassificationLoss(Loss):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, cast
 
 import torch
@@ -44,6 +45,8 @@ class ContrastiveLoss(Loss):
     kernel: str = "auto"
     """"tile", "fused" (CUDA: keeps no matrix of pairs) where `_fused.py` covers the call, or "auto": the fused
     form where it is also known to be the faster one."""
+    still_after = 1000
+    """Calls in training after which prototypes that never changed are warned of."""
     kernel_used: str = ""  # by the last call: "fused", "tile", or "tile, because ..."
 
     def __init__(
@@ -60,9 +63,11 @@ class ContrastiveLoss(Loss):
             )
         self.register_parameter("prototypes", None)
         if "prototypes" in self.anchors + self.references:
-            assert embedding_dim is not None
+            if embedding_dim is None:
+                raise LossError(f"{type(self).__name__} has prototypes: give embedding_dim, their width")
             self.prototypes = nn.Parameter(torch.empty(num_labels, embedding_dim))
             nn.init.xavier_uniform_(self.prototypes, generator=generator)
+        self._calls = 0
 
     def label_sets(self, labels: Tensor) -> Tensor:
         """The label sets (B, any width) that the weights are made of; the labels themselves by default."""
@@ -89,6 +94,7 @@ class ContrastiveLoss(Loss):
         the batch as references; then no pair is excluded. A loss whose references are prototypes alone has
         no use for them. Raises LossInputError for wrong shapes, types or label values.
         """
+        self._warn_of_still_prototypes()
         check_matrix("embeddings", embeddings, self.embedding_dim)
         labels = self._checked_labels("labels", labels, embeddings)
         embeddings = full_precision(embeddings)
@@ -130,6 +136,22 @@ class ContrastiveLoss(Loss):
                 return cast(Tensor, FusedCrossEntropy.apply(*arguments))
             loss: Tensor = WeightedCrossEntropy.apply(embeddings, others, prototypes, problem)
         return loss
+
+    def _warn_of_still_prototypes(self) -> None:
+        """Prototypes are parameters: where no optimizer has them, they stay as they were drawn, and nothing fails."""
+        if self.prototypes is None or not (self.prototypes.requires_grad and torch.is_grad_enabled()):
+            return
+        self._calls += 1
+        if self._calls == 1:
+            self._first_sum = self.prototypes.detach().sum()
+        elif self._calls == self.still_after and float(self._first_sum) == float(
+            self.prototypes.detach().sum()
+        ):
+            warnings.warn(
+                f"{type(self).__name__}: the prototypes have not changed in {self._calls} calls; give "
+                "loss.parameters() to the optimizer",
+                stacklevel=3,
+            )
 
     def _fused_weighting(
         self, problem: Problem, participants: Participants, embeddings: Tensor

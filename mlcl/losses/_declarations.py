@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -122,7 +123,7 @@ def read_declarations(name: str, path: Path, modified: int) -> LossInfo:
         hyperparameters=hyperparameters,
         modalities=facts["modalities"],
         summary=docstring.splitlines()[0].strip(),
-        allowed=_conditions(path, node.lineno, facts["allowed"], hyperparameters),
+        allowed=conditions(f"{path}:{node.lineno}", facts["allowed"], hyperparameters),
         parts=facts["parts"],
         anchors=facts["anchors"],
         references=facts["references"],
@@ -229,31 +230,56 @@ def _is_plain_module(node: ast.ClassDef) -> bool:
     return all(ast.unparse(base).rsplit(".", 1)[-1] in ("Module", "Loss", "object") for base in node.bases)
 
 
-def _conditions(path: Path, line: int, allowed: Any, hyperparameters: dict[str, Any]) -> dict[str, str]:
-    """Hyperparameter -> the comparison that it must satisfy."""
+def conditions(where: str, allowed: Any, hyperparameters: Mapping[str, Any]) -> dict[str, str]:
+    """Hyperparameter -> the comparison that it must satisfy. `where` begins the message of a LossError."""
     if not isinstance(allowed, tuple) or not all(isinstance(text, str) for text in allowed):
-        raise LossError(
-            f"{path}:{line}: allowed = {allowed!r}; it must be a tuple of comparisons, as strings"
-        )
-    conditions = {}
+        raise LossError(f"{where}: allowed = {allowed!r}; it must be a tuple of comparisons, as strings")
+    found = {}
     for text in (*_ALWAYS_ALLOWED, *allowed):
         try:
             tree = ast.parse(text, mode="eval")
         except SyntaxError as error:
-            raise LossError(f"{path}:{line}: {text!r} in allowed is not a comparison") from error
+            raise LossError(f"{where}: {text!r} in allowed is not a comparison") from error
         used = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
         plain = (ast.Expression, ast.Compare, ast.cmpop, ast.Name, ast.Load, ast.Constant, ast.Tuple)
         if len(used) != 1 or not all(isinstance(node, plain) for node in ast.walk(tree)):
-            raise LossError(
-                f"{path}:{line}: {text!r} in allowed must compare one hyperparameter with constants"
-            )
+            raise LossError(f"{where}: {text!r} in allowed must compare one hyperparameter with constants")
         if used[0] in hyperparameters:
-            conditions[used[0]] = text
+            found[used[0]] = text
         elif text in allowed:
-            raise LossError(f"{path}:{line}: {used[0]!r} in allowed is no hyperparameter of this class")
-    return conditions
+            raise LossError(f"{where}: {used[0]!r} in allowed is no hyperparameter of this class")
+    return found
 
 
 def is_a(value: Any, types: tuple[type, ...]) -> bool:
     """isinstance, but a bool is no number."""
     return isinstance(value, types) and (bool in types or not isinstance(value, bool))
+
+
+def checked_value(where: str, key: str, value: Any, default: Any, condition: str | None) -> Any:
+    """The value of a hyperparameter in its default's type.
+
+    Raises LossError, whose message begins with `where`, for another type, a number that is not finite, or a value that
+    does not satisfy the condition.
+    """
+    kind = type(default).__name__
+    if not is_a(value, TYPES[kind]):
+        raise LossError(f"{where} must be a {kind}, got {value!r} ({type(value).__name__})")
+    if isinstance(default, float):
+        value = float(value)
+        if not math.isfinite(value):
+            raise LossError(f"{where} must be a finite number, got {value}")
+    if condition is not None and not eval(
+        condition, {"__builtins__": {}}, {key: value}
+    ):  # checked: a comparison
+        raise LossError(f"{where} = {value!r} is not allowed: {condition}")
+    return value
+
+
+def check_sizes(where: str, num_labels: Any, embedding_dim: Any) -> None:
+    """Raises LossError unless these are whole numbers of at least 1; embedding_dim may be None."""
+    for key, value in {"num_labels": num_labels, "embedding_dim": embedding_dim}.items():
+        if key == "embedding_dim" and value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise LossError(f"{key} of {where} must be an integer >= 1, got {value!r}")

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlcl.losses._declarations import TYPES, LossInfo, is_a, read_declarations
+from mlcl.losses._declarations import LossInfo, check_sizes, checked_value, read_declarations
 from mlcl.losses._errors import LossError
 from mlcl.suggest import closest
 
@@ -26,6 +25,11 @@ FOLDER = Path(__file__).parent
 def names() -> list[str]:
     """Sorted names of the built-in losses."""
     return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+
+
+def class_names() -> dict[str, str]:
+    """Class of a built-in loss -> its name."""
+    return {describe(name).class_name: name for name in names()}
 
 
 def describe(name: str, file: str | Path | None = None) -> LossInfo:
@@ -53,7 +57,7 @@ def validate(name: str, settings: Mapping[str, Any], file: str | Path | None = N
         if key in info.parts:
             full[key] = _checked_part(name, key, value, info.parts[key])
         else:
-            full[key] = _checked(
+            full[key] = checked_value(
                 f"{name}.{key}", key, value, info.hyperparameters[key], info.allowed.get(key)
             )
     return full
@@ -61,7 +65,7 @@ def validate(name: str, settings: Mapping[str, Any], file: str | Path | None = N
 
 def create(
     name: str,
-    num_labels: int,
+    num_labels: int | None = None,
     embedding_dim: int | None = None,
     *,
     file: str | Path | None = None,
@@ -75,9 +79,7 @@ def create(
     """
     info = describe(name, file)
     settings = validate(name, hyperparameters, file)
-    for key, value in {"num_labels": num_labels, "embedding_dim": embedding_dim}.items():
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise LossError(f"{key} of loss {name!r} must be an integer >= 1, got {value!r}")
+    check_sizes(f"loss {name!r}", num_labels, embedding_dim)
     if embedding_dim is None and _needs_width(info, settings):
         raise LossError(
             f"loss {name!r} has parameters of its own: give embedding_dim, the width of its input"
@@ -126,21 +128,6 @@ def _module(name: str, file: str | Path | None) -> Any:
     except Exception as error:
         raise LossError(f"{path}: the file of loss {name!r} fails when run: {error!r}") from error
     return module
-
-
-def _checked(where: str, key: str, value: Any, default: Any, condition: str | None) -> Any:
-    kind = type(default).__name__
-    if not is_a(value, TYPES[kind]):
-        raise LossError(f"{where} must be a {kind}, got {value!r} ({type(value).__name__})")
-    if isinstance(default, float):
-        value = float(value)
-        if not math.isfinite(value):
-            raise LossError(f"{where} must be a finite number, got {value}")
-    if condition is not None and not eval(
-        condition, {"__builtins__": {}}, {key: value}
-    ):  # checked: a comparison
-        raise LossError(f"{where} = {value!r} is not allowed: {condition}")
-    return value
 
 
 def _checked_part(name: str, key: str, value: Any, inputs: str) -> Any:
