@@ -251,9 +251,7 @@ class Worker:
             self._sources = _sources()
             self._threads = threads
             _load(request["environment"], threads)
-        if (
-            self._sources != _sources()
-        ):  # the code changed: what is loaded is no longer what the cell would load
+        if self._sources != _sources():  # what is loaded is no longer what the cell would load
             return False
         return _load_parts(settings) == 0 or self._gpus_usable()
 
