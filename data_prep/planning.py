@@ -62,7 +62,8 @@ def check(name: str, given: Mapping[str, Any]) -> Checked:
     Raises DataError for an unknown dataset or setting, a wrong type, or a value out of range.
     """
     entry, settings, about = _configured(name, given)
-    return Checked(_modality(entry, settings), _chosen(entry, settings), about.title)
+    is_untitled = getattr(settings, "title", None) == ""
+    return Checked(_modality(entry, settings), _chosen(entry, settings), "" if is_untitled else about.title)
 
 
 def plan(source: str, settings: Mapping[str, Any], data_root: Path, accept_local: bool) -> Recipe:

@@ -24,15 +24,19 @@ def report(folder: Path) -> list[str]:
 
 
 def sentences(card: Mapping[str, Any]) -> list[str]:
-    """What a user should read before trusting a dataset: rows, labels, splits, duplicates, warnings."""
-    findings = card.get("found", {})
+    """What a user should read before trusting a dataset: rows, labels, splits, duplicates, warnings, notes."""
+    listed = [*(f"warning: {_warning(entry)}" for entry in card["warnings"]), *card["notes"]]
+    return [*findings(card), *map(visible, listed)]
+
+
+def findings(card: Mapping[str, Any]) -> list[str]:
+    """What was found in the raw files: rows, labels, splits, duplicates."""
+    found = card.get("found", {})
     listed = [
-        *(_file(entry) for entry in findings.get("files", ())),
+        *(_file(entry) for entry in found.get("files", ())),
         _labels(card),
-        _splits(card, findings.get("labelled_rows", {})),
-        *_duplicates(findings.get("duplicates", {})),
-        *(f"warning: {_warning(entry)}" for entry in card["warnings"]),
-        *card["notes"],
+        _splits(card, found.get("labelled_rows", {})),
+        *_duplicates(found.get("duplicates", {})),
     ]
     return [visible(sentence) for sentence in listed]
 

@@ -29,7 +29,7 @@ MAY_IMPORT = {
         "mlcl.suggest", "mlcl.errors", "mlcl.digests", "mlcl.data", "mlcl.encoders", "mlcl.evaluation", "mlcl.losses",
     },
     "mlcl.model": {
-        "mlcl.suggest", "mlcl.errors", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation",
+        "mlcl.suggest", "mlcl.errors", "mlcl.digests", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation",
         "mlcl.training",
     },
     "mlcl.records": {"mlcl.errors", "mlcl.digests", "mlcl.evaluation"},
@@ -37,7 +37,7 @@ MAY_IMPORT = {
         "mlcl.suggest", "mlcl.errors", "mlcl.digests", "data_prep", "mlcl.data", "mlcl.encoders", "mlcl.evaluation",
         "mlcl.losses", "mlcl.training", "mlcl.model", "mlcl.records",
     },
-    "mlcl.reporting": {"mlcl.errors", "mlcl.digests", "mlcl.data", "mlcl.records", "mlcl.evaluation"},
+    "mlcl.reporting": {"mlcl.errors", "mlcl.digests", "data_prep", "mlcl.data", "mlcl.records", "mlcl.evaluation"},
     "mlcl.cli": {
         "mlcl.suggest", "mlcl.digests", "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.encoders", "mlcl.study",
         "mlcl.reporting", "mlcl.data", "mlcl.model", "mlcl.records", "mlcl.training", "mlcl.published",

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from data_prep.errors import DataError
 from data_prep.readers.json_stream import array_items
+from data_prep.readers.labels import defect, normal_form, shown
 
 Number = int | str
 """An id: whole numbers, also when written as a text, are int; other texts stay as they are."""
@@ -36,12 +37,16 @@ class CocoLabels:
     def names(self) -> list[str]:
         """The category names in the order of their ids, each once."""
         numbers = sorted(self.categories, key=lambda number: (isinstance(number, str), number))
-        return list(dict.fromkeys(self.categories[number] for number in numbers))
+        return list(dict.fromkeys(self._name(number) for number in numbers))
+
+    def _name(self, number: Number) -> str:
+        """Equal names are equal in the form in which they are stored."""
+        return normal_form(self.categories[number])
 
     def labels(self, image: Number) -> list[str]:
         """The category names of an image; none where nothing is annotated."""
         numbers = sorted(self.shown.get(image, ()), key=lambda number: (isinstance(number, str), number))
-        return list(dict.fromkeys(self.categories[number] for number in numbers))
+        return list(dict.fromkeys(self._name(number) for number in numbers))
 
 
 def read_instances(file: IO[bytes], where: str) -> CocoLabels:
@@ -91,7 +96,12 @@ def _take(coco: CocoLabels, key: str, item: Any, where: str) -> None:
     number = _number(item, "id", key, where)
     text = item.get(name)
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{where}: an entry of {key} (id {number}) has no {name}")
+        said = (
+            f"no {name}" if text is None or text == "" else f"the {name} {str(text)[:40]!r}, which is no text"
+        )
+        raise DataError(f"{where}: an entry of {key} (id {number}) has {said}")
+    if key == "categories" and (reason := defect(text)):
+        raise DataError(f"{where}: the category {shown(text)} {reason}")
     if known.setdefault(number, text.strip()) != text.strip():
         raise DataError(f"{where}: {key} gives the id {number} to {known[number]} and to {text.strip()}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from urllib.parse import unquote
@@ -10,6 +11,11 @@ from data_prep.errors import DataError
 from data_prep.readers.images import SUFFIXES
 
 MOST_CANDIDATES = 4  # that a message names
+
+
+def _folded(name: str) -> str:
+    """For names that differ by case only, or by the form of accents, which some file systems change."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 class ImageNames:
@@ -30,9 +36,9 @@ class ImageNames:
         for member in sorted(self._members):
             path = PurePosixPath(member)
             if path.suffix.lower() in SUFFIXES and not member.startswith("__MACOSX/"):
-                self._by_name.setdefault(path.name.lower(), []).append(member)
-                self._by_stem.setdefault(path.stem.lower(), []).append(member)
-                self._folders.update(part.lower() for part in path.parent.parts)
+                self._by_name.setdefault(_folded(path.name), []).append(member)
+                self._by_stem.setdefault(_folded(path.stem), []).append(member)
+                self._folders.update(map(_folded, path.parent.parts))
 
     def find(self, name: str) -> str:
         """The member that is meant.
@@ -58,17 +64,17 @@ class ImageNames:
         parts = [part for part in path.parts if part not in ("/", "")]
         if not parts:
             return
-        same_name = self._by_name.get(parts[-1].lower(), [])
+        same_name = self._by_name.get(_folded(parts[-1]), [])
         for start in range(len(parts)):
             end = "/".join(parts[start:])
             members = [member for member in same_name if f"/{member}".endswith(f"/{end}")]
             yield members or [
-                member for member in same_name if f"/{member}".lower().endswith(f"/{end}".lower())
+                member for member in same_name if _folded(f"/{member}").endswith(_folded(f"/{end}"))
             ]
-            if parts[start].lower() in self._folders and start < len(parts) - 1:
+            if _folded(parts[start]) in self._folders and start < len(parts) - 1:
                 return  # the folder is there, and the image is not in it
         stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
-        yield self._by_stem.get(stem.lower(), [])
+        yield self._by_stem.get(_folded(stem), [])
 
     def _unique(self, candidates: list[str], name: str) -> str:
         if len(candidates) > 1:

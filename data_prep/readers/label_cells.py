@@ -17,10 +17,13 @@ from typing import Any
 
 from data_prep.errors import DataError, closest
 from data_prep.readers.labels import (
+    INVISIBLE,
     WEAK_JOINTS,
     by_frequency,
+    combined,
     defect,
     joined,
+    look_like_vectors,
     looks_like_a_list,
     looks_missing,
     normal_form,
@@ -28,6 +31,7 @@ from data_prep.readers.labels import (
 )
 
 BRACKETS = {"[": "]", "{": "}", "(": ")"}
+BITS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 BARE = re.compile(r"""[^,'"\[\]{}():]+""")
@@ -36,17 +40,26 @@ CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
 
 @dataclass(frozen=True)
 class Reading:
-    """A cell's labels as names, or as numbers.
+    """A cell's labels as names, or as numbers; as both where texts are numbers that may be those of a vector.
 
     Attributes:
-        listed: whether the numbers stood in a list, so that they may be a vector.
+        listed: whether the numbers stood in a list.
+        complete: whether it had no missing values, so that it may be a vector.
         real: whether they are floats or booleans, which label numbers are not.
     """
 
     names: tuple[str, ...] = ()
     numbers: tuple[float, ...] = ()
     listed: bool = False
+    complete: bool = True
     real: bool = False
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """The names, if these are labels of their own or label numbers."""
+        return self.names or tuple(
+            f"{number:.0f}" if number.is_integer() else f"{number:g}" for number in self.numbers
+        )
 
 
 @dataclass
@@ -60,21 +73,18 @@ class _Observed:
     other_than_lists: bool = False
     not_binary: str = ""
     fraction: str = ""
-    repeated: bool = False
+    repeated: str = ""
+    incomplete: bool = False
     real: bool = False
 
     def add(self, reading: Reading, where: str) -> None:
-        for raw in reading.names:
+        for raw in reading.all_names:
             if (reason := defect(raw)) and not self.defect:
                 self.defect = f"{where}: label {shown(raw)} {reason}"
-            self._count(normal_form(raw), where)
-        for number in reading.numbers:
-            self._count(f"{number:.0f}" if number.is_integer() else f"{number:g}", where)
+            name = normal_form(raw)
+            self.counts[name] += 1
+            self.first.setdefault(name, where)
         self._observe_numbers(reading, where)
-
-    def _count(self, name: str, where: str) -> None:
-        self.counts[name] += 1
-        self.first.setdefault(name, where)
 
     def _observe_numbers(self, reading: Reading, where: str) -> None:
         numbers = reading.numbers
@@ -87,13 +97,15 @@ class _Observed:
         self.lengths[len(numbers)] += 1
         if not set(numbers) <= {0.0, 1.0}:
             self.not_binary = self.not_binary or where
-        self.repeated |= len(set(numbers)) < len(numbers)
-        self.real |= reading.real
+        if len(set(numbers)) < len(numbers) and not self.repeated:
+            self.repeated = where
+        self.incomplete |= not reading.complete
+        self.real |= reading.real and reading.complete
 
     @property
     def binary(self) -> bool:
         """Whether all cells are lists of zeros and ones."""
-        return bool(self.lengths) and not self.other_than_lists and not self.not_binary
+        return bool(self.lengths) and not (self.other_than_lists or self.not_binary or self.incomplete)
 
 
 class LabelColumn:
@@ -159,6 +171,11 @@ class LabelColumn:
             raise DataError(
                 f"{seen.fraction} in column {self.column!r} is no label number (a score or a target?)"
             )
+        if seen.repeated:
+            raise DataError(
+                f"{seen.repeated}: column {self.column!r} lists a label number twice; vectors must hold zeros and ones "
+                "only, in every row as many"
+            )
         if self._class_numbers:
             return self.names
         self._refuse_odd(seen)
@@ -175,8 +192,7 @@ class LabelColumn:
             return [self.names[position] for position, bit in enumerate(reading.numbers) if bit]
         if self._class_numbers and reading.numbers:
             return [self._class_name(number, where) for number in reading.numbers]
-        names = [*reading.names, *(f"{number:.0f}" for number in reading.numbers)]
-        return [self._in_closed_list(normal_form(name), where) for name in names]
+        return [self._in_closed_list(normal_form(name), where) for name in reading.all_names]
 
     def _is_multi_hot(self, seen: _Observed) -> bool:
         """Whether the lists are vectors: repeated numbers, or floats, tell them from label numbers."""
@@ -199,16 +215,21 @@ class LabelColumn:
 
     def _refuse_odd(self, seen: _Observed) -> None:
         open_names = [name for name in seen.counts if name not in self._known]
+        if bits := look_like_vectors(open_names):
+            raise DataError(
+                f"{seen.first.get(bits, '')}: label {shown(bits)} looks like a vector of zeros and ones; write it as "
+                f"[0, 1, 1] and name its labels, in order, with {self.names_setting}"
+            )
         for name in open_names:
-            where = seen.first[name]
+            where = seen.first.get(name, self.column)
+            if found := INVISIBLE.search(name):
+                raise DataError(
+                    f"{where}: label {shown(name)} holds an invisible character (U+{ord(found[0]):04X}); remove it, or "
+                    f"list all labels in {self.names_setting}"
+                )
             if re.fullmatch(r"-\d+", name) and not self.names:
                 raise DataError(
                     f"{where}: label {name} is negative; if it stands for no label, set na_values: ['{name}']"
-                )
-            if looks_missing(name):
-                raise DataError(
-                    f"{where}: label {shown(name)} looks like a missing value; set na_values: ['{name}'] to read it "
-                    f"as no label, or list all labels in {self.names_setting}"
                 )
             if looks_like_a_list(name):
                 raise DataError(
@@ -216,14 +237,22 @@ class LabelColumn:
                     f"{self.column!r} must all be lists, or names joined by {self.separator!r} (or list all labels in "
                     f"{self.names_setting})"
                 )
+            if looks_missing(name):
+                raise DataError(
+                    f"{where}: label {shown(name)} looks like a missing value; set na_values: ['{name}'] to read it "
+                    f"as no label, or list all labels in {self.names_setting}"
+                )
         if self.names:
             return
-        if several := joined(seen.counts):
+        if several := joined(seen.counts) or combined(seen.counts):
             name, joint = several
             message = f"label {shown(name)} looks like several, joined by {joint!r}"
-            if self._in_text and not self._only_lists_in_text:
+            if self._in_text:
+                advice = f"set separator: {_yaml(joint)}"
+                if self._only_lists_in_text:
+                    advice = "separate the entries of lists by commas"
                 raise DataError(
-                    f"{seen.first[name]}: {message}; set separator: {_yaml(joint)}, or list all labels in "
+                    f"{seen.first.get(name, self.column)}: {message}; {advice}, or list all labels in "
                     f"{self.names_setting}"
                 )
             self.warnings.append(message)
@@ -250,7 +279,7 @@ class LabelColumn:
 
     def _read(self, value: Any, where: str) -> Reading:
         if isinstance(value, str):
-            return Reading(tuple(name for part in value.split(self.separator) if (name := part.strip())))
+            return _of_texts([name for part in value.split(self.separator) if (name := part.strip())])
         if isinstance(value, dict):
             return self._of_dictionary(value, where)
         if isinstance(value, list):
@@ -268,9 +297,11 @@ class LabelColumn:
         entries = [entry for entry in value if not self._is_missing(entry)]
         if entries and all(isinstance(entry, int | float) and math.isfinite(entry) for entry in entries):
             complete = len(entries) == len(value)  # with nulls in it, it is no vector
-            real = complete and any(isinstance(entry, bool | float) for entry in entries)
-            return Reading(numbers=tuple(map(float, entries)), listed=complete, real=real)
-        return Reading(tuple(name for entry in entries if (name := self._entry(entry, where))))
+            real = any(isinstance(entry, bool | float) for entry in entries)
+            return Reading(
+                numbers=tuple(map(float, entries)), listed=True, complete=complete, real=real and complete
+            )
+        return _of_texts([name for entry in entries if (name := self._entry(entry, where))])
 
     def _entry(self, entry: Any, where: str) -> str:
         if isinstance(entry, str):
@@ -314,6 +345,14 @@ class LabelColumn:
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return True
         return isinstance(value, str | int | float) and str(value).strip() in self._na_values
+
+
+def _of_texts(names: list[str]) -> Reading:
+    """Names; where they are several zeros and ones they may be the values of a vector."""
+    if len(names) > 1 and all(name.lower() in BITS for name in names):
+        numbers = tuple(BITS[name.lower()] for name in names)
+        return Reading(tuple(names), numbers, listed=True, real=not all(name in ("0", "1") for name in names))
+    return Reading(tuple(names))
 
 
 def _list_in_text(text: str) -> list[Any] | None:

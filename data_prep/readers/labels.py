@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -15,8 +16,19 @@ LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 JOINTS = (";", "|", ",", "\t", "\n")
 WEAK_JOINTS = ("/", "&", "+", " ")
 PAIRS = {"[": "]", "{": "}", "(": ")"}
-MISSING = {"nan", "na", "n/a", "<na>", "null", "none", "nat", "#n/a", "#na", "nil"}
+QUOTATION_MARKS = {"'": "'", '"': '"', "`": "`", "‘": "’", "“": "”", "„": "“", "«": "»"}
+MISSING = {"nan", "na", "n/a", "<na>", "null", "none", "nat", "#n/a", "#na", "nil", "[]", "{}", "()", "set()"}
 """What pandas and others write for a missing value, in lower case."""
+PIECE_OF_A_LIST = re.compile(
+    r"[\[{(]\s*[a-z]{0,2}['\"]|['\"]\s*[\]})]|^\w+\([\[{]|^(\.\.\.|…)$|^<[^\W\d][^>]*$|^[^<]*[^\W\d]>$"
+)
+"""Brackets beside quotation marks; `array([`, `frozenset({`; the dots of a shortened list; `<a`, `b>`."""
+MARKUP = re.compile(r"<(\w+)[^>]*>.*</\1>$", re.DOTALL)
+VECTOR = re.compile(r"[01](\W*[01])+")
+# They change no name that is read, and make two of what looks like one. Joiners (U+200C, U+200D) have a meaning.
+INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
+WORDS_THAT_JOIN = ("and", "or")
+MANY_JOINED = 3
 
 
 def by_frequency(counts: Counter[str]) -> list[str]:
@@ -71,19 +83,43 @@ def near_equal(names: Iterable[str]) -> list[list[str]]:
 
 def looks_like_a_list(name: str) -> bool:
     """Whether a name looks like a piece of a list: brackets at its ends that are not closed, or all in quotes."""
-    if len(name) > 1 and name[0] == name[-1] and name[0] in "'\"":
+    if len(name) > 1 and QUOTATION_MARKS.get(name[0]) == name[-1]:
         return True
     for start, end in PAIRS.items():
-        if name.startswith(start) and (end not in name or name[1:2] in ("'", '"')):
+        if name.startswith(start) and end not in name:
             return True
-        if name.endswith(end) and start not in name:
+        if name.endswith(end) and start not in name and len(name) > 1:
             return True
-    return bool(re.match(r"[\[{(]\s*['\"].*['\"]\s*[\]})]$", name))
+    return bool(PIECE_OF_A_LIST.search(name) or MARKUP.match(name))
 
 
 def looks_missing(name: str) -> bool:
-    """Whether a name is what programs write for a missing value."""
-    return name.lower() in MISSING
+    """Whether a name is what programs and people write for a missing value; a sign alone (-, ?) is one."""
+    return name.lower() in MISSING or all(character in string.punctuation for character in name)
+
+
+def look_like_vectors(names: Iterable[str]) -> str | None:
+    """A name if all of them are zeros and ones of one length, some other than a number: `0110` or `0 1 1 0`."""
+    listed = list(names)
+    if len(listed) < 2 or len({len(name) for name in listed}) > 1 or not all(map(VECTOR.fullmatch, listed)):
+        return None
+    return next((name for name in listed if name[0] == "0" or not name.isdigit()), None)
+
+
+def combined(names: Iterable[str]) -> tuple[str, str] | None:
+    """A name, and what joins its parts, where all names with this joint are made of names without it.
+
+    So are `red, green, blue, red-green, green-blue, green-red-blue`. None for less than `MANY_JOINED` such names.
+    """
+    listed = list(dict.fromkeys(names))
+    signs = Counter(sign for name in listed for sign in set(re.findall(r"[\W_]", name)))
+    for joint in [*(f" {word} " for word in WORDS_THAT_JOIN), *(sign for sign, _ in signs.most_common(20))]:
+        parts = {name: _parts(name, joint) for name in listed}
+        single = {of[0] for of in parts.values() if len(of) == 1}
+        several = [name for name, of in parts.items() if len(of) > 1]
+        if len(several) >= MANY_JOINED and all(single.issuperset(parts[name]) for name in several):
+            return several[0], joint
+    return None
 
 
 def joined(names: Iterable[str], joints: Iterable[str] = JOINTS) -> tuple[str, str] | None:

@@ -21,11 +21,12 @@ UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 def lines(path: Path) -> Iterator[tuple[str, str]]:
     """Each line of a UTF-8 file as (where, text): `where` is `file:line`, the text has no line end (LF or CRLF).
 
-    Reads plain and gzipped files, with or without a byte order mark. Lines end at LF only: other separators of
+    Reads plain and gzipped files, with or without byte order marks. Lines end at LF only: other separators of
     Unicode belong to the text.
 
     Raises:
-        DataError: bytes that are not UTF-8, a damaged gzip, or a line of more than `MAX_LINE` bytes.
+        DataError: bytes that are not UTF-8, lines that end with CR alone, a damaged gzip, or a line of more than
+            `MAX_LINE` bytes.
     """
     with opened(path) as file:
         yield from decoded_lines(file, str(path))
@@ -49,16 +50,24 @@ def decoded_lines(file: IO[bytes], where: str) -> Iterator[tuple[str, str]]:
         place = f"{where}:{number}"
         if len(line) > MAX_LINE:
             raise DataError(f"{place}: the line is longer than {MAX_LINE} bytes; this is no file of rows")
-        if number == 1:
-            line = without_bom(line, where)
+        if number == 1 and b"\r" in line.rstrip(b"\r\n") and not line.endswith(b"\n"):
+            raise DataError(f"{where}: its lines end with CR alone; convert its line ends to LF")
+        # Where files were put together, those of the later ones stand at the start of other lines.
+        line = without_bom(line, where) if number == 1 else _without_marks(line)
         yield place, _decoded(line, place).removesuffix("\n").removesuffix("\r")
 
 
 def without_bom(start: bytes, where: str) -> bytes:
-    """The first bytes of a text file without a byte order mark. Raises DataError for UTF-16."""
-    if start.startswith(UTF_16):
-        raise DataError(f"{where}: is UTF-16 text; convert the file to UTF-8")
-    return start.removeprefix(codecs.BOM_UTF8)
+    """The first bytes of a text file without byte order marks. Raises DataError for UTF-16, with or without a mark."""
+    if start.startswith(UTF_16) or b"\0" in start[:2]:
+        raise DataError(f"{where}: is UTF-16 text (or no text); convert the file to UTF-8")
+    return _without_marks(start)
+
+
+def _without_marks(line: bytes) -> bytes:
+    while line.startswith(codecs.BOM_UTF8):
+        line = line.removeprefix(codecs.BOM_UTF8)
+    return line
 
 
 def _decoded(line: bytes, where: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,6 +127,10 @@ class Table:
                     self.header = header = self._header(cells, where)
                 elif not cells:
                     self.counts.blank_lines += 1
+                elif len(header) > 1 and [name.strip() for name in cells] == header:
+                    raise DataError(
+                        f"{where}: repeats the header; where files were put together, remove the later headers"
+                    )
                 elif len(cells) != len(header):
                     raise DataError(
                         f"{where}: {len(cells)} cells, the header has {len(header)}; {self._advice()}"
@@ -135,6 +140,8 @@ class Table:
 
     def _header(self, cells: list[str], where: str) -> list[str]:
         names = [name.strip() for name in cells]
+        if names and re.fullmatch("sep=.?", names[0]) and not any(names[1:]):
+            raise DataError(f"{where}: is a line for Excel, no header; remove it and set delimiter")
         if len(set(names)) < len(names):
             raise DataError(f"{where}: column names occur twice: {', '.join(names)}")
         if self.quoting == "none" and names and all(_in_quotes(name) for name in names):
@@ -194,7 +201,7 @@ class Table:
                     self.counts.blank_lines += 1
                     continue
                 try:
-                    row = json.loads(line)
+                    row = json.loads(line, object_pairs_hook=_object)
                 except (ValueError, RecursionError) as error:
                     raise DataError(f"{where}: not valid JSON ({error})") from None
                 if not isinstance(row, dict):
@@ -252,6 +259,15 @@ def as_text(value: Any, where: str = "", column: str = "") -> str:
     return str(value)
 
 
+def _object(pairs: list[tuple[str, Any]]) -> Row:
+    """A JSON object; ValueError for a key that it has twice: Python takes the last one in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in found if keys.count(key) > 1)!r} occurs twice")
+    return found
+
+
 def _kind(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix.lower()
 
@@ -282,8 +298,15 @@ def _unclosed(pending: list[tuple[str, str]], reason: str) -> str:
     (where, start), (end, _) = pending[0], pending[-1]
     noticed = f" (noticed in line {end.rpartition(':')[2]}: {reason})" if len(pending) > 1 else f" ({reason})"
     shown = start if len(start) <= 40 else f"{start[:40]}..."
+    if '"' not in start and "\r" in start:
+        return f"{where}: a cell that is not quoted holds a carriage return (CR): {shown!r}; quote it or remove it"
     if '"' not in start:
         return f"{where}: cannot be read as delimited text{noticed}: {shown!r}"
+    if where.endswith(":1") and (other := re.search(r'"([;\t|,])"', start)):
+        return (
+            f"{where}: the header cannot be read{noticed}: {shown!r}; if {other[1]!r} separates its columns, set "
+            f"delimiter: {json.dumps(other[1])}"
+        )
     return (
         f"{where}: a quotation mark is not closed properly{noticed}: {shown!r}; double quotation marks within quoted "
         "cells, or set quoting: none where cells are not quoted"

@@ -26,10 +26,10 @@ def object_classes(xml: bytes, where: str, difficult: bool) -> list[str]:
     for item in root.iter():
         if _tag(item) != "object":
             continue
-        name = _text(item, "name")
+        name = _text(item, "name", where)
         if not name:
             raise DataError(f"{where}: an object has no name")
-        mark = (_text(item, "difficult") or "").lower()
+        mark = (_text(item, "difficult", where) or "").lower()
         if mark not in NOT_DIFFICULT | DIFFICULT:
             raise DataError(f"{where}: difficult is {mark!r}, expected 0 or 1")
         if difficult or mark in NOT_DIFFICULT:
@@ -51,9 +51,13 @@ def _root(xml: bytes, where: str) -> ElementTree.Element:
 
 
 def _tag(element: ElementTree.Element) -> str:
-    """The name without its namespace."""
-    return str(element.tag).rpartition("}")[2]
+    """The name in lower case, without its namespace."""
+    return str(element.tag).rpartition("}")[2].lower()
 
 
-def _text(item: ElementTree.Element, name: str) -> str | None:
-    return next(((child.text or "").strip() for child in item if _tag(child) == name), None)
+def _text(item: ElementTree.Element, name: str, where: str) -> str | None:
+    """The text of a child; None where there is none. Raises DataError where several differ."""
+    texts = {(child.text or "").strip() for child in item if _tag(child) == name}
+    if len(texts) > 1:
+        raise DataError(f"{where}: an object has several elements <{name}>: {', '.join(sorted(texts))}")
+    return texts.pop() if texts else None

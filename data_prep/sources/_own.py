@@ -264,19 +264,26 @@ def is_set(value: Any, column: str, where: str, na_values: Sequence[str] = ()) -
 def refuse_swallowed_rows(settings: LabelColumns, table: Table, labels: Sequence[str]) -> None:
     """Raise DataError where the lines of a quoted cell look like rows of their own: a quotation mark is missing."""
     for long_cell in table.counts.long_cells:
-        if all(_looks_like_a_row(settings, table, line, labels) for line in long_cell.lines[:-1]):
+        # The first line holds the quotation mark, so that its cells cannot be counted, unless it is all there is.
+        lines = long_cell.lines[1:-1] or long_cell.lines[:-1]
+        found = [_labels_of_a_row(settings, table, line) for line in lines]
+        known = YES | NO if settings.label_columns else set(labels)
+        rows = [parts is not None and known.issuperset(filter(None, parts)) for parts in found]
+        if all(rows) and any(any(parts) for parts in found if parts):
             raise DataError(_swallowed(long_cell))
 
 
-def _looks_like_a_row(settings: LabelColumns, table: Table, line: str, labels: Sequence[str]) -> bool:
+def _labels_of_a_row(settings: LabelColumns, table: Table, line: str) -> list[str] | None:
+    """What stands in the columns of labels, if the line has the form of a row."""
     cells = line.split(table.delimiter)
     if len(cells) != len(table.header):
-        return False
+        return None
     row = dict(zip(table.header, cells, strict=True))
     if settings.label_columns:
-        return all(row[name].strip().lower() in YES | NO for name in settings.label_columns)
-    parts = [normal_form(part.strip('" ')) for part in row[settings.label_list].split(settings.separator)]
-    return all(part in labels for part in parts)
+        parts = [row[name].strip().lower() for name in settings.label_columns]
+    else:
+        parts = [normal_form(part.strip('" ')) for part in row[settings.label_list].split(settings.separator)]
+    return ["" if part in settings.na_values else part for part in parts]
 
 
 def _swallowed(long_cell: LongCell) -> str:

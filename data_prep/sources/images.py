@@ -14,7 +14,7 @@ from data_prep.errors import DataError
 from data_prep.readers.archives import open_archive, read_member
 from data_prep.readers.coco import CocoLabels, read_instances
 from data_prep.readers.image_names import ImageNames
-from data_prep.readers.images import OnDamaged, add_pictures
+from data_prep.readers.images import SUFFIXES, OnDamaged, add_pictures
 from data_prep.readers.labels import by_frequency, normal_form
 from data_prep.readers.lines import lines, opened
 from data_prep.readers.tables import as_text, cell
@@ -180,7 +180,15 @@ def _from_voc(settings: ImagesSettings, raw: RawPaths, writer: DatasetWriter) ->
     for name in sorted(set(xmls) - set(files.values())):
         writer.warn("annotations without an image are left out", name)
     writer.read(raw[settings.voc], len(found))
+    if not found:
+        raise DataError(
+            f"images: no annotation in voc: {settings.voc} has the path or the name of an image in {settings.folder}"
+        )
     counts = Counter(normal_form(label) for labels in found.values() for label in labels)
+    if not counts:
+        raise DataError(
+            f"images: no annotation in voc: {settings.voc} has an object that counts (see difficult)"
+        )
     writer.labels(settings.labels or by_frequency(counts))
     given = [ALL] * len(found)
     if settings.test_list:
@@ -220,7 +228,7 @@ def _annotations(images: list[str], files: list[str], where: str) -> dict[str, s
     Raises DataError where several fit: in each of several folders, names may count from 1.
     """
     found: dict[str, str] = {}
-    for key in (lambda name: str(PurePosixPath(name).with_suffix("")), lambda name: PurePosixPath(name).stem):
+    for key in (lambda name: str(_without_suffix(name)), lambda name: _without_suffix(name).name):
         used = set(found.values())
         left = _grouped((image for image in images if image not in found), key)
         free = _grouped((file for file in files if file not in used), key)
@@ -233,6 +241,12 @@ def _annotations(images: list[str], files: list[str], where: str) -> dict[str, s
                 )
             found[left[name][0]] = free[name][0]
     return found
+
+
+def _without_suffix(name: str) -> PurePosixPath:
+    """`a/1` for `a/1.jpg`, `a/1.xml`, and for `a/1.jpg.xml`, as some tools call the annotation of `a/1.jpg`."""
+    path = PurePosixPath(name).with_suffix("")
+    return path.with_suffix("") if _is_xml(name) and path.suffix.lower() in SUFFIXES else path
 
 
 def _grouped(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:

@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import Field
 
 from data_prep.errors import DataError
-from data_prep.readers.labels import normal_form
+from data_prep.readers.labels import (
+    INVISIBLE,
+    defect,
+    looks_like_a_list,
+    looks_missing,
+    normal_form,
+    shown,
+)
 from data_prep.readers.lines import lines
 from data_prep.readers.numbers import finite
 from data_prep.source import RawPaths, Source
@@ -36,6 +43,11 @@ if TYPE_CHECKING:
 MAX_COLUMNS = 20_000  # stored densely: 80 kB a row
 MAX_LABELS = 100_000  # unless settings, names or the first line say that there are more
 MAX_STATED_LABELS = 4_000_000
+HEADING = re.compile(
+    r"#.*|(\W*\b(id|index|number|no|key|code|label|labels|name|names|class|classes|category|categories|tag|tags)\b\W*)+",
+    re.IGNORECASE,
+)
+"""A first line of label_names that names no label."""
 
 
 class SvmlightSettings(OwnSettings):
@@ -78,6 +90,8 @@ class _Sizes:
     labels_of_rows: list[list[int]]
     features: int = 0
     labels: int = 0
+    least_feature: int = MAX_STATED_LABELS
+    least_label: int = MAX_STATED_LABELS
     last_feature: str = ""
     last_label: str = ""
     stated: bool = False
@@ -100,7 +114,11 @@ def prepare(settings: SvmlightSettings, raw: RawPaths, writer: DatasetWriter) ->
             f"{where}: {features} features are too many to store densely (at most {MAX_COLUMNS}); "
             "say hashed: 4096 to hash them into 4096 columns"
         )
+    if not features:
+        raise DataError(f"svmlight: no row of {settings.path} has a feature")
     labels = _labels(settings, names, list(sizes.values()), first_number)
+    for warning in _oddities(settings, names, list(sizes.values())):
+        writer.warn(warning)
     writer.labels(labels)
     if settings.hashed:
         writer.note(f"{features} features are hashed (signed) into {settings.hashed} columns.")
@@ -128,6 +146,11 @@ def _labels(
             raise DataError(
                 f"{where}: uses label {count - 1 + first_number}, label_names names {len(names)} labels"
             )
+        if len(names) == count + 1 and HEADING.fullmatch(names[0]):
+            raise DataError(
+                f"{settings.label_names}:1: {names[0]!r} looks like a heading, which would shift all names (there are "
+                f"{len(names)}, and {count} labels); remove the line"
+            )
         return names
     stated = any(size.stated for size in sizes)
     occurring = len({number for size in sizes for row in size.labels_of_rows for number in row})
@@ -137,6 +160,18 @@ def _labels(
             "it is right, set max_labels, give label_names, or state the numbers in a first line"
         )
     return [f"label {number + first_number}" for number in range(count)]
+
+
+def _oddities(settings: SvmlightSettings, names: list[str], sizes: list[_Sizes]) -> Iterator[str]:
+    """What is accepted, but may be a mistake."""
+    if settings.zero_based and all(size.least_label > 0 and size.least_feature > 0 for size in sizes):
+        yield "neither label 0 nor feature 0 occurs; if numbers start at 1, set zero_based: false"
+    numbers = [int(match[1]) for name in names if (match := re.match(r"(\d{1,9})[\s:,;.)-]+\S", name))]
+    counted = (list(range(len(names))), list(range(1, len(names) + 1)))
+    if names and sorted(numbers) in counted and numbers not in counted:
+        yield "the names in label_names start with numbers that are not in order; what counts is the order of the lines"
+    if odd := [name for name in names if looks_missing(name) or looks_like_a_list(name)]:
+        yield f"label_names holds names that look misread, such as {shown(odd[0])}"
 
 
 def _vector(pairs: Pairs, features: int, hashed: int) -> np.ndarray:
@@ -155,12 +190,19 @@ def _vector(pairs: Pairs, features: int, hashed: int) -> np.ndarray:
 def _sizes(path: Path, first_number: int, max_labels: int, named: bool) -> _Sizes:
     """Counted; a first line that states them is checked against what follows."""
     sizes = _Sizes([])
+    counts: list[int] = []
     for row in _rows(path, first_number):
+        if not sizes.labels_of_rows and not row.pairs:
+            counts = row.labels
         sizes.labels_of_rows.append(row.labels)
+        sizes.least_label = min([sizes.least_label, *row.labels])
+        sizes.least_feature = min([sizes.least_feature, *(number for number, _ in row.pairs)])
         if row.pairs and (features := 1 + max(number for number, _ in row.pairs)) > sizes.features:
             sizes.features, sizes.last_feature = features, row.where
         if row.labels and (labels := 1 + max(row.labels)) > sizes.labels:
             sizes.labels, sizes.last_label = labels, row.where
+    if len(counts) > 1 and counts[0] + first_number == len(sizes.labels_of_rows) - 1:
+        raise DataError(f"{path}:1: looks like counts, not like a row; write them as `rows features labels`")
     stated = _stated(path)
     if stated is not None:
         rows = len(sizes.labels_of_rows)
@@ -275,6 +317,10 @@ def _label_names(path: Path) -> list[str]:
     for where, name in listed:
         if not name:
             raise DataError(f"{where}: the line is blank; each line of label_names must name a label")
+        if (reason := defect(name)) or INVISIBLE.search(name):
+            raise DataError(
+                f"{where}: label {shown(name)} {reason or 'holds an invisible character'}; write the name alone"
+            )
         if first.setdefault(normal_form(name), where) != where:
             raise DataError(f"{where}: label {name!r} occurs twice, first in {first[normal_form(name)]}")
     return [name for _, name in listed]

@@ -37,11 +37,11 @@ def confusion_of_labels(labels: Bools, predicted: Bools) -> Floats:
     """(L, L + 1) in place of which labels others are predicted; labels, predicted (N, L).
 
     Row i sums to the number of rows with label i: those in which it is predicted, on the diagonal; those in which it
-    is missed, shared in equal parts among the labels j that are predicted there wrongly (Krstinić et al. 2020,
-    doi:10.5121/csit.2020.100801, for rows with labels missed and others predicted wrongly); and those in which it is
-    missed and nothing is predicted wrongly, in the last column, as in the multi-label confusion matrix (MLCM) of
-    Heydarian et al. (IEEE Access 2022), which pairs missed labels with wrong predictions too, but each only once, in
-    the order of the labels. A wrong prediction beside which no label is missed is no confusion; it lowers precision.
+    is missed, shared in equal parts among the labels j that are predicted there wrongly, as Krstinić et al. do (2020,
+    doi:10.5121/csit.2020.100801); and those in which it is missed and nothing is predicted wrongly, in the last column,
+    as in the multi-label confusion matrix (MLCM) of Heydarian et al. (IEEE Access 2022), which counts each pair of a
+    missed label and a wrong one as a whole. Where no label is missed, both pair wrong predictions with the labels that
+    are found; here they are no confusion, and lower precision.
     """
     missed, wrong = (labels & ~predicted).astype(np.float64), (predicted & ~labels).astype(np.float64)
     number = wrong.sum(axis=1)

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from data_prep.readers.text import Cleaning
+from mlcl.digests import SEAL, digests_of, is_sealed, sealed
 from mlcl.encoders.catalog import Modality
 from mlcl.errors import MlclError
 from mlcl.evaluation.readouts import Readout
@@ -83,6 +84,8 @@ class ModelConfig(_Part):
     tokenizer: TokenizerPart | None = None
     trained: dict[str, Any] = {}
     """Study, cell, fingerprint, loss and settings, for the reader: nothing here is needed to predict."""
+    files: dict[str, str] = {}
+    """Path in the folder -> SHA-256, of all files but this one and the card; `write_config` enters them."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
@@ -107,7 +110,7 @@ class ModelConfig(_Part):
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """Raises ModelError naming the file where there is no model, or one of another format."""
+    """Raises ModelError naming the file where there is no model, one of another format, or a damaged `config.json`."""
     file = folder / CONFIG
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -123,8 +126,10 @@ def read_config(folder: Path) -> ModelConfig:
             f"{file}: has format {other}, this version of mlcl reads format {FORMAT}; export the model again, or use "
             "the version of mlcl that wrote it"
         )
+    if not is_sealed(content):
+        raise ModelError(f"{file}: is not what was written (its seal does not fit); export the model again")
     try:
-        return ModelConfig.model_validate(content)
+        return ModelConfig.model_validate({key: value for key, value in content.items() if key != SEAL})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "config"
@@ -132,5 +137,9 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def write_config(folder: Path, config: ModelConfig) -> None:
-    text = json.dumps(config.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    """Writes the configuration, sealed, with the digests of the other files, which are in the folder already."""
+    digests = digests_of(folder)
+    files = {name: digest for name, digest in digests.items() if name not in (CONFIG, CARD)}
+    content = sealed(config.model_copy(update={"files": files}).model_dump(mode="json"))
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")

@@ -20,12 +20,14 @@ from torch import nn
 import mlcl
 from mlcl import encoders
 from mlcl.data import PreparedDataset
+from mlcl.digests import first_defect
 from mlcl.encoders import EncoderError, InputShape, weights
 from mlcl.encoders.adapter import Adapter
 from mlcl.errors import MlclError
 from mlcl.evaluation.knn import Neighbours
 from mlcl.evaluation.linear import LinearHeads
 from mlcl.model.config import (
+    CONFIG,
     ENCODER,
     TOKENIZER,
     WEIGHTS,
@@ -165,8 +167,10 @@ def load(folder: Path, device: str, readout: str | None = None) -> Model:
     """See `mlcl.model.load_model`."""
     config, place = read_config(folder).with_readout(readout), _device(device)
     file = folder / WEIGHTS
-    if not file.is_file():
-        raise ModelError(f"{file}: is missing; export the model again")
+    if WEIGHTS not in config.files:
+        raise ModelError(f"{folder / CONFIG}: lists no {WEIGHTS}; export the model again")
+    if (defect := first_defect(folder, config.files)) is not None:
+        raise ModelError(f"{defect}; export the model again")
     settings = encoders.describe(config.encoder.name).settings
     values = dict(config.encoder.settings)
     if values.get("model") == ENCODER:

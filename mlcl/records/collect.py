@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlcl.digests import SEAL, canonical_json, digests_of, first_defect, is_sealed, sealed
 from mlcl.errors import MlclError, RecordError
 from mlcl.records.cards import CARD_AGAIN, read_card
-from mlcl.records.diagnosis import edges, untrained
+from mlcl.records.diagnosis import edges, lagging_average, untrained
 from mlcl.records.files import atomic_file, write_json
 from mlcl.records.format import FORMAT, require_format
 from mlcl.records.labels import write_labels
@@ -30,11 +30,11 @@ METRICS_COLUMNS = (*COORDINATES, "readout", "split", "metric", "value")
 COSTS_COLUMNS = (*COORDINATES, "cost", "value")
 CELLS_COLUMNS = (*COORDINATES, "state", "reason", "untrained", "edges")
 """`untrained`, `edges`: see `mlcl.records.diagnosis`."""
-CURVES_COLUMNS = (*COORDINATES, "first_epoch", "losses")
+CURVES_COLUMNS = (*COORDINATES, "first_epoch", "losses", "val_losses", "val_micro_f1")
 """`losses`: the mean training loss of each epoch from `first_epoch` on, separated by spaces; of the variant `base`
-only, which is the one that is drawn."""
+only, which is the one that is drawn. The last two are empty where validation was not looked at."""
 CURVE_DIGITS = 5
-"""Significant digits of a loss in `curves.csv`."""
+"""Significant digits of a value in `curves.csv`."""
 COSTS = (
     "wall_seconds",
     "cpu_seconds",
@@ -91,7 +91,9 @@ def collect(study: OpenStudy, partial: bool = False) -> None:
     write_search(study)
     _write_csv(paths.metrics_csv, METRICS_COLUMNS, (row for cell in cells for row in _metric_rows(cell)))
     _write_csv(paths.costs_csv, COSTS_COLUMNS, (row for cell in cells for row in _cost_rows(cell)))
-    _write_csv(paths.cells_csv, CELLS_COLUMNS, [*map(_cell_row, cells), *_skipped_rows(outline)])
+    _write_csv(
+        paths.cells_csv, CELLS_COLUMNS, [*(_cell_row(cell, paths) for cell in cells), *_skipped_rows(outline)]
+    )
     _write_csv(paths.curves_csv, CURVES_COLUMNS, (row for cell in cells for row in _curve_rows(cell, paths)))
     write_labels(study, cells)
     write_collected(study, _digest(cells), _provenance(cells))
@@ -236,39 +238,69 @@ def _cost_rows(cell: CellStatus) -> Iterable[tuple[Any, ...]]:
             yield (*_coordinates(cell.cell.id), cost, value)
 
 
-def _cell_row(cell: CellStatus) -> tuple[Any, ...]:
+def _cell_row(cell: CellStatus, paths: StudyPaths) -> tuple[Any, ...]:
     record = cell.counted_record
     reason = (record.reason or "") if record is not None else cell.damage or REASONS[cell.state]
     diagnostics = record.diagnostics if record is not None else None
-    marks = ("; ".join(texts) for texts in (untrained(diagnostics), edges(diagnostics)))
+    unfinished = [*untrained(diagnostics), *_lagging_average(cell, paths)]
+    marks = ("; ".join(texts) for texts in (unfinished, edges(diagnostics)))
     return (*_coordinates(cell.cell.id), cell.outcome, reason, *marks)
+
+
+def _lagging_average(cell: CellStatus, paths: StudyPaths) -> list[str]:
+    """Only a cell whose weights are averaged has its history read."""
+    record = cell.counted_record
+    training = ((record.result.get("settings") or {}).get("training") or {}) if record is not None else {}
+    stage = training.get("finetuning") or training
+    if cell.outcome != "ok" or stage.get("ema_decay") is None:
+        return []
+    history = read_history(paths.cell(cell.cell.id) / HISTORY)
+    return lagging_average(training, [line.step for line in history])
 
 
 def _curve_rows(cell: CellStatus, paths: StudyPaths) -> Iterable[tuple[Any, ...]]:
     if cell.counted_record is None or cell.cell.id.variant != "base":
         return
     history = read_history(paths.cell(cell.cell.id) / HISTORY)
-    if history:
-        first, last = min(history), max(history)
-        losses = (history.get(epoch, nan) for epoch in range(first, last + 1))
-        shown = " ".join(f"{loss:.{CURVE_DIGITS}g}" for loss in losses)
-        yield (*_coordinates(cell.cell.id), first, shown)
+    if any(isfinite(line.loss) for line in history):
+        series = ([getattr(line, name) for line in history] for name in ("loss", "val_loss", "val_micro_f1"))
+        yield (*_coordinates(cell.cell.id), history[0].epoch, *map(_series, series))
 
 
-def read_history(file: Path) -> dict[int, float]:
-    """Epoch -> mean training loss, as far as it is finite; empty where nothing was trained.
+def _series(values: Sequence[float]) -> str:
+    """Empty where there is no value at all."""
+    return " ".join(f"{value:.{CURVE_DIGITS}g}" for value in values) if any(map(isfinite, values)) else ""
 
-    Raises RecordError if the file is no history."""
+
+class HistoryLine(NamedTuple):
+    """What curves and diagnoses need of a line of `history.csv`: NaN where validation was not looked at."""
+
+    epoch: int
+    step: int
+    loss: float
+    val_loss: float
+    val_micro_f1: float
+
+
+def read_history(file: Path) -> list[HistoryLine]:
+    """One line an epoch; empty where nothing was trained. Raises RecordError if the file is no history."""
     try:
         with file.open(newline="", encoding="utf-8") as lines:
-            losses = {int(row["epoch"]): float(row["loss"]) for row in csv.DictReader(lines)}
+            return [
+                HistoryLine(
+                    int(row["epoch"]),
+                    int(row["step"]),
+                    float(row["loss"]),
+                    *(float(row.get(name) or nan) for name in ("val_loss", "val_micro_f1")),
+                )
+                for row in csv.DictReader(lines)
+            ]
     except FileNotFoundError:
-        return {}
+        return []
     except (ValueError, KeyError, TypeError):
         raise RecordError(
             f"{file}: is no history of training; remove the record, and the cell is made again"
         ) from None
-    return {epoch: loss for epoch, loss in losses.items() if isfinite(loss)}
 
 
 def _skipped_rows(outline: Outline) -> Iterable[tuple[Any, ...]]:

@@ -8,7 +8,7 @@ fell 1.2 times as fast, to a tenth of its first value, and gained 0.5 points.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 STILL_FALLING = 1.5
@@ -19,6 +19,9 @@ LITTLE_FALLEN = 0.75
 contrastive loss cannot reach 0, but when it is done it does not fall steadily.)"""
 NEAR_PRIOR = 0.05
 """Share of the way from the label prior's mAP to 1."""
+INITIAL_LEFT = 0.05
+"""Share of the initial weights in averaged ones: KMCL's average (decay 0.9997) holds 96 % of them after 150 steps, and
+had mAP 8.9 where the plain weights had 33.5."""
 EDGE = 0.5
 """Share of heads and labels that choose an end of the grid."""
 
@@ -40,6 +43,23 @@ def untrained(diagnostics: Mapping[str, Any] | None) -> list[str]:
         rows = "training" if fit["split"] == "train" else "validation"
         reasons.append(f"on {rows} rows it is hardly better than the label prior")
     return reasons
+
+
+def lagging_average(settings: Mapping[str, Any], steps: Sequence[int]) -> list[str]:
+    """Whether a moving average of the weights reaches back further than its training, in words.
+
+    It starts from the initial weights, of which `ema_decay` to the power of the number of steps is left at the end.
+    settings: of the cell's training. steps: optimizer steps since training began, at the end of each epoch.
+    """
+    stage = settings.get("finetuning") or settings
+    decay, epochs = stage.get("ema_decay"), stage.get("epochs", 0)
+    if decay is None or not steps or not epochs:
+        return []
+    before = steps[-epochs - 1] if len(steps) > epochs else 0
+    left = decay ** (steps[-1] - before)
+    if left < INITIAL_LEFT:
+        return []
+    return [f"the moving average of the weights still holds {100 * left:.0f} % of the initial ones"]
 
 
 def _is_near_prior(fit: Mapping[str, Any]) -> bool:

@@ -7,9 +7,13 @@ from statistics import fmean
 from mlcl.records.collect import STEP
 from mlcl.reporting.results import ROW, Results
 
+COMPUTE = "compute_seconds"
+
 
 def mean_costs(results: Results, cost: str) -> dict[tuple[str, ...], float]:
-    """row -> mean over seeds."""
+    """row -> mean over seeds of a cost of costs.csv, or of COMPUTE."""
+    if cost == COMPUTE:
+        return compute_seconds(results)
     values = results.costs[results.costs["cost"] == cost]
     result: dict[tuple[str, ...], list[float]] = {}
     for *row, value in zip(*(values[column].tolist() for column in [*ROW, "value"]), strict=True):

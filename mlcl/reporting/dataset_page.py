@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
+from data_prep import sanity
 from mlcl.data.dataset import PreparedDataset, Split, open_dataset
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.dataset_labels import label_frequencies
@@ -87,6 +88,7 @@ def dataset_page(dataset: PreparedDataset) -> str:
         _facts(card),
         _splits(card),
         _comparison(card),
+        _findings(card),
         _warnings(card),
         "<h2>Label frequencies</h2>",
         _picture(frequencies.canvas, frequencies.caption, frequencies.alt),
@@ -155,6 +157,12 @@ def _comparison(card: Mapping[str, Any]) -> str:
     head = "<tr><th></th><th class='number'>published</th><th class='number'>here</th></tr>"
     source = f"<p class='quiet'>Published: {_text(card['published_from'])}.</p>"
     return f"<h2>Against the published counts</h2><table>{head}{rows}</table>{source}"
+
+
+def _findings(card: Mapping[str, Any]) -> str:
+    """The sanity report: what was read of each raw file, the labels, the rows with labels, duplicates."""
+    lines = "".join(f"<li>{_text(sentence)}</li>" for sentence in sanity.findings(card))
+    return f"<h2>What was found</h2><ul>{lines}</ul>"
 
 
 def _warnings(card: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlcl.evaluation.readouts import preference
 from mlcl.records.labels import MEASURES, Confusion
+from mlcl.records.outline import Outline
 from mlcl.reporting.metric_info import metric_info
 from mlcl.reporting.ranking import Column, best_first, complete_means, primary_metric
 from mlcl.reporting.results import Results, RowKey
@@ -143,6 +144,31 @@ def evenly_spaced(number: int, most: int) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, number - 1, min(number, most)).round().astype(np.intp))
 
 
+def caption_of_scores(outline: Outline, scores: LabelScores) -> str:
+    """Which losses, which labels, and what a number is."""
+    metric, n = metric_info(scores.metric), len(scores.losses)
+    where = f"{outline.datasets[scores.dataset].title}, {scores.encoder}"
+    losses = "the loss" if n == 1 else f"the {n} losses"
+    seeds = (
+        "one seed, so that a difference may be chance"
+        if scores.seeds == 1
+        else f"mean over {scores.seeds} seeds"
+    )
+    labels = f"{scores.number_of_labels} labels"
+    if len(scores.labels) < scores.number_of_labels:
+        labels = f"{len(scores.labels)} of {labels}, evenly spaced by frequency (labels.csv has all),"
+    tuned = (
+        "; decisions at 0.5 and at thresholds tuned on validation"
+        if "f1_tuned" in scores.means
+        else "; decisions at 0.5"
+    )
+    return (
+        f"{where}: {losses} with the best mean {metric.title}, best first, label by label; {labels} by their frequency "
+        f"in {'training' if scores.train is not None else 'the split'}. {outline.split.capitalize()} split, in %, "
+        f"{seeds}{tuned}."
+    )
+
+
 @dataclass(frozen=True)
 class LabelConfusion:
     """Which labels the best loss of a dataset takes for which. Labels by their frequency."""
@@ -197,4 +223,21 @@ def label_confusion(results: Results, dataset: str) -> LabelConfusion | None:
         number_of_labels=len(stored.labels) if card is None else len(card["labels"]),
         seeds=stored.seeds,
         tuned=stored.tuned,
+    )
+
+
+def title_of_confusion(outline: Outline, confusion: LabelConfusion) -> str:
+    return (
+        f"{outline.datasets[confusion.dataset].title}, {confusion.encoder}, {outline.title_of(confusion.loss)} (the "
+        f"best mean there)"
+    )
+
+
+def rule_of_confusion(outline: Outline, confusion: LabelConfusion) -> str:
+    """What counts as confused."""
+    seeds = "one seed" if confusion.seeds == 1 else f"mean over {confusion.seeds} seeds"
+    decisions = "thresholds tuned on validation" if confusion.tuned else "threshold 0.5"
+    return (
+        f"A row counts where its label is missed and another is predicted wrongly; where several are, in equal parts. "
+        f"{outline.split.capitalize()} split, {seeds}, {decisions}."
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 
 from mlcl.errors import MlclError
 from mlcl.evaluation.readouts import in_words
@@ -24,7 +25,7 @@ from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.failures import Attempts, Failure
 from mlcl.reporting.figures import INDEX
 from mlcl.reporting.overview import overview
-from mlcl.reporting.results import Results, load_results
+from mlcl.reporting.results import ROW, Results, load_results
 from mlcl.reporting.tables import html, label_tables, study_tables
 from mlcl.reporting.tables.grid import dataset_table
 from mlcl.reporting.tables.table import Table
@@ -245,8 +246,19 @@ def _provenance(results: Results) -> dict[str, str]:
         facts[title] = (
             next(iter(told)) if len(told) == 1 else ", ".join(f"{v} ({n})" for v, n in told.most_common())
         )
-    total = results.costs.loc[results.costs["cost"] == "wall_seconds", "value"].sum()
-    return facts | {"Time in cells": f"{total / 60:.1f} minutes in all"}
+    return facts | {"Compute of cells": _compute(results)}
+
+
+def _compute(results: Results) -> str:
+    """In all: of CPU cores, and of accelerators by the clock for the cells that held one."""
+    costs = results.costs.pivot_table(index=[*ROW, "seed"], columns="cost", values="value")
+    columns = (
+        costs.get(name, pd.Series(dtype=float))
+        for name in ("cpu_seconds", "wall_seconds", "peak_device_memory_mb")
+    )
+    cpu, wall, device = (column.reindex(costs.index) for column in columns)
+    times = {"a CPU core": cpu[device.isna()].sum(), "an accelerator": wall[device.notna()].sum()}
+    return " and ".join(f"{t / 60:.1f} minutes of {what}" for what, t in times.items() if t) or "not recorded"
 
 
 def _remarks(results: Results) -> Iterable[dict[str, str]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mlcl.errors import MlclError
 from mlcl.evaluation.readouts import preference
@@ -54,6 +56,16 @@ class RowState:
 
 
 @dataclass(frozen=True)
+class LearningCurve:
+    """What a run looked like after each epoch, (epochs,) each; NaN where a value is not finite or was not looked at."""
+
+    epochs: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    val_loss: NDArray[np.float64]
+    val_micro_f1: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything that tables, figures and the report are made of."""
 
@@ -63,8 +75,8 @@ class Results:
     costs: pd.DataFrame
     cells: pd.DataFrame
     cards: dict[str, dict[str, Any]]
-    curves: dict[SearchRow, dict[int, dict[int, float]]]
-    """(dataset, encoder, loss) -> seed -> epoch -> mean training loss, of the variant `base`"""
+    curves: dict[SearchRow, dict[int, LearningCurve]]
+    """(dataset, encoder, loss) -> seed -> learning curve, of the variant `base`"""
     trials: pd.DataFrame | None
     """`search.csv`: one row for each setting of each trial; None where nothing is searched for."""
     chosen: dict[SearchRow, Chosen]
@@ -193,16 +205,16 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return frame
 
 
-def _read_curves(path: Path) -> dict[SearchRow, dict[int, dict[int, float]]]:
-    curves: dict[SearchRow, dict[int, dict[int, float]]] = {}
+def _read_curves(path: Path) -> dict[SearchRow, dict[int, LearningCurve]]:
+    curves: dict[SearchRow, dict[int, LearningCurve]] = {}
     frame = read_csv(path, CURVES_COLUMNS)
-    columns = ("dataset", "encoder", "loss", "seed", "first_epoch", "losses")
-    for dataset, encoder, loss, seed, first, losses in zip(
-        *(frame[c].tolist() for c in columns), strict=True
+    for dataset, encoder, loss, _, seed, first, *series in zip(
+        *(frame[column].tolist() for column in CURVES_COLUMNS), strict=True
     ):
-        curve = {int(first) + k: float(text) for k, text in enumerate(losses.split())}
-        finite = {epoch: value for epoch, value in curve.items() if isfinite(value)}
-        curves.setdefault((dataset, encoder, loss), {})[seed] = finite
+        values = [np.array([float(text) for text in texts.split()]) for texts in series]
+        epochs = int(first) + np.arange(len(values[0]))
+        curve = LearningCurve(epochs, *(v if len(v) else np.full(len(epochs), np.nan) for v in values))
+        curves.setdefault((dataset, encoder, loss), {})[seed] = curve
     return curves
 
 

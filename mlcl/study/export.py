@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from mlcl.digests import first_defect
 from mlcl.errors import MlclError
 from mlcl.evaluation.metrics import best_thresholds
 from mlcl.evaluation.readouts import preference
@@ -41,6 +42,8 @@ def export(study: OpenStudy, cell: str, to: Path | None = None, readout: str | N
     cell_id, again = _known_cell(outline, cell)
     model, record = _stored_model(paths, cell_id, again)
     config = read_config(model)
+    if (defect := first_defect(model, config.files)) is not None:
+        raise MlclError(f"{defect}; run '{again}'")
     stored = read_all_scores(paths.cell(cell_id) / SCORES)
     parts = {
         name: part.model_copy(update={"thresholds": _tuned(stored[name]), "metrics": record.metrics[name]})

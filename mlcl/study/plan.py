@@ -494,7 +494,7 @@ def _plan_dataset(study: Study, name: str, entry: DatasetEntry, data_root: Path)
         checked = check_dataset(entry.source, entry.settings)
     except data_prep.DataError as error:
         raise ConfigError(f"{study.file}: datasets.{name}: {error}") from None
-    facts = DatasetFacts(checked.modality, dict(checked.settings), checked.title)
+    facts = DatasetFacts(checked.modality, dict(checked.settings), checked.title or name)
     try:
         recipe = data_prep.plan(entry.source, entry.settings, data_root, entry.accept_local)
     except data_prep.DataError as error:

@@ -8,6 +8,7 @@ flock may not reach across a network file system.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -17,6 +18,25 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mlcl.errors import MlclError
+
+
+def forget_unfinished(marks: Path, outputs: Path) -> None:
+    """Removes Snakemake's marks (in the folder `marks`) that it was at work on files below the folder `outputs`.
+
+    Snakemake makes a file that is so marked again, and then leaves out every job that has it as an `ancient` input:
+    the run would end well with nothing else done. For outputs that are there only when they are whole.
+    """
+    for mark in marks.rglob("*"):
+        if mark.is_file() and outputs in _marked(mark.relative_to(marks)).parents:
+            mark.unlink(missing_ok=True)
+
+
+def _marked(mark: Path) -> Path:
+    """The file that a mark stands for: its path in base64, long ones in pieces that start with @."""
+    try:
+        return Path(base64.urlsafe_b64decode("".join(part.removeprefix("@") for part in mark.parts)).decode())
+    except ValueError:
+        return Path()
 
 
 class RunLock:

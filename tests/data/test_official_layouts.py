@@ -278,6 +278,48 @@ def test_ucm_multilabel(tmp_path: Path) -> None:
     assert rows_of(dataset)["agricultural03"] == ["bare-soil"]
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_ucm_multilabel_as_jpeg_with_labels_in_a_zip(tmp_path: Path, zipped: bool) -> None:
+    """The form of the mirrors: the images as .jpg, some in capitals; the list of labels as multilabels.zip."""
+    names = [f"{kind}{number:02d}" for kind in ("beach", "river") for number in range(10)]
+    listed = "IMAGE\\LABEL\tsand\twater\r\n" + "".join(
+        f"{name}\t{'beach' in name:d}\t1\r\n" for name in names
+    )
+    folder = tmp_path / "ucm_multilabel"
+    images: dict[str, str | bytes] = {
+        f"UCMerced_LandUse/Images/{name[:-2]}/{name}.{'JPG' if name.endswith('3') else 'jpg'}": picture(
+            9 * number
+        )
+        for number, name in enumerate(names)
+    }
+    make_zip(folder / "UCMerced_LandUse.zip", {**images, "__MACOSX/._beach00.jpg": b"x", "readme.txt": "r"})
+    if zipped:
+        make_zip(
+            folder / "multilabels.zip",
+            {"multilabels/LandUse_Multilabeled.txt": listed, "multilabels/a.mat": b""},
+        )
+    else:
+        write(folder, {"LandUse_Multilabeled.txt": listed})
+    dataset = prepare(tmp_path, "ucm_multilabel", size=8)
+    assert rows_of(dataset) == {name: ["sand", "water"] if "beach" in name else ["water"] for name in names}
+    shades = {
+        str(row_id): int(image.mean())
+        for split in map(dataset.__getitem__, ("train", "val", "test"))
+        for row_id, image in zip(split.ids, split.images, strict=True)
+    }
+    assert all(abs(shades[name] - 9 * number) <= 2 for number, name in enumerate(names))
+    make_zip(folder / "UCMerced_LandUse.zip", dict(list(images.items())[1:]))
+    with pytest.raises(DataError, match=r"UCMerced_LandUse\.zip: has no image beach00"):
+        prepare(tmp_path, "ucm_multilabel", size=8)
+    for name in ("multilabels.zip", "LandUse_Multilabeled.txt"):
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(DataError, match=r"neither LandUse_Multilabeled\.txt nor multilabels\.zip is there"):
+        prepare(tmp_path, "ucm_multilabel", size=8)
+    make_zip(folder / "multilabels.zip", {"other.txt": listed})
+    with pytest.raises(DataError, match=r"multilabels\.zip: .*LandUse_Multilabeled\.txt"):
+        prepare(tmp_path, "ucm_multilabel", size=8)
+
+
 def test_mirflickr25k(tmp_path: Path) -> None:
     folder = tmp_path / "mirflickr25k"
     make_zip(folder / "mirflickr25k.zip", {f"mirflickr/im{n}.jpg": picture(n) for n in range(1, 31)})

@@ -476,4 +476,8 @@ def test_the_documented_example_is_trained_and_tabled(tmp_path: Path) -> None:
         run("train", "study.yaml", cell, "--data-root", ".")
     run("aggregate", "study.yaml")
     run("tables", "study.yaml")
-    assert "BCE" in (tmp_path / "paper_tables" / "study" / "main.md").read_text(encoding="utf-8").upper()
+    main = (tmp_path / "paper_tables" / "study" / "main.md").read_text(encoding="utf-8")
+    assert "BCE" in main.upper()
+    assert "| reviews (transformer)<br>" in main, (
+        "without a title the dataset is called by its key in the study"
+    )

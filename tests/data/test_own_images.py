@@ -108,6 +108,17 @@ def test_names_that_fit_several_images_or_none(name: str, message: str) -> None:
         ImageNames(["a/1.png", "b/1.png", "b/2.png", "notes/9.txt"], "photos").find(name)
 
 
+def test_accents_of_either_form_name_the_same_image() -> None:
+    composed, decomposed = "caf\u00e9.png", "cafe\u0301.png"
+    assert ImageNames([decomposed], "photos").find(composed) == decomposed
+    assert (
+        ImageNames([f"Bl\u00e4tter/{composed}"], "photos")
+        .find(f"bla\u0308tter/{decomposed}")
+        .endswith(composed)
+    )
+    assert ImageNames([composed, decomposed], "photos").find(composed) == composed
+
+
 def test_two_names_for_one_image_are_an_error() -> None:
     names = ImageNames(["my photo.jpg"], "photos")
     assert names.find("my%20photo.jpg") == "my photo.jpg"
@@ -243,7 +254,7 @@ def test_a_coco_file_that_lists_an_image_twice_keeps_all_its_labels(root: Path) 
     assert shown(dataset) == {**EXPECTED, 3: ["cat", "dog"]}
     assert "files listed more than once; their labels are put together" in kinds_of_warnings(dataset)
     same_name = coco(
-        categories=[*coco()["categories"], {"id": 8, "name": "dog"}],
+        categories=[*coco()["categories"], {"id": 8, "name": " dog "}],
         annotations=[*coco()["annotations"], {"image_id": 3, "category_id": 8}],
     )
     dataset = of_coco(root, same_name)
@@ -271,6 +282,14 @@ def test_a_coco_file_that_lists_an_image_twice_keeps_all_its_labels(root: Path) 
         ({key: coco()[key] for key in ("images", "categories")}, "lists no annotations"),
         (coco(annotations=None), "annotations holds 'None'"),
         (coco(annotations=[{"image_id": 3, "caption": "x"}]), "has no category_id"),
+        (
+            coco(categories=[{"id": 1, "name": "c\nat"}, {"id": 7, "name": "dog"}]),
+            r"'c\\nat' holds a line break",
+        ),
+        (
+            coco(categories=[{"id": 1, "name": 1}, {"id": 7, "name": "dog"}]),
+            "has the name '1', which is no text",
+        ),
         (json.dumps(coco()).encode()[:-1], "the file ends too early"),
         (json.dumps(coco()).encode() + b"{}", "after the object there is more"),
         (b"[" * 100_000, "not valid JSON"),
@@ -367,6 +386,8 @@ CAT = "<object><name>cat</name></object>"
         (b'<?xml version="1.0" encoding="gb2312"?>' + voc(CAT).replace(b"cat", "猫".encode("gb2312")), ["猫"]),
         (f'<?xml version="1.0" encoding="utf-16"?><annotation>{CAT}</annotation>'.encode("utf-16"), ["cat"]),
         (b"\xef\xbb\xbf" + voc(CAT), ["cat"]),
+        (voc(CAT).upper().replace(b"CAT", b"cat"), ["cat"]),
+        (voc("<Object><Name>cat</Name><Difficult>0</Difficult></Object>"), ["cat"]),
     ],
 )  # fmt: skip
 def test_voc_files_as_tools_write_them(xml: bytes, labels: list[str]) -> None:
@@ -380,6 +401,10 @@ def test_voc_files_as_tools_write_them(xml: bytes, labels: list[str]) -> None:
     [
         (voc("<object><bndbox/></object>"), "an object has no name"),
         (voc(CAT.replace("cat", " ")), "an object has no name"),
+        (
+            voc(CAT.replace("</name>", "</name><name>dog</name>")),
+            "an object has several elements <name>: cat, dog",
+        ),
         (voc(CAT.replace("cat", "salt & pepper")), "not valid XML"),
         (voc(CAT.replace("</name>", "</name><difficult>maybe</difficult>")), "difficult is 'maybe'"),
         (b'<?xml version="1.0" encoding="klingon"?><annotation/>', "not valid XML"),
@@ -401,6 +426,20 @@ def test_annotations_without_an_image_are_counted(root: Path) -> None:
         (root / "xml" / f"{number}.xml").write_bytes(voc(CAT))
     dataset = prepare(root, "images", folder="photos", voc="xml", size=8)
     assert "annotations without an image are left out" in kinds_of_warnings(dataset)
+
+
+def test_voc_files_may_be_called_after_the_whole_name_of_the_image(root: Path) -> None:
+    (root / "xml").mkdir()
+    for number in range(12):
+        name = f"{number}.png.xml" if number % 2 else f"{number}.xml"
+        (root / "xml" / name).write_bytes(voc(CAT if number % 2 else CAT.replace("cat", "dog")))
+    assert shown(prepare(root, "images", folder="photos", voc="xml", size=8)) == EXPECTED
+    for path in (root / "xml").iterdir():
+        path.rename(path.with_name(f"z{path.name}"))
+    with pytest.raises(
+        DataError, match=r"no annotation in voc: xml has the path or the name of an image in photos"
+    ):
+        prepare(root, "images", folder="photos", voc="xml", size=8)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

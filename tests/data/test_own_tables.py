@@ -57,6 +57,17 @@ def test_swallowed_rows_are_noticed_with_columns_of_labels(tmp_path: Path) -> No
         prepare(tmp_path, "table", path="t.csv", text="text", label_columns=["a", "b"])
 
 
+def test_swallowed_rows_are_noticed_where_the_text_holds_the_delimiter(tmp_path: Path) -> None:
+    rows = [f"{number % 2},text {number}\n" for number in range(30)]
+    rows[4], rows[12] = '0,"one, two\n', '0,three, four"\n'
+    (tmp_path / "t.csv").write_text("a,text\n" + "".join(rows), encoding="utf-8")
+    with pytest.raises(DataError, match=r"t\.csv:6: .* runs over 9 lines, which look like rows"):
+        prepare(tmp_path, "table", path="t.csv", text="text", label_columns=["a"])
+    poem = "".join(f'{number % 2},"rose {number},\nthorn,\nleaf"\n' for number in range(12))
+    (tmp_path / "t.csv").write_text(f"a,text\n{poem}", encoding="utf-8")
+    assert len(rows_of(prepare(tmp_path, "table", path="t.csv", text="text", label_columns=["a"]))) == 12
+
+
 def test_quoted_cells_over_several_lines_are_read_and_counted(tmp_path: Path) -> None:
     letter = '"Dear Sir,\nmy order, number 7,\n\nis late"'
     (tmp_path / "t.csv").write_text(lines(ROWS) + f"{letter},b\n\n", encoding="utf-8")
@@ -134,8 +145,42 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path, quote: s
     )
     assert rows_of(prepare(tmp_path, "table", path="t.jsonl", **TABLE)) == EXPECTED
     (tmp_path / "u.csv").write_bytes(lines(ROWS).encode("utf-16"))
-    with pytest.raises(DataError, match=r"u\.csv: is UTF-16 text; convert the file to UTF-8"):
+    with pytest.raises(DataError, match=r"u\.csv: is UTF-16 text \(or no text\); convert the file to UTF-8"):
         prepare(tmp_path, "table", path="u.csv", **TABLE)
+
+
+def test_files_that_were_put_together(tmp_path: Path) -> None:
+    more = [(f"more {text}", tag) for text, tag in ROWS]
+    (tmp_path / "t.csv").write_text(BOM + BOM + lines(ROWS) + BOM + lines(more), encoding="utf-8")
+    with pytest.raises(DataError, match=r"t\.csv:32: repeats the header"):
+        prepare(tmp_path, "table", path="t.csv", **TABLE)
+    rows = [(tag, text) for text, tag in ROWS]
+    more = [(tag, text) for text, tag in more]
+    text = "".join(f"{tag},{text}\n" for tag, text in more)
+    (tmp_path / "t.csv").write_text(BOM + "tags,text\n" + lines(rows)[10:] + BOM + text, encoding="utf-8")
+    assert prepare(tmp_path, "table", path="t.csv", **TABLE).label_names == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text,tags\rone,a\rtwo,b\r", "lines end with CR alone"),
+        ("text,tags\none,a\n".encode("utf-16-le"), r"is UTF-16 text \(or no text\)"),
+        ("sep=;\ntext;tags\none;a\n", "is a line for Excel"),
+        ('"text";"tags"\n"one";"a"\n', r'if \';\' separates its columns, set delimiter: ";"'),
+        ("text,tags\none\rmore,a\n", "t.csv:2: a cell that is not quoted holds a carriage return"),
+    ],
+)
+def test_text_files_of_other_programs_are_named(tmp_path: Path, content: str | bytes, message: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=message):
+        prepare(tmp_path, "table", path="t.csv", **TABLE)
+
+
+def test_a_key_that_an_object_has_twice_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"text": "one", "tags": ["a"], "tags": ["b"]}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"t\.jsonl:1: not valid JSON \(the key 'tags' occurs twice\)"):
+        prepare(tmp_path, "table", path="t.jsonl", **TABLE)
 
 
 def test_a_byte_order_mark_in_other_files(tmp_path: Path) -> None:
@@ -189,10 +234,52 @@ def test_another_separator_is_an_error_that_names_it(tmp_path: Path, joint: str)
     assert sorted(dataset.label_names) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("joint", ["/", " ", " and ", "+", " > ", ":", "-", "_", "，", "、", "·", "||"])
+def test_combinations_of_labels_are_an_error_whatever_joins_them(tmp_path: Path, joint: str) -> None:
+    rows = [{"text": f"row {number}", "tags": joint.join(tags)} for number, tags in enumerate(TAGS)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"t\.jsonl:2: label .* looks like several, joined by .*; set separator"
+    ):
+        prepare(tmp_path, "table", path="t.jsonl", **TABLE)
+    bare = "".join(f"row {number},[{joint.join(tags)}]\n" for number, tags in enumerate(TAGS))
+    (tmp_path / "t.csv").write_text(f"text,tags\n{bare}", encoding="utf-8")
+    with pytest.raises(DataError, match=r"t\.csv:\d+: label .* looks like (several|a missing value)"):
+        prepare(tmp_path, "table", path="t.csv", **TABLE)
+
+
+def test_names_of_several_words_are_no_combinations(tmp_path: Path) -> None:
+    names = [
+        "machine learning",
+        "learning",
+        "machine translation",
+        "red-green",
+        "red",
+        "green",
+        "<18",
+        "> 65",
+        "c++",
+    ]
+    rows = [{"text": f"row {number}", "tags": names[number % len(names)]} for number in range(36)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert sorted(prepare(tmp_path, "table", path="t.jsonl", **TABLE).label_names) == sorted(names)
+
+
 @pytest.mark.parametrize(
     ("tag", "message"),
     [
         ("['a', b", "looks like a piece of a list"),
+        ("frozenset({'a'})", "looks like a piece of a list"),
+        ("array(['a'], dtype=object)", "looks like a piece of a list"),
+        ('{"a": true, "b": false}', "looks like a piece of a list"),
+        ("[b'a']", "looks like a piece of a list"),
+        ("<a,b>", "looks like a piece of a list"),
+        ("<li>a</li>", "looks like a piece of a list"),
+        ("‘a’", "looks like a piece of a list"),
+        ("...", "looks like a piece of a list"),
+        ("[]", r"looks like a missing value; set na_values: \['\[\]'\]"),
+        ("-", r"looks like a missing value; set na_values: \['-'\]"),
+        ("a\u200b", r"label 'a\\u200b' holds an invisible character \(U\+200B\)"),
         ("'a'", "looks like a piece of a list"),
         ("nan", r"looks like a missing value; set na_values: \['nan'\]"),
         ("a\nb", r"label 'a\\nb' holds a line break \(U\+000A\)"),
@@ -244,8 +331,50 @@ def test_vectors_of_zeros_and_ones_need_names(tmp_path: Path, form: type) -> Non
 
 
 @pytest.mark.parametrize(
+    "form",
+    [
+        lambda row: ",".join(map(str, row)),
+        lambda row: ",".join(str(bool(bit)) for bit in row),
+        lambda row: [str(bit) for bit in row],
+        lambda row: [f"{bit:.1f}" for bit in row],
+    ],
+)
+def test_vectors_written_as_texts_are_vectors(tmp_path: Path, form: Any) -> None:
+    hot = np.random.default_rng(0).integers(0, 2, (30, 4)).tolist()
+    rows = [{"text": f"row {number}", "tags": form(row)} for number, row in enumerate(hot)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.raises(DataError, match=r"t\.jsonl:1: .* vectors of 4 zeros and ones; name these labels"):
+        prepare(tmp_path, "table", path="t.jsonl", **TABLE)
+    found = rows_of(prepare(tmp_path, "table", path="t.jsonl", labels=["w", "x", "y", "z"], **TABLE))
+    assert found == {f"row {n}": ["wxyz"[bit] for bit in np.flatnonzero(row)] for n, row in enumerate(hot)}
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (lambda row: "".join(map(str, row)), "looks like a vector of zeros and ones"),
+        (lambda row: " ".join(map(str, row)), "looks like a vector of zeros and ones"),
+        (
+            lambda row: [bit or -100 for bit in row],
+            "lists a label number twice; vectors must hold zeros and ones",
+        ),
+        (lambda row: [bit or None for bit in row], "lists a label number twice"),
+        (lambda row: [2 * bit - 1 for bit in row], "lists a label number twice"),
+    ],
+)
+def test_vectors_of_other_values_are_errors(tmp_path: Path, form: Any, message: str) -> None:
+    hot = np.random.default_rng(0).integers(0, 2, (30, 4)).tolist()
+    rows = [{"text": f"row {number}", "tags": form(row)} for number, row in enumerate(hot)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    for settings in ({}, {"labels": ["w", "x", "y", "z"]}, {"na_values": ["-1", "-100"]}):
+        with pytest.raises(DataError, match=rf"t\.jsonl:\d+: .*{message}"):
+            prepare(tmp_path, "table", path="t.jsonl", **settings, **TABLE)
+
+
+@pytest.mark.parametrize(
     ("cells", "labels"),
     [
+        ([["0", "2"], ["1"], "0,1"], [["0", "2"], ["1"], ["0", "1"]]),
         ([{"a": 1, "b": 0}, {"a": 0, "b": 1}, {"a": True, "b": True}], [["a"], ["b"], ["a", "b"]]),
         ([[{"name": "a"}], [{"name": "b"}], [{"name": "a"}, {"name": "b"}]], [["a"], ["b"], ["a", "b"]]),
         (["a", ["a", "b"], []], [["a"], ["a", "b"], []]),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_prep import DataError
-from tests.data.own import SPLITS, prepare
+from tests.data.own import SPLITS, kinds_of_warnings, prepare
 
 COLUMNS = {"path": "t.csv", "label_columns": ["a", "b"]}
 
@@ -134,6 +134,10 @@ BODY = "".join(f"{number % 3},{3 + number % 2} 0:1 {1 + number % 4}:0.5\n" for n
         ),
         (BODY, {"label_names": "few.txt"}, r"f\.txt:2: uses label 4, label_names names 2 labels"),
         (BODY, {"zero_based": False}, r"f\.txt:1: label and feature numbers start at 1"),
+        (BODY, {"label_names": "headed.txt"}, r"headed\.txt:1: 'id,name' looks like a heading"),
+        (BODY, {"label_names": "tabs.txt"}, r"tabs\.txt:1: label '0\\ta' holds a control character"),
+        (f"12,5,5\n{BODY}", {}, r"f\.txt:1: looks like counts, not like a row"),
+        ("0\n1\n2\n" * 4, {}, r"no row of f\.txt has a feature"),
     ],
 )
 def test_numbers_of_svmlight_that_mean_something_else(
@@ -143,6 +147,12 @@ def test_numbers_of_svmlight_that_mean_something_else(
     (tmp_path / "blank.txt").write_text("a\n\nc\nd\ne\nf\n", encoding="utf-8")
     (tmp_path / "twice.txt").write_text("a\nb\nc\nd\na\n", encoding="utf-8")
     (tmp_path / "few.txt").write_text("a\nb\n", encoding="utf-8")
+    (tmp_path / "headed.txt").write_text(
+        "id,name\n" + "".join(f"{n},{n}\n" for n in range(5)), encoding="utf-8"
+    )
+    (tmp_path / "tabs.txt").write_text(
+        "".join(f"{n}\t{name}\n" for n, name in enumerate("abcde")), encoding="utf-8"
+    )
     with pytest.raises(DataError, match=message):
         prepare(tmp_path, "svmlight", path="f.txt", **settings)
 
@@ -175,6 +185,14 @@ def test_forms_of_svmlight_files_read_alike(tmp_path: Path) -> None:
         (from_one[split].vectors.tolist(), from_one[split].dense_labels().tolist()) for split in SPLITS
     ] == expected
     assert from_one.label_names[0] == "label 1"
+    warnings = kinds_of_warnings(prepare(tmp_path, "svmlight", path="f.txt"))
+    assert any("if numbers start at 1, set zero_based: false" in warning for warning in warnings)
+    (tmp_path / "names.txt").write_text("2 c\n1 b\n0 a\n'd\nnan\n5 f\n", encoding="utf-8")
+    warnings = kinds_of_warnings(prepare(tmp_path, "svmlight", path="f.txt", label_names="names.txt"))
+    assert "label_names holds names that look misread, such as 'nan'" in warnings
+    (tmp_path / "names.txt").write_text("2 c\n1 b\n0 a\n3 d\n4 e\n5 f\n", encoding="utf-8")
+    warnings = kinds_of_warnings(prepare(tmp_path, "svmlight", path="f.txt", label_names="names.txt"))
+    assert any("start with numbers that are not in order" in warning for warning in warnings)
 
 
 @pytest.mark.parametrize("cell", ["nan", "inf", "1e999", "1_0"])

@@ -1,42 +1,33 @@
-"""Small raw files of every kind, and what must hold of any file in their place: a dataset, or one line of error."""
+"""Small raw files of one's own, of every kind."""
 
 from __future__ import annotations
 
 import io
 import json
-import shutil
-import signal
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-import data_prep
-from data_prep import DataError
-from mlcl.data import open_dataset
-
 ROWS = 14
-LONGEST_SECONDS = 30
 
 
-def _image(number: int, kind: str = "PNG") -> bytes:
+def image(number: int, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     pixels = np.full((6, 7, 3), 15 * number, dtype=np.uint8)
     Image.fromarray(pixels).save(file, kind)
     return file.getvalue()
 
 
-def _lines(row: Callable[[int], str]) -> bytes:
+def lines(row: Callable[[int], str]) -> bytes:
     return "".join(f"{row(number)}\n" for number in range(ROWS)).encode()
 
 
-def _json_lines(row: Callable[[int], Any]) -> bytes:
-    return _lines(lambda number: json.dumps(row(number)))
+def json_lines(row: Callable[[int], Any]) -> bytes:
+    return lines(lambda number: json.dumps(row(number)))
 
 
 def _parquet() -> bytes:
@@ -55,7 +46,7 @@ def _npy(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _zip(files: Mapping[str, bytes]) -> bytes:
+def zipped(files: Mapping[str, bytes]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in files.items():
@@ -63,7 +54,7 @@ def _zip(files: Mapping[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def _tar(files: Mapping[str, bytes]) -> bytes:
+def tarred(files: Mapping[str, bytes]) -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as archive:
         for name, content in files.items():
@@ -73,14 +64,14 @@ def _tar(files: Mapping[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def _gzip(content: bytes) -> bytes:
+def gzipped(content: bytes) -> bytes:
     import gzip
 
     return gzip.compress(content)
 
 
-IMAGES = {f"photos/{number}.png": _image(number) for number in range(ROWS)}
-PHOTOS = b"file,cat,dog\n" + _lines(lambda n: f"{n}.png,{n % 2},{(n + 1) % 2}")
+IMAGES = {f"photos/{number}.png": image(number) for number in range(ROWS)}
+PHOTOS = b"file,cat,dog\n" + lines(lambda n: f"{n}.png,{n % 2},{(n + 1) % 2}")
 COCO = {
     "images": [{"id": number, "file_name": f"{number}.png"} for number in range(ROWS)],
     "categories": [{"id": 1, "name": "cat"}, {"id": 7, "name": "dog"}],
@@ -93,16 +84,16 @@ VOC = {
 }
 TABLE = {"text": "text", "label_list": "tags"}
 PICTURED = {"folder": "photos", "size": 8}
-CSV = b'text,tags,x\n"a ""quoted"", row",a,0\n' + _lines(
+CSV = b'text,tags,x\n"a ""quoted"", row",a,0\n' + lines(
     lambda n: f"row {n},{'a,b'[:: 1 + n % 2]!r},{n}".replace("'", '"')
 )
-SVM = _lines(lambda n: f"{n % 3},{3 + n % 2} 0:1 {1 + n % 4}:0.5")
+SVM = lines(lambda n: f"{n % 3},{3 + n % 2} 0:1 {1 + n % 4}:0.5")
 ARFF = (
     b"@relation r\n@attribute 'x y' numeric\n@attribute c {red,'dark blue',green}\n@attribute l {0,1}\n@data\n"
-    + _lines(lambda n: f"{n},{['red', chr(39) + 'dark blue' + chr(39), 'green'][n % 3]},{n % 2}")
+    + lines(lambda n: f"{n},{['red', chr(39) + 'dark blue' + chr(39), 'green'][n % 3]},{n % 2}")
     + b"{0 3, 2 1}\n"
 )
-FEATURES = b"x,y,l\n" + _lines(lambda n: f"{n},{n}.5,{n % 2}")
+FEATURES = b"x,y,l\n" + lines(lambda n: f"{n},{n}.5,{n % 2}")
 NAMED = {**PICTURED, "table": "t.csv", "label_columns": ["cat", "dog"]}
 XML = b'<labels xmlns="http://mulan.sourceforge.net/labels"><label name="l"></label></labels>'
 
@@ -115,19 +106,19 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, bytes], str]] = {
         {"t.csv": PHOTOS},
         "t.csv",
     ),
-    "tsv": ("table", {"path": "t.tsv", **TABLE}, {"t.tsv": b"text\ttags\n" + _lines(lambda n: f"r {n}\ta")}, "t.tsv"),
-    "csv.gz": ("table", {"path": "t.csv.gz", **TABLE}, {"t.csv.gz": _gzip(CSV)}, "t.csv.gz"),
-    "csv in zip": ("table", {"path": "t.zip", **TABLE}, {"t.zip": _zip({"t.csv": CSV})}, "t.zip"),
+    "tsv": ("table", {"path": "t.tsv", **TABLE}, {"t.tsv": b"text\ttags\n" + lines(lambda n: f"r {n}\ta")}, "t.tsv"),
+    "csv.gz": ("table", {"path": "t.csv.gz", **TABLE}, {"t.csv.gz": gzipped(CSV)}, "t.csv.gz"),
+    "csv in zip": ("table", {"path": "t.zip", **TABLE}, {"t.zip": zipped({"t.csv": CSV})}, "t.zip"),
     "jsonl": (
         "table",
         {"path": "t.jsonl", **TABLE},
-        {"t.jsonl": _json_lines(lambda n: {"text": f"é {n}", "tags": ["a", "b"][: 1 + n % 2]})},
+        {"t.jsonl": json_lines(lambda n: {"text": f"é {n}", "tags": ["a", "b"][: 1 + n % 2]})},
         "t.jsonl",
     ),
     "jsonl vectors": (
         "table",
         {"path": "t.jsonl", **TABLE, "labels": ["a", "b"]},
-        {"t.jsonl": _json_lines(lambda n: {"text": f"{n}", "tags": [float(n % 2), 1.0]})},
+        {"t.jsonl": json_lines(lambda n: {"text": f"{n}", "tags": [float(n % 2), 1.0]})},
         "t.jsonl",
     ),
     "parquet": ("table", {"path": "t.parquet", **TABLE}, {"t.parquet": _parquet()}, "t.parquet"),
@@ -147,25 +138,25 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, bytes], str]] = {
     "jpeg": (
         "images",
         NAMED,
-        {**IMAGES, "t.csv": PHOTOS, "photos/3.png": _image(3, "JPEG")},
+        {**IMAGES, "t.csv": PHOTOS, "photos/3.png": image(3, "JPEG")},
         "photos/3.png",
     ),
     "tiff": (
         "images",
         NAMED,
-        {**IMAGES, "t.csv": PHOTOS, "photos/3.png": _image(3, "TIFF")},
+        {**IMAGES, "t.csv": PHOTOS, "photos/3.png": image(3, "TIFF")},
         "photos/3.png",
     ),
     "gif": (
         "images",
         NAMED,
-        {**IMAGES, "t.csv": PHOTOS, "photos/3.png": _image(3, "GIF")},
+        {**IMAGES, "t.csv": PHOTOS, "photos/3.png": image(3, "GIF")},
         "photos/3.png",
     ),
     "webp": (
         "images",
         NAMED,
-        {**IMAGES, "t.csv": PHOTOS, "photos/3.png": _image(3, "WEBP")},
+        {**IMAGES, "t.csv": PHOTOS, "photos/3.png": image(3, "WEBP")},
         "photos/3.png",
     ),
     "table of images": (
@@ -184,13 +175,13 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, bytes], str]] = {
     "zip of images": (
         "images",
         {"folder": "p.zip", "size": 8, "table": "t.csv", "label_columns": ["cat", "dog"]},
-        {"p.zip": _zip(IMAGES), "t.csv": PHOTOS},
+        {"p.zip": zipped(IMAGES), "t.csv": PHOTOS},
         "p.zip",
     ),
     "tar of images": (
         "images",
         {"folder": "p.tgz", "size": 8, "table": "t.csv", "label_columns": ["cat", "dog"]},
-        {"p.tgz": _tar(IMAGES), "t.csv": PHOTOS},
+        {"p.tgz": tarred(IMAGES), "t.csv": PHOTOS},
         "p.tgz",
     ),
     "list of splits": (
@@ -200,56 +191,3 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, bytes], str]] = {
         "l.txt",
     ),
 }  # fmt: skip
-
-
-class Case:
-    """A folder with the raw files of one kind, in which one file is damaged again and again."""
-
-    def __init__(self, folder: Path, kind: str) -> None:
-        self.source, self.settings, files, target = KINDS[kind]
-        self.raw, self.out = folder / "raw", folder / "made" / "out"
-        for name, content in files.items():
-            (self.raw / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.raw / name).write_bytes(content)
-        self.target = self.raw / target
-        self.undamaged = files[target]
-        self._files = sorted(self.raw.rglob("*"))
-
-    def attempt(self, damaged: bytes) -> str | None:
-        """Prepare the dataset with `damaged` in the place of the file; the error it ends in, if any.
-
-        Fails unless the outcome is a dataset that opens or one line of DataError that no reader left to chance,
-        within `LONGEST_SECONDS`, with nothing written but the dataset.
-        """
-        self.target.write_bytes(damaged)
-        shutil.rmtree(self.out.parent, ignore_errors=True)
-        error = None
-        try:
-            with _limited():
-                data_prep.prepare(
-                    data_prep.plan(self.source, self.settings, self.raw, False), self.raw, self.out
-                )
-            open_dataset(self.out)
-        except DataError as problem:
-            error = str(problem)
-            assert "\n" not in error, error
-            assert "fault of the reader" not in error, error
-            assert not self.out.exists()
-        assert sorted(self.raw.rglob("*")) == self._files
-        if self.out.parent.exists():
-            assert {path.name for path in self.out.parent.iterdir()} <= {"out", ".out.lock"}
-        return error
-
-
-@contextmanager
-def _limited() -> Iterator[None]:
-    def late(*_: object) -> None:
-        raise AssertionError(f"not finished within {LONGEST_SECONDS} seconds")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(LONGEST_SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)

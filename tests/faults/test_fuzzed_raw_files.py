@@ -1,6 +1,6 @@
 """Raw files, damaged at random: a dataset or one line of error, no traceback, no hang, nothing written elsewhere.
 
-`MLCL_FUZZED_FILES` says how many in all.
+`MLCL_FUZZED_FILES` says how many in all, `MLCL_FUZZING_SEED` which: a campaign may be split over several runs.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.faults.raw_files import KINDS, Case
+from tests.faults.cases import ALL, Case
 
 FILES = int(os.environ.get("MLCL_FUZZED_FILES", "5000"))
+SEED = int(os.environ.get("MLCL_FUZZING_SEED", "0"))
 # Pieces that mean something to one reader or another.
 TOKENS = [
     b"", b"\n", b"\r", b"\r\n", b"\x00", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", b'"', b"'", b'""', b",", b";", b"\t",
@@ -56,12 +57,13 @@ def damages(draw: st.DrawFn, original: bytes) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_damaged_files_are_read_or_refused_in_one_line(kind: str, quick_disk: Path) -> None:
     case = Case(quick_disk, kind)
 
+    @seed(SEED)
     @settings(
-        max_examples=-(-FILES // len(KINDS)),
+        max_examples=-(-FILES // len(ALL)),
         deadline=None,
         database=None,
         phases=[Phase.generate],

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.raw_files import ARFF, KINDS, Case
+from tests.faults.cases import ALL, Case
+from tests.faults.raw_files import ARFF, KINDS
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_undamaged_files_are_prepared(kind: str, quick_disk: Path) -> None:
     case = Case(quick_disk, kind)
     assert case.attempt(case.undamaged) is None

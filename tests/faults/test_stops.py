@@ -19,7 +19,7 @@ import pytest
 from tests.workflow.sandbox import Sandbox
 
 STOPS = int(os.environ.get("MLCL_STOPS", "4"))
-LONGEST = 120
+LONGEST = 300
 """Seconds within which a stopped run has to end."""
 WAYS = (
     ("Ctrl-C", signal.SIGINT, True),
@@ -77,6 +77,7 @@ def box(tmp_path: Path) -> Iterator[Sandbox]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("number", range(STOPS))
 def test_stopped_at_a_random_moment_it_goes_on(finished: Finished, box: Sandbox, number: int) -> None:
     draw = random.Random(number)

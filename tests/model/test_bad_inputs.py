@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ from data_prep import DataError
 from mlcl.errors import MlclError
 from mlcl.model import ModelError, load_model
 from mlcl.model.predict import TableForm, open_rows
-from tests.model.conftest import Workshop
+from tests.model.conftest import Workshop, seal_anew
 from tests.model.test_prediction import NOTES, PHOTOS, POINTS, raw_test_file
 
 CELLS = {"text": NOTES, "image": PHOTOS, "vector": POINTS}
@@ -139,6 +140,7 @@ def test_broken_models_are_refused_with_the_file_at_fault(workshop: Workshop, tm
         copy = tmp_path / f"{len(list(tmp_path.iterdir()))}"
         shutil.copytree(model, copy)
         change(copy / name)
+        seal_anew(copy)
         return copy
 
     def changed(**changes: Any) -> Any:
@@ -164,7 +166,7 @@ def test_broken_models_are_refused_with_the_file_at_fault(workshop: Workshop, tm
         ("config.json", changed(labels=["one"]), r"config\.json: .*thresholds: 2 for 1 labels"),
         ("config.json", changed(colour="red"), r"config\.json: colour"),
         ("config.json", changed(labels=["a", "b", "c"], readouts=linear), r"heads: made for 2 labels, .* 3"),
-        ("model.safetensors", Path.unlink, r"model\.safetensors: is missing"),
+        ("model.safetensors", Path.unlink, r"config\.json: lists no model\.safetensors"),
         ("model.safetensors", lambda file: file.write_bytes(b"half"), r"model\.safetensors: is no readable"),
         ("model.safetensors", pickled, r"model\.safetensors: is no readable"),
         ("model.safetensors", without_a_tensor, r"does not fit its config\.json \(1 tensors, such as tokens\.weight"),
@@ -173,6 +175,30 @@ def test_broken_models_are_refused_with_the_file_at_fault(workshop: Workshop, tm
     ):  # fmt: skip
         with pytest.raises(ModelError, match=told):
             load_model(broken(name, change))
+
+
+def test_a_flipped_bit_of_a_model_is_refused_with_the_file_at_fault(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    model = workshop.export(NOTES)
+    files = [
+        path.relative_to(model) for path in model.rglob("*") if path.is_file() and path.name != "README.md"
+    ]
+    assert {str(name) for name in files} >= {"config.json", "model.safetensors", "tokenizer.json"}
+    draw = random.Random(0)
+    for number, name in enumerate(files * 4):
+        copy = tmp_path / str(number)
+        shutil.copytree(model, copy)
+        content = bytearray((copy / name).read_bytes())
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        (copy / name).write_bytes(content)
+        with pytest.raises(ModelError, match=rf"{name}: (is not what was written|cannot be read|has format)"):
+            load_model(copy)
+    (copy := tmp_path / "without").mkdir()
+    shutil.copytree(model, copy, dirs_exist_ok=True)
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"model\.safetensors: is missing; export the model again"):
+        load_model(copy)
 
 
 def test_rows_keep_their_ids_and_lost_lines_are_told(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from mlcl.records.collect import collect
-from mlcl.records.diagnosis import edges, untrained
+from mlcl.records.diagnosis import edges, lagging_average, untrained
 from mlcl.records.outline import open_study
+from mlcl.records.paths import CellId
 from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.overview import overview
 from mlcl.reporting.results import load_results
 from mlcl.reporting.tables.grid import main_table
+from tests.synthetic import Grid, edit_record
 
 FALLING = "the training loss is still falling"
 
@@ -45,6 +47,46 @@ def measured(rate: float | None = 0.1, left: float | None = 0.2, **changes: Any)
 )
 def test_each_rule_has_its_words(diagnostics: dict[str, Any] | None, reasons: list[str]) -> None:
     assert untrained(diagnostics) == reasons
+
+
+@pytest.mark.parametrize(
+    ("training", "steps", "percent"),
+    [
+        ({"epochs": 3, "ema_decay": 0.9997}, [50, 100, 150], 96),
+        ({"epochs": 3, "ema_decay": 0.97}, [50, 100, 150], None),
+        ({"epochs": 3, "ema_decay": None}, [50, 100, 150], None),
+        ({"epochs": 3}, [50, 100, 150], None),
+        ({"epochs": 3, "ema_decay": 0.9997}, [], None),
+        # A second stage has an average of its own, over its own steps.
+        (
+            {"epochs": 2, "ema_decay": 0.99, "finetuning": {"epochs": 1, "ema_decay": 0.99}},
+            [500, 1000, 1100],
+            37,
+        ),
+        ({"epochs": 2, "ema_decay": 0.9997, "finetuning": {"epochs": 1}}, [50, 100, 1100], None),
+    ],
+)
+def test_an_average_that_reaches_back_further_than_its_training_is_named(
+    training: dict[str, Any], steps: list[int], percent: int | None
+) -> None:
+    words = f"the moving average of the weights still holds {percent} % of the initial ones"
+    assert lagging_average(training, steps) == ([] if percent is None else [words])
+
+
+def test_such_an_average_is_marked_and_nothing_is_concluded_from_its_column(grid: Grid) -> None:
+    grid.plan().make_all()
+    for seed in grid.seeds:
+        folder = grid.paths.cell(CellId("scenes", "cnn", "reg", "base", seed))
+        edit_record(folder, "result", "settings", value={"training": {"epochs": 12, "ema_decay": 0.9997}})
+    collect(grid.opened)
+    results = load_results("tiny")
+    remark = "the moving average of the weights still holds 97 % of the initial ones (3 of 3 seeds)"
+    assert results.rows["scenes", "cnn", "reg", "base"].untrained == (remark,)
+    assert f"not trained to the end: {remark}" in main_table(results).notes
+    first = overview(results, Contrasts(results))[0]
+    assert first.startswith(
+        "On Scenes, no conclusion is drawn: not trained to the end is reg (the moving average"
+    )
 
 
 def test_a_choice_at_an_end_of_the_grid_is_said_for_more_than_half() -> None:

@@ -50,3 +50,18 @@ def test_texts_on_the_page_are_escaped(tmp_path: Path) -> None:
     page = dataset_page(open_dataset(tmp_path / "out"))
     assert "<b>" not in page
     assert "&lt;b&gt;bold" in page
+
+
+def test_the_sanity_report_is_on_the_page(tmp_path: Path) -> None:
+    rows = [f"text {n // 2},{'ab'[n % 2]}\n" for n in range(20)]
+    (tmp_path / "t.csv").write_text("text,tags\n" + "".join(rows), encoding="utf-8")
+    recipe = data_prep.plan("table", {"path": "t.csv", "text": "text", "label_list": "tags"}, tmp_path, False)
+    data_prep.prepare(recipe, tmp_path, tmp_path / "out")
+    page = dataset_page(open_dataset(tmp_path / "out"))
+    for sentence in (
+        "t.csv: 20 rows, 21 lines",
+        "2 labels with their counts: a 10, b 10",
+        "rows of each split (with labels): train 14 (14), val 2 (2), test 4 (4)",
+        "10 rows repeat the content of an earlier one",
+    ):
+        assert f"<li>{sentence}" in page

@@ -20,6 +20,7 @@ from mlcl.reporting.figures import (
     dot_plots,
     embeddings,
     frequency,
+    learning_curves,
     pair_weights,
     ranks,
     sensitivity,
@@ -92,6 +93,51 @@ def test_a_broken_history_is_an_error_that_names_the_file(tmp_path):
     file.write_text("epoch,loss\n0,abc\n")
     with pytest.raises(RecordError, match=str(file)):
         read_history(file)
+
+
+def with_validation(grid, loss, seed, losses):
+    """A history whose validation loss is twice the training loss, and whose micro-F1 rises by 0.1 each epoch."""
+    folder = grid.paths.cell(CellId("scenes", "cnn", loss, "base", seed))
+    lines = [f"{e + 1},{10 * e},{x},0.1,1,{2 * x},{0.1 * (e + 1):.1f}" for e, x in enumerate(losses)]
+    columns = "epoch,step,loss,learning_rate,seconds,val_loss,val_micro_f1"
+    (folder / "history.csv").write_text("\n".join([columns, *lines, ""]))
+    reseal(folder)
+
+
+def test_validation_is_drawn_beside_training_where_it_was_looked_at(grid):
+    grid.datasets, grid.losses = {"scenes": "image"}, ["bce", "jaccard"]
+    grid.plan().make_all()
+    for seed in grid.seeds:
+        with_validation(grid, "bce", seed, [4.0, 2.0, 1.0])
+    collect(open_study("tiny"))
+    (figure,) = learning_curves.draw(load_results("tiny"))
+    training, loss, micro_f1 = figure.canvas.axes
+    assert [len(ax.get_lines()) for ax in (training, loss, micro_f1)] == [2, 1, 1]
+    assert loss.get_lines()[0].get_ydata().tolist() == [1, 0.5, 0.25]
+    assert micro_f1.get_lines()[0].get_xdata().tolist() == [1, 2, 3]
+    np.testing.assert_allclose(micro_f1.get_lines()[0].get_ydata(), [10, 20, 30])
+    assert "Validation micro-F1 in % at the end: bce 30.0." in figure.alt
+    assert len(training.collections) == 2, "a band over the seeds for each loss"
+
+
+def test_without_validation_the_figure_says_so(finished):
+    figure = next(learning_curves.draw(load_results("tiny")))
+    assert len(figure.canvas.axes) == 1
+    assert "Validation was not looked at during training." in figure.caption
+
+
+def test_a_curve_ends_where_a_seed_diverges_and_a_long_fall_has_a_logarithmic_axis(grid):
+    grid.datasets, grid.losses = {"scenes": "image"}, ["bce"]
+    grid.plan().make_all()
+    for seed, losses in zip(
+        grid.seeds, ([1, 0.1, 0.01, 0.001], [1, 0.1, 0.01, "nan"], [1, 0.1, 0.01, 0.001]), strict=True
+    ):
+        with_validation(grid, "bce", seed, [float(x) for x in losses])
+    collect(open_study("tiny"))
+    (figure,) = learning_curves.draw(load_results("tiny"))
+    ax = figure.canvas.axes[0]
+    assert len(ax.get_lines()[0].get_xdata()) == 3
+    assert ax.get_yscale() == "log"
 
 
 def test_the_pareto_front_is_what_nothing_beats_in_both():

@@ -15,6 +15,20 @@ EVERYTHING = (
     "[getattr(r, name) for name in r.ENTRY_POINTS];"
     "sys.exit('torch' in sys.modules)"
 )
+EACH_FIRST = """
+import importlib, pkgutil, sys, mlcl.reporting as package
+names = [module.name for module in pkgutil.walk_packages(package.__path__, "mlcl.reporting.")]
+for name in names:
+    for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] == "mlcl"]:
+        del sys.modules[loaded]
+    importlib.import_module(name)
+"""
+
+
+def test_each_module_can_be_the_first_that_is_imported():
+    """Importing one runs the `__init__` of its package, which may lead back to it."""
+    done = subprocess.run([sys.executable, "-c", EACH_FIRST], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_module_of_reporting_imports_torch():

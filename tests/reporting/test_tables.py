@@ -244,10 +244,10 @@ def test_costs_are_told_where_records_have_them(finished):
     table = costs_table(load_results("tiny"))
     headers = [column.headers for column in table.columns if column.key[0] == "cnn"]
     assert [header for _, header in headers] == [
-        "cell in s", "examples/s", "step in ms", "loss in % of step", "FLOP rate in % of device's", "memory in MB",
+        "compute in s", "examples/s", "step in ms", "loss in % of step", "FLOP rate in % of device's", "memory in MB",
     ]  # fmt: skip
     rows = {row.key[0]: [cell.text for cell in row.cells[:6]] for row in table.rows}
-    assert rows["jaccard"] == ["18", "800", "20.0", "35.0", "40.0", "568"]
+    assert rows["jaccard"] == ["10", "800", "20.0", "35.0", "40.0", "568"]
 
 
 def test_the_main_table_compares_one_readout_and_the_others_stand_beside_it(finished):

@@ -83,7 +83,7 @@ class Sandbox:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         assert not check or result.returncode == 0, result.stdout
         return result

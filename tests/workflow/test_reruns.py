@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,39 @@ def test_a_new_loss_trains_its_cells_and_nothing_else(box: Sandbox) -> None:
     (box.folder / "mlcl" / "losses" / "dice_of_mine.py").write_text(MINE)
     box.change_study(losses=["bce", "jaccard", "dice_of_mine"])
     assert box.jobs() == {"train": 1, **REPORTING}
+
+
+@pytest.mark.slow
+def test_files_dated_in_the_future_cost_no_record(tmp_path: Path) -> None:
+    """Of a machine whose clock is ahead, or unpacked with their times: Snakemake takes them for clock skew."""
+    box = Sandbox.new(tmp_path / "box")
+    rows = "".join(f"{number},{number % 7},{number % 2},{number % 3 == 0:d}\n" for number in range(60))
+    (box.folder / "t.csv").write_text(f"x,y,a,b\n{rows}")
+    (box.folder / "mine.py").write_text(MINE)
+    box.change_study(
+        datasets={
+            "points": {"source": "vectors", "path": str(box.folder / "t.csv"), "label_columns": ["a", "b"]}
+        },
+        encoders={"vector": {"mlp": {"hidden": [4]}}},
+        losses={"bce": {}, "mine": {"file": "mine.py"}},
+        baselines=["label_prior"],
+    )
+    tomorrow = time.time() + 86_400
+    for path in box.folder.rglob("*"):
+        os.utime(path, (tomorrow, tomorrow))
+    output = box.snakemake("--cores", "1").stdout
+    assert "skew" not in output
+    records = {path: path.read_bytes() for path in box.records()}
+    assert len(records) == 3
+    for path in (
+        box.folder / "t.csv",
+        box.folder / "mine.py",
+        *box.folder.glob("results/.prepared/*/*.json"),
+    ):
+        os.utime(path, (tomorrow, tomorrow))
+    assert box.jobs() == {}
+    assert "skew" not in box.snakemake("--cores", "1").stdout
+    assert {path: path.read_bytes() for path in box.records()} == records
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from mlcl import worker
 from mlcl.errors import MlclError
 from mlcl.records.paths import BOOKKEEPING, PREPARED, CellId, StudyPaths
 from mlcl.study.gpus import check_gpu_request, cpus_needed, gpus_needed, gres
-from mlcl.study.runlock import RunLock
+from mlcl.study.runlock import RunLock, forget_unfinished
 from mlcl.training.settings import CellSettings
 
 from snakemake.exceptions import WorkflowError
@@ -60,6 +60,7 @@ if not IN_JOB and not DRY_RUN:
     if RUN_LOCK.try_take(stale_locks=Path(".snakemake/locks")):
         # What a killed run was updating; Snakemake would not start the update again.
         shutil.rmtree(".snakemake/backups", ignore_errors=True)
+        forget_unfinished(Path(".snakemake/incomplete"), PREPARED)
 
 if IN_JOB:
     STUDY, PATHS = STUDY_FILE.stem, StudyPaths(STUDY_FILE.stem)

@@ -20,7 +20,8 @@ SPLITS = ("train", "val", "test")
 
 def draw(results: Results) -> Iterator[Figure]:
     for dataset, card in results.cards.items():
-        yield label_frequencies(dataset, card)
+        # The card names the data; the study may call it otherwise.
+        yield label_frequencies(dataset, card | {"title": results.outline.datasets[dataset].title})
 
 
 def label_frequencies(dataset: str, card: Mapping[str, Any]) -> Figure:

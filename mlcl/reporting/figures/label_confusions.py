@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.heat_map import SHADES
 from mlcl.reporting.figures.style import Figure
-from mlcl.reporting.label_results import LabelConfusion, label_confusion
+from mlcl.reporting.label_results import (
+    LabelConfusion,
+    label_confusion,
+    rule_of_confusion,
+    title_of_confusion,
+)
 from mlcl.reporting.results import Results
-from mlcl.reporting.tables.label_confusions import explanation, title
 
 MOST_NUMBERED = 15
 """With more labels the fields of pairs are too small for numbers."""
@@ -66,9 +70,9 @@ def _one(results: Results, confusion: LabelConfusion) -> Figure:
         name=f"label-confusions-{confusion.dataset}",
         title=f"Confused labels of {results.outline.datasets[confusion.dataset].title}",
         caption=(
-            f"{title(results.outline, confusion)}: of the rows with a label, the share in which it is missed and "
-            f"another is predicted instead, or none; on the diagonal, the share in which it is found, so that a row "
-            f"sums to 100 %.{which} Labels by frequency. {explanation(results.outline, confusion)}"
+            f"{title_of_confusion(results.outline, confusion)}: of the rows with a label, the share in which it is "
+            f"missed and another is predicted instead, or none; on the diagonal, the share in which it is found, so "
+            f"that a row sums to 100 %.{which} Labels by frequency. {rule_of_confusion(results.outline, confusion)}"
         ),
         alt=_in_words(confusion),
         canvas=canvas,

@@ -8,9 +8,8 @@ import numpy as np
 
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.style import Figure, shared_legend
-from mlcl.reporting.label_results import TITLES, LabelScores, label_scores
+from mlcl.reporting.label_results import TITLES, LabelScores, caption_of_scores, label_scores
 from mlcl.reporting.results import Results
-from mlcl.reporting.tables.label_scores import caption
 
 PANELS = (
     ("precision_tuned", "precision"),
@@ -56,7 +55,7 @@ def _one(results: Results, scores: LabelScores) -> Figure:
     return Figure(
         name=f"label-scores-{scores.dataset}",
         title=f"Labels of {outline.datasets[scores.dataset].title}",
-        caption=caption(outline, scores)
+        caption=caption_of_scores(outline, scores)
         + (" In brackets: training rows that have the label." if scores.train is not None else ""),
         alt=_in_words(results, scores),
         canvas=canvas,

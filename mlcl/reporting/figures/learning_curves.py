@@ -1,84 +1,137 @@
-"""Learning curves: training loss over epochs, one figure a dataset and encoder."""
+"""Learning curves: training loss over epochs, and where validation was looked at loss and micro-F1 there.
+
+One figure a dataset and encoder, with all losses.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from math import ceil
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from mlcl.reporting.figures import style
-from mlcl.reporting.figures.style import Figure, names_in_a_line, shared_legend
-from mlcl.reporting.results import Results
+from mlcl.reporting.figures.style import Figure, shared_legend, small_multiples
+from mlcl.reporting.results import LearningCurve, Results
 
-Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Epochs, loss."""
+PANELS = {
+    "loss": ("training loss", "its first value"),
+    "val_loss": ("validation loss", "its first value"),
+    "val_micro_f1": ("validation micro-F1 in %", None),
+}
+"""Series -> title, and what its values are divided by."""
+LOG_FROM = 20.0
+"""Largest over smallest value of a panel from which its axis is logarithmic."""
+Curves = Mapping[str, Sequence[LearningCurve]]
+"""loss -> its seeds"""
 
 
 def draw(results: Results) -> Iterator[Figure]:
     outline = results.outline
     for dataset, encoder in outline.columns():
         curves = {
-            loss: loss_curves
+            loss: [curve for curve in by_seed.values() if np.isfinite(curve.loss).any()]
             for loss in outline.losses
-            if (loss_curves := _curves(results, dataset, encoder, loss))
+            if (by_seed := results.curves.get((dataset, encoder, loss)))
         }
-        if curves:
+        if curves := {loss: seeds for loss, seeds in curves.items() if seeds}:
             yield _one(results, dataset, encoder, curves)
 
 
-def _curves(results: Results, dataset: str, encoder: str, loss: str) -> list[Curve]:
-    of_seeds = results.curves.get((dataset, encoder, loss), {})
-    return [(np.array(list(curve)), np.array(list(curve.values()))) for curve in of_seeds.values()]
-
-
-def _one(results: Results, dataset: str, encoder: str, curves: dict[str, list[Curve]]) -> Figure:
+def _one(results: Results, dataset: str, encoder: str, curves: Curves) -> Figure:
     outline = results.outline
-    looks = style.looks(outline)
-    lines = ceil(len(curves) / names_in_a_line(list(curves), style.ONE_COLUMN))
-    canvas = style.new_canvas(style.ONE_COLUMN, 2.1 + 0.16 * lines)
+    shown = {series: by_loss for series in PANELS if (by_loss := _values(curves, series))}
     with style.in_use():
-        ax = canvas.subplots()
-        for loss, loss_curves in curves.items():
-            epochs, values = _relative(loss_curves)
-            mean = values.mean(axis=0)
-            look = looks[loss]
-            ax.plot(epochs, mean, color=look.colour, linestyle=look.line, marker=look.marker,
-                    markevery=max(1, len(epochs) // 6), label=outline.title_of(loss))  # fmt: skip
-            if len(values) > 1:
-                ax.fill_between(
-                    epochs, values.min(axis=0), values.max(axis=0), color=look.colour, alpha=0.15, linewidth=0
-                )
-        ax.set_xlabel("epoch")
-        ax.set_ylabel("training loss / its first value")
-        shared_legend(canvas, [ax])
+        titles = [PANELS[series][0] for series in shown]
+        canvas, axes = small_multiples(titles if len(shown) > 1 else [""], [*curves])
+        for ax, (series, by_loss) in zip(axes, shown.items(), strict=True):
+            _panel(ax, results, by_loss)
+            divisor = PANELS[series][1]
+            label = f"{PANELS[series][0]} / {divisor}" if len(shown) == 1 else f"divided by {divisor}"
+            ax.set_ylabel(label if divisor else "")
+            ax.set_xlabel("epoch")
+        shared_legend(canvas, axes)
     where = f"{outline.datasets[dataset].title}, {encoder}"
-    ends = ", ".join(
-        f"{outline.title_of(loss)} {_relative(loss_curves)[1].mean(axis=0)[-1]:.2f}"
-        for loss, loss_curves in curves.items()
-    )
-    several = any(len(loss_curves) > 1 for loss_curves in curves.values())
+    several = any(len(seeds) > 1 for seeds in curves.values())
     band = "; mean over seeds, the band from the lowest to the highest seed" if several else ""
     return Figure(
         name=f"learning-{dataset}-{encoder}",
         title=f"Learning curves on {where}",
         caption=(
             f"{where}: training loss over epochs, divided by its first value, since the values of different losses "
-            f"cannot be compared{band}."
+            f"cannot be compared{band}. {_on_validation(results, shown)}"
         ),
-        alt=f"Line plot. Training loss at the end, relative to its first value: {ends}.",
+        alt=_in_words(results, shown),
         canvas=canvas,
         dataset=dataset,
     )
 
 
-def _relative(curves: list[Curve]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Epochs and (seeds, epochs) losses relative to each seed's first value, as far as all seeds go."""
-    shortest = min(len(epochs) for epochs, _ in curves)
-    values = np.array([losses[:shortest] / _first(losses) for _, losses in curves])
-    return curves[0][0][:shortest], values
+def _on_validation(results: Results, shown: Mapping[str, object]) -> str:
+    if len(shown) == 1:
+        return "Validation was not looked at during training."
+    return (
+        "Validation, for the losses whose training looks at it: the same loss, and micro-F1 at 0.5 of the loss's own "
+        "head, or of nearest neighbours where it has none."
+    )
 
 
-def _first(losses: NDArray[np.float64]) -> float:
-    return float(losses[0]) if losses[0] != 0 else 1.0
+def _panel(
+    ax: Axes, results: Results, by_loss: Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]]
+) -> None:
+    looks = style.looks(results.outline)
+    for loss, (epochs, values) in by_loss.items():
+        look = looks[loss]
+        ax.plot(epochs, values.mean(axis=0), color=look.colour, linestyle=look.line, marker=look.marker,
+                markevery=max(1, len(epochs) // 6), label=results.outline.title_of(loss))  # fmt: skip
+        if len(values) > 1:
+            low, high = values.min(axis=0), values.max(axis=0)
+            ax.fill_between(epochs, low, high, color=look.colour, alpha=0.15, linewidth=0)
+    everything = np.concatenate([values.ravel() for _, values in by_loss.values()])
+    lowest, highest = np.nanmin(everything), np.nanmax(everything)
+    if lowest > 0 and highest / lowest >= LOG_FROM:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")
+
+
+def _values(curves: Curves, series: str) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """loss -> epochs, and (seeds, epochs) values as far as all seeds go; without losses that have none."""
+    found = {}
+    for loss, seeds in curves.items():
+        values = [getattr(curve, series) for curve in seeds]
+        shortest = min(_finite(one) for one in values)
+        if shortest:
+            rows = np.array([one[:shortest] for one in values])
+            found[loss] = (
+                seeds[0].epochs[:shortest],
+                100 * rows if PANELS[series][1] is None else rows / _first(rows),
+            )
+    return found
+
+
+def _finite(values: NDArray[np.float64]) -> int:
+    """How many values there are before the first that is not finite."""
+    bad = np.flatnonzero(~np.isfinite(values))
+    return int(bad[0]) if len(bad) else len(values)
+
+
+def _first(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(seeds, 1) 1 where the first value is 0."""
+    first = rows[:, :1]
+    return np.where(first != 0, first, 1.0)
+
+
+def _in_words(
+    results: Results, shown: Mapping[str, Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]]]
+) -> str:
+    sentences = []
+    for series, by_loss in shown.items():
+        title, divisor = PANELS[series]
+        ends = ", ".join(
+            f"{results.outline.title_of(loss)} {values.mean(axis=0)[-1]:.{2 if divisor else 1}f}"
+            for loss, (_, values) in by_loss.items()
+        )
+        relative = ", relative to its first value" if divisor else ""
+        sentences.append(f"{title[0].upper()}{title[1:]} at the end{relative}: {ends}.")
+    return f"Line plot. {' '.join(sentences)}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from mlcl.records.collect import STEP
-from mlcl.reporting.cost_means import costs_by_encoder, step_parts
+from mlcl.reporting.cost_means import COMPUTE, costs_by_encoder, step_parts
 from mlcl.reporting.results import Results
 from mlcl.reporting.tables.table import Cell, Column, Number, Row, Table, Text
 
 Costs = Mapping[str, Mapping[str, float]]
 """encoder -> loss -> value"""
 PLAIN = {
-    "wall_seconds": ("cell in s", 1.0, 0),
+    COMPUTE: ("compute in s", 1.0, 0),
     "examples_per_second": ("examples/s", 1.0, 0),
     "peak_memory_mb": ("memory in MB", 1.0, 0),
     "peak_device_memory_mb": ("device memory in MB", 1.0, 0),
@@ -43,8 +43,9 @@ def costs_table(results: Results) -> Table | None:
         label=f"tab:{outline.study}-costs",
         caption=(
             f"{outline.title.rstrip('.')}. What a cell costs: means over seeds and over the datasets on which all "
-            f"losses are complete. Time and memory are those of the whole cell, evaluation included; examples/s, step "
-            f"and FLOP rate are of training. They depend on the machine and on what else it had to do."
+            f"losses are complete. Compute, in CPU seconds or where a cell used an accelerator in seconds for which it "
+            f"held that, and memory are those of the whole cell, evaluation included. Examples/s, step and FLOP rate "
+            f"are of training, by the clock: they depend on what else the machine had to do."
         ),
         stubs=("Loss",),
         levels=("encoder", "cost"),

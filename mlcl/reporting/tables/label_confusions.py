@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mlcl.records.outline import Outline
-from mlcl.reporting.label_results import LabelConfusion, label_confusion
+from mlcl.reporting.label_results import label_confusion, rule_of_confusion, title_of_confusion
 from mlcl.reporting.results import Results
 from mlcl.reporting.tables.table import Column, Number, Row, Table
 
@@ -35,27 +34,10 @@ def label_confusions_table(results: Results, dataset: str) -> Table | None:
     return Table(
         name=f"label-confusions-{dataset}",
         label=f"tab:{results.outline.study}-label-confusions-{dataset}",
-        caption=f"{title(results.outline, confusion)}: the pairs of labels that are confused in the most rows. "
-        f"{explanation(results.outline, confusion)}",
+        caption=f"{title_of_confusion(results.outline, confusion)}: the pairs of labels that are confused in the most "
+        f"rows. {rule_of_confusion(results.outline, confusion)}",
         stubs=("Label", "Predicted instead"),
         levels=("quantity",),
         columns=tuple(Column((header,), (key,)) for header, key in COLUMNS),
         blocks=(rows,),
-    )
-
-
-def title(outline: Outline, confusion: LabelConfusion) -> str:
-    return (
-        f"{outline.datasets[confusion.dataset].title}, {confusion.encoder}, {outline.title_of(confusion.loss)} (the "
-        f"best mean there)"
-    )
-
-
-def explanation(outline: Outline, confusion: LabelConfusion) -> str:
-    """What counts as confused."""
-    seeds = "one seed" if confusion.seeds == 1 else f"mean over {confusion.seeds} seeds"
-    decisions = "thresholds tuned on validation" if confusion.tuned else "threshold 0.5"
-    return (
-        f"A row counts where its label is missed and another is predicted wrongly; where several are, in equal parts. "
-        f"{outline.split.capitalize()} split, {seeds}, {decisions}."
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from mlcl.records.outline import Outline
-from mlcl.reporting.label_results import TITLES, LabelScores, label_scores
-from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.label_results import TITLES, LabelScores, caption_of_scores, label_scores
 from mlcl.reporting.results import Results
 from mlcl.reporting.tables.table import Cell, Column, Number, Row, Table, Text
 
@@ -31,38 +29,13 @@ def label_scores_table(results: Results, dataset: str) -> Table | None:
     return Table(
         name=f"label-scores-{dataset}",
         label=f"tab:{outline.study}-label-scores-{dataset}",
-        caption=caption(outline, scores),
+        caption=caption_of_scores(outline, scores),
         stubs=stubs,
         levels=("measure", "loss"),
         columns=tuple(
             Column((TITLES[measure], outline.title_of(loss)), (measure, loss)) for measure, loss in columns
         ),
         blocks=(rows,),
-    )
-
-
-def caption(outline: Outline, scores: LabelScores) -> str:
-    """Which losses, which labels, and what a number is."""
-    metric, n = metric_info(scores.metric), len(scores.losses)
-    where = f"{outline.datasets[scores.dataset].title}, {scores.encoder}"
-    losses = "the loss" if n == 1 else f"the {n} losses"
-    seeds = (
-        "one seed, so that a difference may be chance"
-        if scores.seeds == 1
-        else f"mean over {scores.seeds} seeds"
-    )
-    labels = f"{scores.number_of_labels} labels"
-    if len(scores.labels) < scores.number_of_labels:
-        labels = f"{len(scores.labels)} of {labels}, evenly spaced by frequency (labels.csv has all),"
-    tuned = (
-        "; decisions at 0.5 and at thresholds tuned on validation"
-        if "f1_tuned" in scores.means
-        else "; decisions at 0.5"
-    )
-    return (
-        f"{where}: {losses} with the best mean {metric.title}, best first, label by label; {labels} by their frequency "
-        f"in {'training' if scores.train is not None else 'the split'}. {outline.split.capitalize()} split, in %, "
-        f"{seeds}{tuned}."
     )
 
 
