@@ -12,11 +12,19 @@ classes are imported when they are first asked for. `__init__.pyi` shows them to
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlcl.losses._declarations import LossInfo
 from mlcl.losses._errors import LossError, LossInputError
 from mlcl.losses._registry import class_names, create, describe, names, validate
+
+if TYPE_CHECKING:  # where a name comes from, for whoever follows names without running the code (`mlcl.study.code`)
+    from mlcl.losses._base import ClassificationLoss as ClassificationLoss
+    from mlcl.losses._base import across_processes as across_processes
+    from mlcl.losses._pairs import Pairs as Pairs
+    from mlcl.losses._weighting import LabelWeighting as LabelWeighting
+    from mlcl.losses._weighting import PairWeighting as PairWeighting
+    from mlcl.losses.kmcl import kmcl_terms as kmcl_terms
 
 _LAZY = {
     "ClassificationLoss": "_base",
