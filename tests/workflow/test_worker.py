@@ -17,7 +17,7 @@ import pytest
 from mlcl import worker
 from tests.workflow.sandbox import Sandbox
 
-Wait = Callable[[Callable[[], bool]], None]
+Wait = Callable[..., None]
 SOCKET = Path(".snakemake/mlcl/worker.socket")
 LONG = {
     "losses": ["jaccard"],
@@ -67,7 +67,7 @@ class Run:
         """As the run does: by letting the worker's standard input go."""
         assert self.worker.stdin is not None
         self.worker.stdin.close()
-        self.worker.wait(timeout=60)
+        self.worker.wait(timeout=200)
 
 
 @pytest.fixture
@@ -132,16 +132,16 @@ def test_the_workflow_uses_it_and_takes_it_along_when_it_ends(fresh: Sandbox) ->
 def test_told_to_end_the_child_saves_its_state_and_the_worker_goes_on(run: Run, wait_until: Wait) -> None:
     plan(run, **LONG)
     job = run.job()
-    wait_until(run.is_training)
+    wait_until(run.is_training, 300)
     (child,) = run.children()
     job.terminate()
-    said = job.communicate(timeout=60)[0]
+    said = job.communicate(timeout=200)[0]
     assert job.returncode == 128 + signal.SIGTERM, said
     assert "the state is saved" in said
     assert gone(child)
     plan(run, **(LONG | {"training": LONG["training"] | {"epochs": 1}}))
     again = run.job()
-    said = again.communicate(timeout=100)[0]
+    said = again.communicate(timeout=200)[0]
     assert again.returncode == 0, said
 
 
@@ -149,7 +149,7 @@ def test_told_to_end_the_child_saves_its_state_and_the_worker_goes_on(run: Run, 
 def test_a_kill_leaves_no_training_behind(run: Run, wait_until: Wait, victim: str) -> None:
     plan(run, **LONG)
     job = run.job()
-    wait_until(run.is_training)
+    wait_until(run.is_training, 300)
     (child,) = run.children()
     if victim == "job":
         job.kill()
@@ -160,7 +160,7 @@ def test_a_kill_leaves_no_training_behind(run: Run, wait_until: Wait, victim: st
     else:
         run.end()
     wait_until(lambda: gone(child))
-    job.communicate(timeout=100)
+    job.communicate(timeout=200)
     assert job.returncode != 0
     assert not run.box.records()
     assert run.is_training(), "its state is saved"
@@ -169,10 +169,10 @@ def test_a_kill_leaves_no_training_behind(run: Run, wait_until: Wait, victim: st
 def test_a_crash_costs_one_cell(run: Run, wait_until: Wait) -> None:
     plan(run, **LONG)
     job = run.job()
-    wait_until(run.is_training)
+    wait_until(run.is_training, 300)
     (child,) = run.children()
     os.kill(child, signal.SIGKILL)
-    said = job.communicate(timeout=60)[0]
+    said = job.communicate(timeout=200)[0]
     assert job.returncode == 128 + signal.SIGKILL
     assert "ended by SIGKILL" in said
     assert run.worker.poll() is None
@@ -182,7 +182,7 @@ def test_after_the_worker_died_a_job_makes_its_cell_by_itself(run: Run) -> None:
     run.worker.kill()
     run.worker.wait()
     job = run.job("digit_scenes/none/label_prior/base/seed0")
-    said = job.communicate(timeout=100)[0]
+    said = job.communicate(timeout=200)[0]
     assert job.returncode == 0, said
     assert len(run.box.records()) == 1
 
@@ -190,10 +190,10 @@ def test_after_the_worker_died_a_job_makes_its_cell_by_itself(run: Run) -> None:
 def test_changed_code_is_not_run_by_a_worker_that_loaded_the_old_one(run: Run) -> None:
     cell = "digit_scenes/none/label_prior/base/seed0"
     first = run.job(cell)
-    said = first.communicate(timeout=100)[0]
+    said = first.communicate(timeout=200)[0]
     assert first.returncode == 0, said
     run.box.edit("mlcl/training/protocols/label_prior.py", "axis=0", "axis=-2")
     second = run.job(cell)
-    said = second.communicate(timeout=100)[0]
+    said = second.communicate(timeout=200)[0]
     assert second.returncode == 2
     assert "the code changed after the study was planned" in said
