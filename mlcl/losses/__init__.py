@@ -18,7 +18,8 @@ from mlcl.losses._declarations import LossInfo
 from mlcl.losses._errors import LossError, LossInputError
 from mlcl.losses._registry import class_names, create, describe, names, validate
 
-if TYPE_CHECKING:  # where a name comes from, for whoever follows names without running the code (`mlcl.study.code`)
+# Where a lazy name comes from, for whoever follows names without running the code, as `mlcl.study.code` does.
+if TYPE_CHECKING:
     from mlcl.losses._base import ClassificationLoss as ClassificationLoss
     from mlcl.losses._base import across_processes as across_processes
     from mlcl.losses._pairs import Pairs as Pairs

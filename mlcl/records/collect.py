@@ -248,11 +248,13 @@ def _cell_row(cell: CellStatus, paths: StudyPaths) -> tuple[Any, ...]:
 
 
 def _lagging_average(cell: CellStatus, paths: StudyPaths) -> list[str]:
-    """Only a cell whose weights are averaged has its history read."""
+    """Only a cell whose averaged weights are evaluated has its history read."""
     record = cell.counted_record
     training = ((record.result.get("settings") or {}).get("training") or {}) if record is not None else {}
     stage = training.get("finetuning") or training
-    if cell.outcome != "ok" or stage.get("ema_decay") is None:
+    if cell.outcome != "ok" or record is None or stage.get("ema_decay") is None:
+        return []
+    if record.diagnostics.get("ema", {}).get("evaluated") == "plain":
         return []
     history = read_history(paths.cell(cell.cell.id) / HISTORY)
     return lagging_average(training, [line.step for line in history])

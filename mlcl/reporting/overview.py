@@ -311,22 +311,26 @@ def _criteria(results: Results) -> Iterator[str]:
             best[name] = max(averages, key=averages.__getitem__)
     if len(best) < 2:
         return
+    mean = "mean" if len(results.outline.seeds) > 1 else "value of these single runs"
     words = {"map": "mAP", "macro_f1_tuned": "macro-F1 at tuned thresholds", "macro_f1": "macro-F1 at 0.5"}
     if len(set(best.values())) == 1:
         same = title(next(iter(best.values())))
-        yield f"{same} has the highest mean by all criteria: {_listed([words[name] for name in best])}."
+        yield f"{same} has the highest {mean} by all criteria: {_listed([words[name] for name in best])}."
     else:
         winners = ", ".join(f"by {words[name]} {title(loss)}" for name, loss in best.items())
-        yield f"The criteria disagree about the highest mean: {winners}; the table of criteria has them side by side."
+        yield f"The criteria disagree about the highest {mean}: {winners}; the table of criteria has them side by side."
 
 
 def _controls(results: Results, metric: str) -> Iterator[str]:
     for loss, baselines in controls_above(results, metric).items():
         title = results.outline.title_of
-        yield (
-            f"{title(loss)} is below {_listed([title(b) for b in baselines])} in {metric_info(metric).title}: it "
-            f"learned nothing useful with these settings."
+        below = (
+            f"{title(loss)} is below {_listed([title(b) for b in baselines])} in {metric_info(metric).title}"
         )
+        if len(results.outline.seeds) == 1:
+            yield f"{below} in its one run."
+        else:
+            yield f"{below}: it learned nothing useful with these settings."
 
 
 # --- Words ---------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ error names the file and the key and, for a name that is not known, the closest 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -191,8 +192,12 @@ def load_study(file: Path) -> Study:
     return study
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys without a word; here that is an error."""
+class _StudyLoader(yaml.SafeLoader):
+    """YAML with decimal numbers only, and keys that differ.
+
+    The library follows YAML 1.1, where `1e-1` is a text, `010` is 8 and `1:30` is 90, and keeps the last of two equal
+    keys without a word.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -205,10 +210,29 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_decimal(self, node: yaml.ScalarNode) -> int:
+        return int(self.construct_scalar(node))
+
+
+_INTEGER, _REAL = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_StudyLoader.yaml_implicit_resolvers = {
+    start: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INTEGER, _REAL)]
+    for start, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_StudyLoader.add_implicit_resolver(_INTEGER, re.compile(r"[-+]?[0-9]+$"), list("-+0123456789"))
+_StudyLoader.add_implicit_resolver(
+    _REAL,
+    re.compile(
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+    ),
+    list("-+.0123456789"),
+)
+_StudyLoader.add_constructor(_INTEGER, _StudyLoader.construct_decimal)
+
 
 def _read_yaml(file: Path) -> Json:
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # a SafeLoader
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_StudyLoader)  # a SafeLoader
     except FileNotFoundError:
         others = sorted(str(path) for path in Path("config").rglob("*.yaml"))
         raise ConfigError(f"{file}: there is no such study file; {closest(str(file), others)}") from None
@@ -227,6 +251,8 @@ def _entries(content: Json, key: str, make: Any, defects: list[str]) -> Json:
     """The mapping under `key`, each value made an entry; `name:` alone means no settings; a list means names."""
     listed = content.get(key) or {}
     if isinstance(listed, list) and all(isinstance(name, str) for name in listed):
+        if twice := next((name for name in listed if listed.count(name) > 1), None):
+            defects.append(f"{key}: {twice} is listed twice")
         listed = dict.fromkeys(listed)
     if not isinstance(listed, dict):
         defects.append(f"{key}: must be a mapping of names to settings")

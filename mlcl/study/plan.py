@@ -305,12 +305,17 @@ class Plan:
                     planned.facts.modality,
                     study.datasets[name].fraction,
                     planned.facts.settings,
+                    study.datasets[name].source,
                 )
                 for name, planned in self.datasets.items()
             },
             encoders={
                 name: EncoderOutline(
-                    name, entry.modality, entry.settings, self._own_learning_rate(name) | entry.training
+                    name,
+                    entry.modality,
+                    entry.settings,
+                    self._own_learning_rate(name) | entry.training,
+                    entry.name,
                 )
                 for name, entry in study.encoders.items()
             },

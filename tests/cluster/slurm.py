@@ -53,6 +53,7 @@ GresTypes=gpu
 ReturnToService=2
 MinJobAge=600
 KillWait=10
+PropagatePrioProcess=1
 SchedulerParameters=sched_interval=2,batch_sched_delay=1
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP

@@ -25,7 +25,7 @@ from mlcl.reporting.tables.best_against_each import best_against_each_table
 from mlcl.reporting.tables.differences import differences_table
 from mlcl.reporting.tables.grid import criteria_table, main_table
 from mlcl.reporting.tables.table import Number, Text
-from tests.synthetic import change_scores
+from tests.synthetic import SKILL, change_scores
 
 SIX = ("scenes", "docs", "more", "birds", "songs", "genes")
 COMPLETE = {name: ["cnn"] if name == "docs" else ["cnn", "net"] for name in SIX}
@@ -153,6 +153,20 @@ def test_a_cell_on_an_accelerator_costs_the_time_for_which_it_held_it(grid):
     on_device = results.costs[results.costs["cost"] == "peak_memory_mb"].assign(cost="peak_device_memory_mb")
     results = replace(results, costs=pd.concat([results.costs, on_device]))
     assert compute_seconds(results)[row] == pytest.approx(14)
+
+
+def test_one_seed_decides_nothing_in_any_sentence(grid, monkeypatch):
+    """Not about criteria and controls either; the table says that its marks may be chance."""
+    monkeypatch.setitem(SKILL, "jaccard", 0.01)
+    grid.seeds, grid.datasets = [0], {"scenes": "image"}
+    results = loaded(grid)
+    text = told(results)
+    assert "no loss is recommended" in text
+    assert "jaccard is below random encoder in macro-F1 (tuned thresholds) in its one run." in text
+    assert "bce has the highest value of these single runs by all criteria" in text
+    for decided in ("is better than", "cannot be told", "learned nothing", "Friedman", "mean by all"):
+        assert decided not in text
+    assert "with one seed that may be chance, and none can be told apart" in main_table(results).caption
 
 
 def test_criteria_stand_side_by_side_and_disagreement_is_told(grid):

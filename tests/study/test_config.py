@@ -49,6 +49,7 @@ def test_the_studies_that_come_along_are_in_order(file: Path) -> None:
         ({"losses": None}, ["neither a loss nor a baseline"]),
         ({"seeds": [0, 0]}, ["seeds", "listed twice"]),
         ({"seeds": []}, ["seeds"]),
+        ({"losses": ["bce", "reg", "bce"]}, ["losses: bce is listed twice"]),
         ({"linear_evaluation": {"heads": 0}}, ["linear_evaluation.heads"]),
         ({"baselines": ["prior"]}, ["baselines", "'prior'"]),
         ({"datasets": {"a/b": None}}, ["'a/b'"]),
@@ -118,6 +119,24 @@ def test_a_file_that_is_no_study(tmp_path: Path, content: str, told: str) -> Non
     with pytest.raises(ConfigError, match=told) as error:
         load_study(file)
     assert str(file) in str(error.value)
+
+
+def test_numbers_are_decimal_and_read_in_one_way(tmp_path: Path) -> None:
+    text = yaml.safe_dump({key: value for key, value in GOOD.items() if key not in ("seeds", "losses")})
+    study = load_study(
+        written(
+            tmp_path,
+            f"{text}seeds: [010, 7]\nlosses: {{reg: {{alpha: 1e-1}}, jaccard: {{temperature: .5}}}}\n"
+            "training: {learning_rate: 1e-2, weight_decay: 1E-4, epochs: 3}\n",
+        )
+    )
+    assert study.seeds == [10, 7]
+    assert study.losses["reg"].hyperparameters == {"alpha": 0.1}
+    assert study.losses["jaccard"].hyperparameters == {"temperature": 0.5}
+    assert study.training["learning_rate"] == 0.01
+    for number in ("1:30", "0x10", "0b11"):
+        with pytest.raises(ConfigError, match=rf"seeds\.0: .*integer.*given: '{number}'"):
+            load_study(written(tmp_path, f"{text}seeds: [{number}]\nlosses: [bce]\n"))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,9 @@ TINY = {
 class Sandbox:
     """A folder with its own copy of the workflow and the package."""
 
+    timeout = 300.0
+    """Seconds that a command may take."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
@@ -83,7 +86,7 @@ class Sandbox:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=900,
+            timeout=self.timeout,
         )
         assert not check or result.returncode == 0, result.stdout
         return result

@@ -22,6 +22,7 @@ rule train:
         mem_mb=on_cluster("memory_mb", 0),
         runtime=on_cluster("minutes", 0),
         slurm_extra=on_cluster("after", None),
+        cells=1,
     params:
         request=request_file,
     shell:

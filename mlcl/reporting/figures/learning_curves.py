@@ -54,7 +54,7 @@ def _one(results: Results, dataset: str, encoder: str, curves: Curves) -> Figure
         shared_legend(canvas, axes)
     where = f"{outline.datasets[dataset].title}, {encoder}"
     several = any(len(seeds) > 1 for seeds in curves.values())
-    band = "; mean over seeds, the band from the lowest to the highest seed" if several else ""
+    band = "; mean over seeds, thin lines are single seeds" if several else ""
     return Figure(
         name=f"learning-{dataset}-{encoder}",
         title=f"Learning curves on {where}",
@@ -86,8 +86,7 @@ def _panel(
         ax.plot(epochs, values.mean(axis=0), color=look.colour, linestyle=look.line, marker=look.marker,
                 markevery=max(1, len(epochs) // 6), label=results.outline.title_of(loss))  # fmt: skip
         if len(values) > 1:
-            low, high = values.min(axis=0), values.max(axis=0)
-            ax.fill_between(epochs, low, high, color=look.colour, alpha=0.15, linewidth=0)
+            ax.plot(epochs, values.T, color=look.colour, linewidth=0.4, alpha=0.6, zorder=1.5)
     everything = np.concatenate([values.ravel() for _, values in by_loss.values()])
     lowest, highest = np.nanmin(everything), np.nanmax(everything)
     if lowest > 0 and highest / lowest >= LOG_FROM:

@@ -197,8 +197,12 @@ def _caption(results: Results, name: str, has_baselines: bool, metrics: Sequence
                 else []
             ),
             ", ".join(part for part in (f"{outline.split.capitalize()} split", seeds, unit) if part) + ".",
-            f"Best mean of the complete rows{scope} in bold, second underlined{baselines}; the table of differences "
-            f"says which can be told apart.",
+            f"Best mean of the complete rows{scope} in bold, second underlined{baselines}; "
+            + (
+                "the table of differences says which can be told apart."
+                if n > 1
+                else "with one seed that may be chance, and none can be told apart."
+            ),
             selection_rule(outline, metrics),
             *_mixed_versions(results.provenance.get("torch", {})),
         ]
