@@ -251,6 +251,10 @@ def status(
     complete: Annotated[
         Path | None, typer.Option(help="The file to write if all cells are current and none failed.")
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again and again until all is done; also writes live.html.")
+    ] = False,
+    every: Annotated[float, typer.Option(help="With --watch: seconds between two looks.", min=0.1)] = 10.0,
     log: Log = None,
     as_planned: AsPlanned = False,
 ) -> None:
@@ -265,6 +269,9 @@ def status(
         opened = _open(study, as_planned=as_planned)
         if is_kept(opened):
             raise MlclError(f"{opened.paths.results}: holds kept results; 'mlcl coverage' says what is there")
+        if watch:
+            _watch(opened, every)
+            return
         now = study_status(opened)
         _say(f"{now.study}: {now.line()}")
         damaged = [f"  damaged: {damage}" for _, damage in now.damaged]
@@ -372,6 +379,29 @@ def weights(
         else:
             print(f"{model}: {known.title}, {known.licence}: {published.home(model)}")
     sys.exit(1 if action == "check" and damaged else 0)
+
+
+@app.command()
+def pack(
+    study: StudyArgument,
+    to: Annotated[Path | None, typer.Option(help="The file. Default: <study>.tar.gz.")] = None,
+) -> None:
+    """Pack a study's records and what belongs to them into one file, to be moved to another machine."""
+    from mlcl.records import archive
+
+    opened = _open(study)
+    _say(archive.pack(opened, to or Path(f"{opened.outline.study}.tar.gz")).render())
+
+
+@app.command()
+def unpack(
+    file: Annotated[Path, typer.Argument(help="A file that 'mlcl pack' wrote.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder; report on it, or merge it into a study.")],
+) -> None:
+    """Unpack such a file, checked against its digests: all of it or nothing."""
+    from mlcl.records import archive
+
+    _say(archive.unpack(file, folder).render())
 
 
 @app.command()
@@ -514,6 +544,25 @@ def main() -> NoReturn:
     except Interrupted as error:
         _fail(str(error), code=128 + signal.SIGTERM)
     sys.exit(0)
+
+
+def _watch(study: OpenStudy, every: float) -> None:
+    """Shows where a study stands until nothing is left to do, or Ctrl-C."""
+    import time
+
+    from mlcl.records.live import Watcher, write_page
+
+    watcher, page = Watcher(study), study.paths.live_page
+    _say(f"also as a page, {page}; Ctrl-C ends it")
+    clear = "\x1b[H\x1b[J" if sys.stdout.isatty() else ""
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            look = watcher.look()
+            write_page(look, page, every)
+            print(f"{clear}{look.render()}", flush=True)
+            if not look.status.counts.to_make and not look.running:
+                return
+            time.sleep(every)
 
 
 def _planned_cell(study: Path, cell: str, data_root: Path | None) -> tuple[Plan, PlannedCell]:

@@ -182,6 +182,7 @@ def _decisions(y: Bools, predicted: Bools) -> dict[str, float]:
         result |= {
             "micro_f1": _mean(_f1(true.sum(), positives.sum(), guessed.sum(), undefined=0.0)),
             "macro_f1": _mean(per_label),
+            "macro_f1_all_labels": float(per_label.sum() / len(there)),
             "weighted_f1": float(np.average(per_label, weights=positives[there])),
             **_precision_recall(true, positives, guessed),
         }

@@ -105,7 +105,7 @@ def write_collected(
     """Writes `collected.json` for the files that lie there now."""
     outline, paths = study
     cards = [paths.card(dataset) for dataset in outline.datasets]
-    kept_files = [paths.jackknife, paths.pair_weights] if kept else []
+    kept_files = [paths.outline, paths.jackknife, paths.pair_weights] if kept else []
     files = [*_files(paths), paths.search_csv, paths.chosen, *kept_files, *cards]
     names = [file.relative_to(paths.results).as_posix() for file in files if file.exists()]
     collected = Collected(FORMAT, outline.digest, records, digests_of(paths.results, names), provenance, kept)
@@ -157,7 +157,8 @@ def read_collected(study: OpenStudy) -> Collected | None:
     except TypeError:  # of a version with other fields
         return None
     lacking = {file.name for file in _files(study.paths)} - set(collected.files)
-    if lacking or collected.outline != study.outline.digest:
+    # Kept results are those of the outline beside them, as it was written, whatever an outline has gained since.
+    if lacking or (collected.outline != study.outline.digest and not collected.kept):
         return None
     return None if first_defect(study.paths.results, collected.files) else collected
 
@@ -248,11 +249,13 @@ def _cell_row(cell: CellStatus, paths: StudyPaths) -> tuple[Any, ...]:
 
 
 def _lagging_average(cell: CellStatus, paths: StudyPaths) -> list[str]:
-    """Only a cell whose weights are averaged has its history read."""
+    """Only a cell whose averaged weights are evaluated has its history read."""
     record = cell.counted_record
     training = ((record.result.get("settings") or {}).get("training") or {}) if record is not None else {}
     stage = training.get("finetuning") or training
-    if cell.outcome != "ok" or stage.get("ema_decay") is None:
+    if cell.outcome != "ok" or record is None or stage.get("ema_decay") is None:
+        return []
+    if record.diagnostics.get("ema", {}).get("evaluated") == "plain":
         return []
     history = read_history(paths.cell(cell.cell.id) / HISTORY)
     return lagging_average(training, [line.step for line in history])

@@ -15,6 +15,10 @@ SYMBOLS = {"diverged": "d", "oom": "m", "error": "e", "missing": ".", "stale": "
 """Printed after a count, one for each seed without a result; `o`: stale (out of date)."""
 
 
+LINE = 120
+"""Characters of a printed line; the columns of a wide study stand in several blocks."""
+
+
 @dataclass(frozen=True)
 class Coverage:
     """For each (loss, variant) and (dataset, encoder): what became of its seeds; skipped rows have the reason."""
@@ -44,11 +48,12 @@ class Coverage:
         body = [[self.text(*row, *column) for column in self.columns] for row in self.rows]
         widths = [max(map(len, column)) for column in zip(titles, *body, strict=True)]
         first = max(map(len, names), default=0)
-        lines = [" " * first + "  " + "  ".join(t.ljust(w) for t, w in zip(titles, widths, strict=True))]
-        for name, cells in zip(names, body, strict=True):
-            lines.append(
-                name.ljust(first) + "  " + "  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True))
-            )
+        lines: list[str] = []
+        for chosen in _blocks(widths, LINE - first):
+            lines += [""] if lines else []
+            for name, cells in zip(("", *names), (titles, *body), strict=True):
+                shown = "".join(f"  {cells[k].ljust(widths[k])}" for k in chosen)
+                lines.append(name.ljust(first) + shown)
         legend = ", ".join(f"{symbol} {outcome}" for outcome, symbol in SYMBOLS.items() if outcomes[outcome])
         return "\n".join(
             [
@@ -58,6 +63,19 @@ class Coverage:
                 *(["", legend] if legend else []),
             ]
         )
+
+
+def _blocks(widths: list[int], room: int) -> list[list[int]]:
+    """The columns, dealt into blocks that fit a line; a column that is too wide for any stands alone."""
+    blocks: list[list[int]] = [[]]
+    left = room
+    for k, width in enumerate(widths):
+        if blocks[-1] and width + 2 > left:
+            blocks.append([])
+            left = room
+        blocks[-1].append(k)
+        left -= width + 2
+    return blocks
 
 
 def coverage(study: OpenStudy) -> Coverage:

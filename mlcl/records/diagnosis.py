@@ -48,12 +48,13 @@ def untrained(diagnostics: Mapping[str, Any] | None) -> list[str]:
 def lagging_average(settings: Mapping[str, Any], steps: Sequence[int]) -> list[str]:
     """Whether a moving average of the weights reaches back further than its training, in words.
 
-    It starts from the initial weights, of which `ema_decay` to the power of the number of steps is left at the end.
+    It starts from the initial weights, of which `ema_decay` to the power of the number of steps is left at the end;
+    with `ema_warmup` next to nothing.
     settings: of the cell's training. steps: optimizer steps since training began, at the end of each epoch.
     """
     stage = settings.get("finetuning") or settings
     decay, epochs = stage.get("ema_decay"), stage.get("epochs", 0)
-    if decay is None or not steps or not epochs:
+    if decay is None or stage.get("ema_warmup") or not steps or not epochs:
         return []
     before = steps[-epochs - 1] if len(steps) > epochs else 0
     left = decay ** (steps[-1] - before)

@@ -33,6 +33,8 @@ class DatasetOutline:
     modality: str
     fraction: float
     settings: dict[str, Any]
+    source: str = ""
+    """The source it is made of; empty: its name."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class EncoderOutline:
     modality: str
     settings: dict[str, Any]
     training: dict[str, Any]
+    encoder: str = ""
+    """The name it is registered under; empty: `name`, the one in the study."""
 
 
 @dataclass(frozen=True)

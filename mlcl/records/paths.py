@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NAME_PATTERN = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
-RESERVED_NAMES = frozenset({"code", "figures", "logs", "reference", "specs", "tables"})
+RESERVED_NAMES = frozenset({"code", "figures", "logs", "reference", "report_files", "specs", "tables"})
 
 RESULTS = Path("results")
 PREPARED = RESULTS / ".prepared"
@@ -149,6 +149,16 @@ class StudyPaths:
     @property
     def report(self) -> Path:
         return self.results / "report.html"
+
+    @property
+    def live_page(self) -> Path:
+        """Where the study stands while it runs (`mlcl status --watch`)."""
+        return self.results / "live.html"
+
+    @property
+    def report_files(self) -> Path:
+        """What is too large to stand in the report itself, beside `figures`."""
+        return self.results / "report_files"
 
     @property
     def complete(self) -> Path:

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from mlcl.records.outline import OpenStudy, Outline, OutlineCell, Trial
 from mlcl.records.paths import CellId, StudyPaths
-from mlcl.records.record import Record, find_record
+from mlcl.records.record import Found, Record, find_record
 from mlcl.records.running import running_since
 
 State = Literal["current", "stale", "missing", "unknown"]
 """`current`: the record has the fingerprint that the study asks for (also if the cell failed); `stale`: it has
 another; `missing`: there is no record, or a damaged one; `unknown`: raw data or local weights are absent, so that there
 is no fingerprint to compare the record with."""
+
+
+Find = Callable[[Path, CellId], Found]
+"""How the record of a cell is found at its place: `find_record`, or the same with a memory."""
 
 
 def state_of(fingerprint: str | None, record: Record | None) -> State:
@@ -138,25 +143,25 @@ class StudyStatus:
         return " | ".join(parts)
 
 
-def cell_statuses(outline: Outline, paths: StudyPaths) -> list[CellStatus]:
+def cell_statuses(outline: Outline, paths: StudyPaths, find: Find = find_record) -> list[CellStatus]:
     """All cells in the order of the study. Raises RecordError for a record of a later version of mlcl."""
-    return [CellStatus(cell, *find_record(paths.record(cell.id), cell.id)) for cell in outline.cells]
+    return [CellStatus(cell, *find(paths.record(cell.id), cell.id)) for cell in outline.cells]
 
 
-def trial_statuses(outline: Outline, paths: StudyPaths) -> list[CellStatus]:
+def trial_statuses(outline: Outline, paths: StudyPaths, find: Find = find_record) -> list[CellStatus]:
     """The same for the trials of the search."""
-    return [CellStatus(trial, *find_record(paths.record(trial.id), trial.id)) for trial in outline.trials]
+    return [CellStatus(trial, *find(paths.record(trial.id), trial.id)) for trial in outline.trials]
 
 
-def study_status(study: OpenStudy) -> StudyStatus:
-    """Reads the study's records as they are now. Raises RecordError for a record of a later version of mlcl."""
-    cells = [*trial_statuses(*study), *cell_statuses(*study)]
+def study_status(study: OpenStudy, find: Find = find_record) -> StudyStatus:
+    """Reads the study's records as they are now, by `find`. Raises RecordError for a record of a later version."""
+    cells = [*trial_statuses(*study, find), *cell_statuses(*study, find)]
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     open_cells, running = [], {}
     for status in cells:
         cell = status.cell.id
         if (record := status.counted_record) is not None:
-            seconds[_kind(cell)].append(record.run["wall_seconds"])
+            seconds[kind_of_cell(cell)].append(record.run["wall_seconds"])
             continue
         open_cells.append(cell)
         if (since := running_since(study.paths.unfinished(cell))) is not None:
@@ -164,7 +169,7 @@ def study_status(study: OpenStudy) -> StudyStatus:
     return StudyStatus(study.outline.study, cells, list(running), _seconds_left(open_cells, running, seconds))
 
 
-def _kind(cell: CellId) -> tuple[str, str]:
+def kind_of_cell(cell: CellId) -> tuple[str, str]:
     """Cells that take about equally long."""
     return cell.dataset, cell.encoder if not cell.loss.startswith("random") else cell.loss
 
@@ -178,7 +183,7 @@ def _seconds_left(
     overall = sum(measured) / len(measured)
     left = 0.0
     for cell in open_cells:
-        similar = seconds.get(_kind(cell))
+        similar = seconds.get(kind_of_cell(cell))
         expected = sum(similar) / len(similar) if similar else overall
         spent = time.time() - running[cell] if cell in running else 0.0
         left += max(expected - spent, 0.0)

@@ -155,7 +155,7 @@ def _write_readme(results: Results, before: Path, new: Path) -> None:
 {outline.description.strip()}
 
 Study file: `{outline.file}`. Cells: {", ".join(f"{count} {state}" for state, count in states.items())}.
-`mlcl report` of this folder makes tables, figures and the report again; [tables](tables/) are as they were then.
+`mlcl report --all` of this folder makes tables, figures and the report again; [tables](tables/) are as they were then.
 
 What the records say of where they were made (value, number of records):
 

@@ -37,6 +37,7 @@ class MetricInfo:
 _TITLES = {
     "micro_f1": "micro-F1",
     "macro_f1": "macro-F1",
+    "macro_f1_all_labels": "macro-F1 (all labels)",
     "weighted_f1": "weighted F1",
     "samples_f1": "sample F1",
     "hamming_loss": "Hamming loss",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -17,8 +18,9 @@ import pandas as pd
 from mlcl.errors import MlclError
 from mlcl.evaluation.readouts import in_words
 from mlcl.records.collect import RUN_FACTS
-from mlcl.records.files import write_text
+from mlcl.records.files import atomic_file, write_text
 from mlcl.records.outline import Outline
+from mlcl.records.paths import StudyPaths
 from mlcl.reporting.budgets import selection_rule, tuning_in_words
 from mlcl.reporting.claims import EXPLANATION, judge_all
 from mlcl.reporting.contrasts import Contrasts
@@ -49,6 +51,11 @@ PNG_SIZE = slice(16, 24)
 """Width and height in a PNG file, four bytes each."""
 WIDE = 1000
 """Pixels from which a figure takes the whole width of the page."""
+EMBEDDED = 4_000_000
+"""Bytes of pictures and CSV files inside the page; others lie in files beside it, and a browser fetches a picture when
+it comes into view."""
+MOST_LISTED = 500
+"""Cells without a result and rows with remarks that are listed; more are counted."""
 
 
 def write_report(study: str | Path) -> list[Failure]:
@@ -75,11 +82,13 @@ def _finalize(value: Any) -> Any:
 def _content(results: Results, attempts: Attempts) -> dict[str, Any]:
     outline = results.outline
     contrasts = Contrasts(results)
-    figures = _figures(results.paths.figures)
+    room = _Room(results.paths)
+    figures = _figures(results.paths.figures, room)
     answer = attempts.make("overview", lambda: overview(results, contrasts))
-    tables = [_table(table, attempts) for table in study_tables(results, contrasts, attempts)]
+    tables = [_table(table, attempts, room) for table in study_tables(results, contrasts, attempts)]
     verdicts = attempts.make("claims", lambda: judge_all(results, contrasts))
     contrasts.write()
+    problems, remarks = list(_problems(results)), list(_remarks(results))
     return {
         "study": outline.study,
         "outline": outline,
@@ -95,25 +104,30 @@ def _content(results: Results, attempts: Attempts) -> dict[str, Any]:
         "explanation": EXPLANATION,
         "tuning": tuning_in_words(outline),
         "figures": _by_kind([figure for figure in figures if figure["dataset"] is None]),
-        "datasets": list(_datasets(results, figures, attempts)),
+        "datasets": list(_datasets(results, figures, attempts, room)),
         "settings": _settings(outline),
         "selection": selection_rule(outline),
         "provenance": _provenance(results),
-        "problems": list(_problems(results)),
-        "remarks": list(_remarks(results)),
+        "problems": problems[:MOST_LISTED],
+        "more_problems": max(0, len(problems) - MOST_LISTED),
+        "remarks": remarks[:MOST_LISTED],
+        "more_remarks": max(0, len(remarks) - MOST_LISTED),
+        "beside": room.beside,
     }
 
 
-def _table(table: Table | Failure, attempts: Attempts) -> dict[str, Any]:
+def _table(table: Table | Failure, attempts: Attempts, room: _Room) -> dict[str, Any]:
     """A table as the page shows it."""
-    shown = table if isinstance(table, Failure) else attempts.make(table.name, partial(_rendered, table))
+    shown = (
+        table if isinstance(table, Failure) else attempts.make(table.name, partial(_rendered, table, room))
+    )
     if isinstance(shown, Failure):
         return {"name": shown.name, "failed": _in_words(shown)}
     return {"name": table.name, "failed": None} | shown
 
 
-def _rendered(table: Table) -> dict[str, str]:
-    return {"html": html.render(table), "csv": _csv_link(comma_separated(table))}
+def _rendered(table: Table, room: _Room) -> dict[str, str]:
+    return {"html": html.render(table), "csv": room.csv(table)}
 
 
 def _in_words(failure: Failure) -> str:
@@ -168,28 +182,60 @@ def _items(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str,
             yield prefix + key, value
 
 
-def _csv_link(text: str) -> str:
-    return "data:text/csv;base64," + base64.b64encode(text.encode()).decode()
+class _Room:
+    """What the page may hold of pictures and CSV files: the first ones, up to EMBEDDED bytes in all."""
+
+    def __init__(self, paths: StudyPaths) -> None:
+        self._files = paths.report_files
+        shutil.rmtree(self._files, ignore_errors=True)
+        self._left = EMBEDDED
+        self.beside = 0
+        """How many of them lie beside the page."""
+
+    def csv(self, table: Table) -> str:
+        """The address of a table as CSV."""
+        text = comma_separated(table).encode()
+        if self._takes(len(text)):
+            return "data:text/csv;base64," + base64.b64encode(text).decode()
+        name = f"{table.name}.csv"
+        with atomic_file(self._files / name, durable=False) as file:
+            file.write_bytes(text)
+        return f"{self._files.name}/{name}"
+
+    def picture(self, file: Path) -> str:
+        """The address of a picture."""
+        if self._takes(file.stat().st_size):
+            return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
+        return f"{file.parent.name}/{file.name}"
+
+    def _takes(self, size: int) -> bool:
+        takes = size * 4 / 3 <= self._left
+        self._left -= size * 4 // 3 if takes else 0
+        self.beside += not takes
+        return takes
 
 
-def _figures(folder: Path) -> list[dict[str, Any]]:
-    """The figures as `write_figures` left them. Raises MlclError if a picture is gone."""
+def _figures(folder: Path, room: _Room) -> list[dict[str, Any]]:
+    """The figures as `write_figures` left them; those over all datasets get into the page first. Raises MlclError if a
+    picture is gone."""
     try:
         index = json.loads((folder / INDEX).read_text("utf-8"))
-        return [
-            entry if "error" in entry else entry | _picture(folder / f"{entry['name']}.png")
-            for entry in index
-        ]
+        pictures = {
+            entry["name"]: _picture(folder / f"{entry['name']}.png", room)
+            for entry in sorted(index, key=lambda entry: entry["dataset"] is not None)
+            if "error" not in entry
+        }
     except FileNotFoundError as error:
         raise MlclError(f"{error.filename}: is not there; make the study's figures first") from None
+    return [entry | pictures.get(entry["name"], {}) for entry in index]
 
 
-def _picture(file: Path) -> dict[str, Any]:
-    """A PNG file inside the page. It has twice the pixels that a common screen shows of it."""
-    content = file.read_bytes()
-    width, height = (int.from_bytes(content[PNG_SIZE][k : k + 4], "big") for k in (0, 4))
-    image = "data:image/png;base64," + base64.b64encode(content).decode()
-    return {"width": width // 2, "height": height // 2, "wide": width > WIDE, "image": image}
+def _picture(file: Path, room: _Room) -> dict[str, Any]:
+    """A PNG file as the page shows it. It has twice the pixels that a common screen shows of it."""
+    with file.open("rb") as content:
+        head = content.read(PNG_SIZE.stop)
+    width, height = (int.from_bytes(head[PNG_SIZE][k : k + 4], "big") for k in (0, 4))
+    return {"width": width // 2, "height": height // 2, "wide": width > WIDE, "image": room.picture(file)}
 
 
 def _by_kind(figures: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -205,7 +251,7 @@ def _leading(figures: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _datasets(
-    results: Results, figures: list[dict[str, Any]], attempts: Attempts
+    results: Results, figures: list[dict[str, Any]], attempts: Attempts, room: _Room
 ) -> Iterable[dict[str, Any]]:
     """What each dataset's part of the page shows: facts, all metrics of its cells, its labels, its figures."""
     for name, dataset in results.outline.datasets.items():
@@ -225,9 +271,11 @@ def _datasets(
         table = dataset_table(results, name)
         yield facts | {
             "table": html.render(table),
-            "csv": _csv_link(comma_separated(table)),
+            "csv": room.csv(table),
             "csv_name": table.name,
-            "label_tables": [_table(made, attempts) for made in label_tables(results, attempts, [name])],
+            "label_tables": [
+                _table(made, attempts, room) for made in label_tables(results, attempts, [name])
+            ],
             "figures": [figure for figure in figures if figure["dataset"] == name],
         }
 

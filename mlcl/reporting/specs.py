@@ -31,10 +31,21 @@ class Spec(BaseModel):
 
 
 class Named(Spec):
-    """A dataset, encoder or loss as the paper calls it, and what it may be called in a study."""
+    """A dataset, encoder or loss as the paper calls it, and what it may be called in a study.
+
+    `names`: sources of datasets, registered encoders, losses of the study. A dataset or encoder of the study counts
+    only with these `settings`, such as the split.
+    """
 
     title: str
     names: Annotated[list[str], Field(min_length=1)]
+    settings: dict[str, Any] = {}
+
+
+class NamedEncoder(Named):
+    """`dataset_settings`: what the dataset that it encodes must have been made with, such as the size of images."""
+
+    dataset_settings: dict[str, Any] = {}
 
 
 class ReportedNumber(Spec):
@@ -60,7 +71,7 @@ class PaperSpec(Spec):
     percent: bool = True
     """Values in the CSV file are percentages, as papers print them."""
     datasets: Annotated[dict[str, Named], Field(min_length=1)]
-    encoders: Annotated[dict[str, Named], Field(min_length=1)]
+    encoders: Annotated[dict[str, NamedEncoder], Field(min_length=1)]
     losses: Annotated[dict[str, Named], Field(min_length=1)]
     metrics: Annotated[list[str], Field(min_length=1)]
 

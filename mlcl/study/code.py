@@ -82,13 +82,17 @@ CONDITIONS: Mapping[str, Callable[[Facts], bool]] = {
     "mlcl.data.tokens": lambda cell: cell.modality == "text",
     "mlcl.encoders.adapter": lambda cell: cell.frozen,
     "mlcl.evaluation.knn": lambda cell: (
-        cell.settings.knn_evaluation is not None or cell.any_stage("selection", "last")
+        cell.settings.knn_evaluation is not None
+        or cell.any_stage("selection", "last")
+        or cell.any_stage("ema_evaluation", "always")
     ),
     "mlcl.evaluation.linear.Grid": lambda cell: cell.settings.linear_evaluation is not None,
     "mlcl.evaluation.linear.fit": lambda cell: cell.settings.linear_evaluation is not None,
     "mlcl.training.diagnostics.of_grid": lambda cell: "linear" in cell.settings.readouts,
+    "mlcl.training.diagnostics.better_weights": lambda cell: cell.any_stage("ema_evaluation", "always"),
     "mlcl.training.feature_cache": lambda cell: cell.frozen,
     "mlcl.training.fit.validation": lambda cell: cell.any_stage("selection", "last"),
+    "mlcl.training.fit.validation_map": lambda cell: cell.any_stage("ema_evaluation", "always"),
     "mlcl.training.grad_cache": lambda cell: cell.any_stage("micro_batch_size", None),
     "mlcl.training.inputs.batches.Images": lambda cell: cell.modality == "image",
     "mlcl.training.inputs.batches.Texts": lambda cell: cell.modality == "text",

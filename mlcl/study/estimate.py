@@ -19,7 +19,7 @@ How many examples there are stands in `mlcl.study.sizes`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,6 +44,10 @@ STEP_SECONDS = 0.005
 FORWARD_AND_BACKWARD = 3
 HALF = 2
 """Bytes of a stored feature."""
+
+START_UP_SECONDS = 4.0
+"""What starting Python and importing torch takes in the process of a cell, before its record's clock runs: measured as
+4.3 CPU seconds on a shared machine."""
 
 HEADER = ("dataset", "encoder", "cells", "left", "training rows", "epochs", "a cell", "in all", "basis")
 
@@ -85,12 +89,30 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Of cells that are made: what they took, and what would have been said of them without their own records."""
+
+    cells: int
+    seconds: float
+    said: float
+
+    def render(self, basis: str) -> str:
+        """`12 made cells took 3 min, said from records of others: 4 min (+33 %)`."""
+        off = 100 * (self.said / self.seconds - 1)
+        return f"{self.cells} made cells took {duration(self.seconds)}, {basis}: {duration(self.said)} ({off:+.0f} %)"
+
+
+@dataclass(frozen=True)
 class Estimate:
     """All lines of a study; what its prepared datasets take on disk (None: not known)."""
 
     lines: tuple[Line, ...]
     prepared_bytes: Mapping[str, int | None]
     device: Device
+    from_records: Comparison | None = None
+    """How far off times are that rest on records of other cells of the kind; None where there are none."""
+    from_operations: Comparison | None = None
+    """The same of computed times."""
 
     def render(self) -> str:
         """The table and the totals, as text."""
@@ -101,7 +123,7 @@ class Estimate:
         lines = [
             *_aligned([HEADER, *rows]),
             "",
-            f"left to do: {len(to_make)} cells, {_sum(to_make)} of one device",
+            f"left to do: {len(to_make)} cells, {_sum(to_make)} of one device{_start_up(len(to_make))}",
             "disk: " + ", ".join(self._disk(everything)),
         ]
         if any(estimate.basis == "computed" for estimate in everything):
@@ -109,6 +131,12 @@ class Estimate:
                 f"computed: operations at {self.device.tflops:g} TFLOP/s (--device-tflops: a large matrix product) "
                 f"x {self.device.utilisation:g} utilisation, texts of full length; divide by the number of devices"
             )
+        for comparison, basis in (
+            (self.from_records, "said from the records of others of their kind"),
+            (self.from_operations, "computed"),
+        ):
+            if comparison is not None:
+                lines.append(f"how far off: {comparison.render(basis)}")
         if any("?" in line for line in lines):
             lines.append("unknown (?): until the dataset is prepared; sums are without it")
         return "\n".join(lines)
@@ -159,7 +187,30 @@ def estimate(plan: Plan, device: Device | None = None) -> Estimate:
         for (dataset, encoder), group in groups.items()
     )
     prepared = {name: prepared_bytes(dataset, sizes[name]) for name, dataset in plan.datasets.items()}
-    return Estimate(lines, prepared, device)
+    computed = _compared_with_operations(plan, sizes, costs, device)
+    return Estimate(lines, prepared, device, made.compared(), computed)
+
+
+def _compared_with_operations(
+    plan: Plan, sizes: Mapping[str, Size | None], costs: _Costs, device: Device
+) -> Comparison | None:
+    """Computed times of the cells that are made beside what they took."""
+    pairs = []
+    for planned in plan.all_cells:
+        record, settings, size = planned.record, planned.cell.settings, sizes[planned.cell.id.dataset]
+        is_made = planned.state == "current" and record is not None and record.status == "ok"
+        if not is_made or record is None or settings.encoder is None or size is None:
+            continue
+        if (cost := costs.of(planned.cell.id, settings)) is not None:
+            spent = record.run["wall_seconds"] * settings.compute.processes
+            pairs.append((spent, _computed(settings, size, rows_of(settings, size), cost, device)))
+    return _comparison(pairs)
+
+
+def _comparison(pairs: Sequence[tuple[float, float]]) -> Comparison | None:
+    """pairs: (seconds that a cell took, seconds that were said)"""
+    took = sum(seconds for seconds, _ in pairs)
+    return Comparison(len(pairs), took, sum(said for _, said in pairs)) if took > 0 else None
 
 
 class _Costs:
@@ -247,6 +298,19 @@ class _Measured:
                 continue  # of another version of the suite
             spent = record.run["wall_seconds"] * settings.compute.processes
             self._seconds.setdefault(_kind(planned.cell.id, settings), []).append((examples, spent))
+
+    def compared(self) -> Comparison | None:
+        """Each record beside what the others of its kind and size say of it; only cells that train are looked at."""
+        pairs = []
+        for measurements in self._seconds.values():
+            by_size: dict[int, list[float]] = {}
+            for examples, spent in measurements:
+                by_size.setdefault(examples, []).append(spent)
+            by_size.pop(0, None)
+            for same in by_size.values():
+                if len(same) > 1:
+                    pairs += [(spent, median(same[:k] + same[k + 1 :])) for k, spent in enumerate(same)]
+        return _comparison(pairs)
 
     def seconds(self, cell: CellId, settings: CellSettings, examples: int | None) -> float | None:
         """None where there are no such records, or they were of another size and this one's is not measurements."""
@@ -362,6 +426,12 @@ def _range(values: list[str]) -> str:
     if not values:
         return ""
     return values[0] if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
+
+
+def _start_up(cells: int) -> str:
+    if not cells:
+        return ""
+    return f", and {duration(cells * START_UP_SECONDS)} for starting a process for each"
 
 
 def _sum(estimates: Iterable[CellEstimate]) -> str:

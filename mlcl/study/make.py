@@ -30,6 +30,7 @@ import mlcl
 from mlcl.errors import OutdatedPlanError
 from mlcl.records.code import write_definitions
 from mlcl.records.files import atomic_file
+from mlcl.records.live import PROGRESS
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import (
     EMBEDDINGS,
@@ -208,7 +209,7 @@ class _Maker:
         from mlcl.training.events import Diverged
 
         gpus.require_assigned_gpus(self.settings)
-        with ProgressDisplay(self.log) as display:
+        with ProgressDisplay(self.log, self.paths.unfinished(self.cell) / PROGRESS) as display:
             outcome = launch.train(self.settings, dataset, display.report, checkpoints)
         if not all(np.isfinite(s).all() for splits in outcome.scores.values() for s in splits.values()):
             raise Diverged("the scores are not finite")

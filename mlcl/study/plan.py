@@ -171,7 +171,14 @@ class Plan:
 
     def trials_of(self, dataset: str, encoder: str, loss: str) -> list[PlannedCell]:
         """The trials that the settings of this row are chosen from."""
-        return [t.planned for t in self.trials if t.planned.cell.id.row == (dataset, encoder, loss)]
+        return self._trials_by_row.get((dataset, encoder, loss), [])
+
+    @cached_property
+    def _trials_by_row(self) -> Mapping[SearchRow, list[PlannedCell]]:
+        by_row: dict[SearchRow, list[PlannedCell]] = {}
+        for trial in self.trials:
+            by_row.setdefault(trial.planned.cell.id.row, []).append(trial.planned)
+        return by_row
 
     def require_data(self) -> None:
         """Raises ConfigError for raw files and local weights that are not there."""
@@ -180,6 +187,11 @@ class Plan:
 
     def defects(self) -> list[str]:
         """What is missing on this machine, by dataset and encoder."""
+        return list(self._defects)
+
+    @cached_property
+    def _defects(self) -> list[str]:
+        """The workflow asks for each cell, so all cells are looked at once only."""
         data = [f"datasets.{d.name}: {d.defect}" for d in self.datasets.values() if d.defect]
         weights = {f"encoders: {p.cell.id.encoder}: {p.defect}": None for p in self.all_cells if p.defect}
         return [*data, *weights]
@@ -289,7 +301,7 @@ class Plan:
 
     def outline(self) -> Outline:
         """What the study asks for, as far as its results need it."""
-        study = self.study
+        study, titles = self.study, self._titles()
         return Outline(
             study=study.name,
             file=str(study.file),
@@ -301,16 +313,21 @@ class Plan:
             datasets={
                 name: DatasetOutline(
                     name,
-                    planned.facts.title,
+                    titles[name],
                     planned.facts.modality,
                     study.datasets[name].fraction,
                     planned.facts.settings,
+                    study.datasets[name].source,
                 )
                 for name, planned in self.datasets.items()
             },
             encoders={
                 name: EncoderOutline(
-                    name, entry.modality, entry.settings, self._own_learning_rate(name) | entry.training
+                    name,
+                    entry.modality,
+                    entry.settings,
+                    self._own_learning_rate(name) | entry.training,
+                    entry.name,
                 )
                 for name, entry in study.encoders.items()
             },
@@ -335,6 +352,12 @@ class Plan:
             metrics_source=metrics_source(),
             reporting_source=reporting_source(),
         )
+
+    def _titles(self) -> dict[str, str]:
+        """The titles of the datasets; several of one source have the same, and get their names besides."""
+        titles = {name: planned.facts.title for name, planned in self.datasets.items()}
+        counts = Counter(titles.values())
+        return {name: title if counts[title] == 1 else f"{title} ({name})" for name, title in titles.items()}
 
     def _common_readout(self) -> str:
         """The readout by which all losses of the study can be compared."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
@@ -18,10 +20,13 @@ REPORT_EVERY = 30.0
 
 
 class ProgressDisplay:
-    """Shows training events: as lines in `log`, and with a progress bar if that is a terminal."""
+    """Shows training events: as lines in `log`, and with a progress bar if that is a terminal.
 
-    def __init__(self, log: TextIO) -> None:
-        self._log = log
+    curve: a file that gets a line for each epoch, `epoch,loss,seconds_left`, for those who watch the study.
+    """
+
+    def __init__(self, log: TextIO, curve: Path | None = None) -> None:
+        self._log, self._curve = log, curve
         self._last_line = time.monotonic()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -44,6 +49,7 @@ class ProgressDisplay:
     def report(self, event: TrainingEvent) -> None:
         match event:
             case EpochEnd():
+                self._note(event)
                 self._say(_epoch_end(event))
             case Resumed():
                 self._say(_resumed(event))
@@ -51,6 +57,11 @@ class ProgressDisplay:
                 self._draw(event)
                 if self._bar is None and time.monotonic() - self._last_line >= REPORT_EVERY:
                     self._say(_step_progress(event))
+
+    def _note(self, event: EpochEnd) -> None:
+        if self._curve is not None:
+            with contextlib.suppress(OSError), self._curve.open("a", encoding="utf-8") as file:
+                file.write(f"{event.epoch},{event.loss!r},{event.seconds_left:.1f}\n")
 
     def _say(self, line: str) -> None:
         self._last_line = time.monotonic()

@@ -65,7 +65,8 @@ class RunLock:
             owner = self._owner() or {}
             raise MlclError(
                 f"another run is at work in this folder (process {owner.get('pid', '?')} on "
-                f"{owner.get('host', '?')}); wait for it, or end it"
+                f"{owner.get('host', '?')}); wait for it, or end it. Snakemake keeps one history and one set of locks "
+                "a folder, so one run at a time works in it; another study can run meanwhile in a clone of its own"
             )
 
     def _acquire(self, wait_s: float) -> bool:

@@ -49,6 +49,10 @@ class Progress:
     best: float | None = None
     """Best value on validation so far; larger is better."""
     best_weights: dict[str, Any] | None = None
+    ema: dict[str, float] | None = None
+    """The last mAP on validation of averaged and plain weights, where they compete."""
+    best_ema: dict[str, float] | None = None
+    """The same of the best epoch."""
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values, as `torch.load(weights_only=True)` reads them."""

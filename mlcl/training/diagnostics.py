@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,19 @@ def of_curve(curve: Sequence[EpochEnd], training: Mapping[str, Any] | None) -> d
         _best(values, lowest=rule == "best_val_loss") == len(values) if known else None
     )
     return result
+
+
+def of_average(val_map: Mapping[str, float] | None) -> dict[str, Any] | None:
+    """Which weights are evaluated where `averaged` and `plain` ones compete, and the mAP of both on validation."""
+    if val_map is None:
+        return None
+    values = {name: value if math.isfinite(value) else None for name, value in val_map.items()}
+    return {"evaluated": better_weights(val_map), "val_map": values}
+
+
+def better_weights(val_map: Mapping[str, float]) -> str:
+    """The name with the highest mAP on validation; of equals the first, and none whose mAP is not finite."""
+    return max(val_map, key=lambda name: val_map[name] if math.isfinite(val_map[name]) else -math.inf)
 
 
 def _best(values: Sequence[Any], lowest: bool) -> int:

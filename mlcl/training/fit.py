@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -38,7 +40,10 @@ def fit(
     seed_globally(context.settings.seed, "dropout")
     file = context.checkpoints / f"{stage}.pt" if context.checkpoints else None
     validate = None if settings.selection == "last" else validation(context, settings)
-    loop = Loop(settings, context.settings.compute, random, context.report, Checkpoint(file), validate)
+    competing = settings.ema_decay is not None and settings.ema_evaluation == "best_val_map"
+    val_map = validation_map(context) if competing else None
+    compute = context.settings.compute
+    loop = Loop(settings, compute, random, context.report, Checkpoint(file), validate, val_map)
     return _joined(after, loop.fit(method.to(context.device), _training_set(context, settings)))
 
 
@@ -96,14 +101,45 @@ def validation(context: Context, settings: TrainingSettings) -> Validation:
     return measure
 
 
+def validation_map(context: Context) -> Callable[[Method], float]:
+    """What measures a method's mAP on validation: by its own head, or by a k-NN classifier where it has none."""
+    inputs, rows, labels = context.inputs("val"), context.rows("val"), context.labels_of_rows("val")
+
+    @torch.no_grad()
+    def measure(method: Method) -> float:
+        features = context.encode_rows(method.encoder, inputs, rows)
+        return _mean_average_precision(_scores(context, method, features), labels)
+
+    return measure
+
+
 def _predictions(context: Context, method: Method, features: torch.Tensor) -> torch.Tensor:
     """(N, L) bool"""
+    return _scores(context, method, features) > (0.5 if method.head is None else 0)
+
+
+def _scores(context: Context, method: Method, features: torch.Tensor) -> torch.Tensor:
+    """(N, L) logits of the method's own head, or probabilities of the k-NN classifier"""
     if method.head is not None:
-        predicted: torch.Tensor = method.head(features) > 0
-        return predicted
+        logits: torch.Tensor = method.head(features)
+        return logits
     train = context.encode(method.encoder, "train")
-    labels = context.labels_of_rows("train")
-    return knn.probabilities(train, labels, features, VALIDATION_NEIGHBOURS) > 0.5
+    return knn.probabilities(train, context.labels_of_rows("train"), features, VALIDATION_NEIGHBOURS)
+
+
+def _mean_average_precision(scores: torch.Tensor, labels: torch.Tensor) -> float:
+    """Over the labels that have a positive, ties counted as ranked above; NaN where a score is not finite or there is
+    no positive. Its own few lines, so that training does not depend on the code of the metrics."""
+    if not (scores.isfinite().all() and labels.any()):
+        return math.nan
+    averages = []
+    for column, truth in zip(scores.T, labels.T, strict=True):
+        if truth.any():
+            ascending, positives = column.sort().values, column[truth].sort().values
+            above = len(ascending) - torch.searchsorted(ascending, positives)
+            positives_above = len(positives) - torch.searchsorted(positives, positives)
+            averages.append((positives_above / above).mean())
+    return float(torch.stack(averages).mean())
 
 
 def _micro_f1(predicted: torch.Tensor, labels: torch.Tensor) -> float:
@@ -128,6 +164,7 @@ def _joined(before: FitResult | None, fitted: FitResult) -> FitResult:
         seconds,
         before.earlier_seconds + fitted.earlier_seconds,
         before.earlier_cpu_seconds + fitted.earlier_cpu_seconds,
+        fitted.ema,
     )
 
 

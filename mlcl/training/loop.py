@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import nn
 
 from mlcl.training import distributed, optim
 from mlcl.training.checkpoint import Checkpoint, Progress, StopSignal
+from mlcl.training.diagnostics import better_weights
 from mlcl.training.events import Diverged, EpochEnd, Interrupted, Resumed, StepProgress, TrainingEvent
 from mlcl.training.grad_cache import cached_backward
 from mlcl.training.inputs import sampling
@@ -52,8 +53,11 @@ class FitResult:
     """Training time before training was resumed, in earlier processes."""
     earlier_cpu_seconds: float = 0.0
     """The same as CPU time, of all processes that train together."""
+    ema: dict[str, float] | None = None
+    """The mAP on validation of `averaged` and `plain` weights, where they compete (`better_weights`)."""
 
 
+Measured = TypeVar("Measured")
 Validation = Callable[[Method], dict[str, float]]
 """A method -> "val_loss" and "val_micro_f1"."""
 
@@ -68,9 +72,11 @@ class Loop:
     report: Callable[[TrainingEvent], None] = field(default=lambda _: None)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     validate: Validation | None = None
+    val_map: Callable[[Method], float] | None = None
+    """mAP on validation, which chooses between averaged and plain weights; None: always the averaged ones."""
 
     def fit(self, method: Method, data: TrainingSet) -> FitResult:
-        """Trains in place. With a moving average, the returned method is a copy with averaged weights.
+        """Trains in place. With a moving average, the returned method may be a copy with averaged weights.
 
         Raises Diverged, naming the batch, for a loss or gradient that is not finite, and Interrupted after a SIGTERM,
         once the state is saved.
@@ -105,7 +111,7 @@ class TrainingRun:
         self.average = None
         if self.settings.ema_decay is not None:
             with distributed.single_process(method):  # a process group cannot be copied
-                self.average = MovingAverage(method, self.settings.ema_decay)
+                self.average = MovingAverage(method, self.settings.ema_decay, self.settings.ema_warmup)
         self.wrapped = distributed.wrap_ddp(method, self.device)
         total = self.settings.epochs * self.steps_per_epoch
         optimizer, self.schedule = optim.create(method, self.settings, total)
@@ -123,10 +129,26 @@ class TrainingRun:
         self.earlier_seconds = self.earlier_cpu_seconds = 0.0
         method.train()
 
-    @property
     def evaluated(self) -> Method:
-        """The method with the weights that are evaluated."""
-        return self.method if self.average is None else self.average.method
+        """The method with the weights that are evaluated: plain, averaged, or the better of these on validation."""
+        if self.average is None:
+            return self.method
+        if self.loop.val_map is None or distributed.rank() > 0:
+            return self.average.method
+        candidates = {"averaged": self.average.method, "plain": self.method}
+        values = {name: self._measure(method, self.loop.val_map) for name, method in candidates.items()}
+        self.progress.ema = values
+        return candidates[better_weights(values)]
+
+    def _measure(self, method: Method, measure: Callable[[Method], Measured]) -> Measured:
+        """What `measure` returns for the method in evaluation mode; random streams and mode stay as they were."""
+        method.eval()
+        state = self.loop.random.state()
+        with distributed.single_process(method):
+            measured = measure(method)
+        self.loop.random.restore(state)
+        method.train()
+        return measured
 
     def epoch(self, stop: StopSignal) -> None:
         """Trains one epoch, or the rest of it."""
@@ -188,7 +210,7 @@ class TrainingRun:
         self.optimizer.step()
         self.schedule.step()
         if self.average is not None:
-            self.average.update(self.method)
+            self.average.update(self.method, self._steps_done + 1)
         self.timer.mark("optimizer")
         self.progress.losses.append(loss.detach())
         self.progress.norms.append(norm)
@@ -267,26 +289,24 @@ class TrainingRun:
         """
         if self.settings.selection == "last" or self.loop.validate is None or distributed.rank() > 0:
             return {}
-        method = self.evaluated
-        method.eval()
-        state = self.loop.random.state()
-        with distributed.single_process(method):
-            values = self.loop.validate(method)
-        self.loop.random.restore(state)
-        method.train()
+        method = self.evaluated()
+        values = self._measure(method, self.loop.validate)
         value = -values["val_loss"] if self.settings.selection == "best_val_loss" else values["val_micro_f1"]
         if math.isfinite(value) and (self.progress.best is None or value > self.progress.best):
             self.progress.best = value
             self.progress.best_weights = _on_host(method.trainable_state_dict())
+            self.progress.best_ema = self.progress.ema
         return values
 
     def result(self) -> FitResult:
         """The method with the selected weights. Raises Diverged if no epoch had a finite value on validation."""
-        method = self.evaluated
         if self.progress.best_weights is not None:
+            method, ema = self.average.method if self.average else self.method, self.progress.best_ema
             method.load_trainable_state_dict(self.progress.best_weights)
         elif self.settings.selection != "last" and self.loop.validate is not None and distributed.rank() == 0:
             raise Diverged(f"{self.settings.selection}: no epoch had a finite value on validation")
+        else:
+            method, ema = self.evaluated(), self.progress.ema
         method.eval()
         return FitResult(
             method,
@@ -294,6 +314,7 @@ class TrainingRun:
             dict(self.timer.seconds),
             self.earlier_seconds,
             self.earlier_cpu_seconds * distributed.world_size(),  # all take about the same
+            ema,
         )
 
     def save(self) -> None:

@@ -95,18 +95,22 @@ def _factor(schedule: str, steps: int, warmup: float) -> Callable[[int], float]:
 class MovingAverage:
     """A copy of a method with averaged weights: after each step, average = decay * average + (1 - decay) * weights.
 
-    Starts from the initial weights, as KMCL's code does. Batch-normalisation statistics are averaged too; integer
-    buffers (counters) are copied. torch's AveragedModel computes the same, but synchronises with the device.
+    Starts from the initial weights, as KMCL's code does. With `warmup` the decay of step t, counted from 1, is at most
+    (1 + t) / (10 + t), as in TensorFlow's and diffusers' averages. Batch-normalisation statistics are averaged too;
+    integer buffers (counters) are copied. torch's AveragedModel computes the same, but synchronises with the device.
     """
 
-    def __init__(self, method: Method, decay: float) -> None:
-        self.method, self._decay = deepcopy(method, method.frozen_parameters()), decay
+    def __init__(self, method: Method, decay: float, warmup: bool = False) -> None:
+        self.method = deepcopy(method, method.frozen_parameters())
+        self._decay, self._warmup = decay, warmup
 
     @torch.no_grad()
-    def update(self, method: Method) -> None:
+    def update(self, method: Method, step: int) -> None:
+        """`step`: how many the optimizer has taken, this one included."""
+        decay = min(self._decay, (1 + step) / (10 + step)) if self._warmup else self._decay
         pairs = list(zip(_tensors(self.method), _tensors(method), strict=True))
         floats = [(mean, new) for mean, new in pairs if mean.is_floating_point() and mean is not new]
-        torch._foreach_lerp_([mean for mean, _ in floats], [new for _, new in floats], 1 - self._decay)
+        torch._foreach_lerp_([mean for mean, _ in floats], [new for _, new in floats], 1 - decay)
         for mean, new in pairs:
             if not mean.is_floating_point():
                 mean.copy_(new)

@@ -13,7 +13,7 @@ from mlcl.evaluation.linear import LinearHeads
 from mlcl.evaluation.readouts import Readout
 from mlcl.training import distributed
 from mlcl.training.context import Context
-from mlcl.training.diagnostics import of_curve, of_grid
+from mlcl.training.diagnostics import of_average, of_curve, of_grid
 from mlcl.training.events import Diverged
 from mlcl.training.loop import FitResult
 from mlcl.training.seeding import generator
@@ -102,8 +102,11 @@ def _diagnose(
     fitted: FitResult,
     heads: dict[Readout, LinearHeads | Neighbours],
 ) -> dict[str, Any]:
-    """`curve` and, with linear evaluation, `grid` (`mlcl.training.diagnostics`)."""
+    """`curve`, where averaged and plain weights compete `ema`, and with linear evaluation `grid`; see
+    `mlcl.training.diagnostics`."""
     result: dict[str, Any] = {"curve": of_curve(fitted.curve, context.settings.training)}
+    if average := of_average(fitted.ema):
+        result["ema"] = average
     linear_heads, settings = heads.get("linear"), context.settings.linear_evaluation
     if isinstance(linear_heads, LinearHeads) and settings is not None:
         result["grid"] = of_grid(linear_heads, linear.Grid(**settings.model_dump()))

@@ -17,6 +17,7 @@ from mlcl.training.inputs.transforms import Augmentation
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 SelectionRule = Literal["last", "best_val_micro_f1", "best_val_loss"]
+EmaEvaluation = Literal["always", "best_val_map"]
 StepsPerEpoch = PositiveInt | Literal["all_rows"] | None
 Protocol = Literal[
     "contrastive_linear",
@@ -62,6 +63,12 @@ class TrainingSettings(Settings):
     """Gradients are scaled down to at most this norm; None: never."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an exponential moving average of the weights, which is then evaluated in their place."""
+    ema_warmup: bool = _unless(False)
+    """The decay of step t, counted from 1, is min(ema_decay, (1 + t) / (10 + t)): the average leaves the initial
+    weights within a few steps, where a fixed decay holds them for 1 / (1 - decay) steps and more."""
+    ema_evaluation: EmaEvaluation = _unless("always")
+    """Which weights are evaluated where there is an average: `always` the averaged ones, or those with the higher mAP
+    on validation, averaged or plain (`best_val_map`; of equals the averaged ones)."""
     augmentation: Augmentation = "basic"
     """Of training images (`mlcl.training.inputs.transforms`); `basic` leaves them unchanged."""
     feature_masking: Share = 0.0
@@ -185,9 +192,12 @@ def switched_on(training: Mapping[str, Any]) -> list[str]:
 def applicable(training: Mapping[str, Any], modality: str, frozen: bool) -> dict[str, Any]:
     """The training settings that apply to inputs of this modality, or (`frozen`) to stored features of them.
 
-    A study may mix modalities. Settings that do not apply to a cell's modality are dropped from that cell.
+    A study may mix modalities. Settings that do not apply to a cell's modality are dropped from that cell, and so are
+    those of a moving average where there is none.
     """
     dropped = {key for key in MODALITY_OF if frozen or MODALITY_OF[key] != modality}
+    if training.get("ema_decay") is None:
+        dropped |= {"ema_warmup", "ema_evaluation"}
     settings = {key: value for key, value in training.items() if key not in dropped}
     if settings.get("finetuning"):
         settings["finetuning"] = applicable(settings["finetuning"], modality, frozen)

@@ -49,14 +49,14 @@ class ClusterBox(Sandbox):
 
     @property
     def environment(self) -> dict[str, str]:
-        return super().environment | self.slurm.environment
+        return super().environment | self.slurm.environment | {"SLOWNESS": "1"}
 
     def command(self, *arguments: str) -> list[str]:
         """With the status asked for often: a job of the tests takes seconds."""
         quick = ("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "10")
         return super().command("--profile", "profiles/slurm", *quick, *arguments)
 
-    def wait_until(self, condition: Callable[[], object], seconds: float = 300) -> None:
+    def wait_until(self, condition: Callable[[], object], seconds: float = 600) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, (

@@ -59,6 +59,7 @@ def test_f1_hamming_and_exact_match_equal_scikit_learn(case):
     expected = {
         "micro_f1": sk.f1_score(y, guessed, average="micro", zero_division=0),
         "macro_f1": sk.f1_score(y[:, kept], guessed[:, kept], average="macro", zero_division=0),
+        "macro_f1_all_labels": sk.f1_score(y, guessed, average="macro", zero_division=0),
         "weighted_f1": sk.f1_score(y, guessed, average="weighted", zero_division=0),
         "samples_f1": sk.f1_score(y, guessed, average="samples", zero_division=1.0),
         "hamming_loss": sk.hamming_loss(y, guessed),

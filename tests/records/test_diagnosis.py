@@ -89,6 +89,19 @@ def test_such_an_average_is_marked_and_nothing_is_concluded_from_its_column(grid
     )
 
 
+def test_where_plain_weights_won_or_the_decay_warmed_up_the_average_is_no_reason(grid: Grid) -> None:
+    grid.plan().make_all()
+    training = {"epochs": 12, "ema_decay": 0.9997}
+    for seed in grid.seeds:
+        folder = grid.paths.cell(CellId("scenes", "cnn", "reg", "base", seed))
+        edit_record(folder, "result", "settings", value={"training": training})
+        edit_record(folder, "result", "diagnostics", value=measured() | {"ema": {"evaluated": "plain"}})
+    collect(grid.opened)
+    assert load_results("tiny").rows["scenes", "cnn", "reg", "base"].untrained == ()
+    assert lagging_average(training, list(range(1, 13)))
+    assert lagging_average(training | {"ema_warmup": True}, list(range(1, 13))) == []
+
+
 def test_a_choice_at_an_end_of_the_grid_is_said_for_more_than_half() -> None:
     grid = {
         "learning_rate": {"lowest": 0.1, "highest": 0.8},

@@ -244,6 +244,22 @@ def test_the_parts_of_a_step_are_stacked_to_its_whole_for_losses_that_are_comple
     )
 
 
+@pytest.mark.parametrize("ends", [(0.001, 0.0144), (0.05, 0.5), (0.02, 0.3), (1, 1000)])
+def test_a_logarithmic_axis_has_plain_numbers(ends):
+    """matplotlib's own labels are mathematics, and came out as they are written, one over the other."""
+    canvas = style.new_canvas(style.ONE_COLUMN, 2)
+    with style.in_use():
+        ax = canvas.subplots()
+        ax.plot(ends, ends)
+        for which in ("x", "y"):
+            style.use_log_scale(ax, which)
+        canvas.draw_without_rendering()
+    for axis in (ax.xaxis, ax.yaxis):
+        texts = [label.get_text() for label in axis.get_ticklabels("both")]
+        shown = [float(text) for text in texts if text]
+        assert len([value for value in shown if ends[0] <= value <= ends[1]]) >= 2
+
+
 def test_a_legend_has_as_many_names_in_a_line_as_fit():
     short, long = ["bce"] * 8, ["all of the anchor's and more"] * 6
     assert names_in_a_line(short, style.TWO_COLUMNS) == 6

@@ -6,6 +6,7 @@ import csv
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from mlcl.reporting.metric_info import metric_info
 from mlcl.reporting.results import load_results
 from mlcl.reporting.specs import SpecError, read_papers
 from mlcl.reporting.statistics.seeds import mean_interval
+from mlcl.reporting.tables.papers import paper_table
+from mlcl.reporting.tables.table import Number, Text
 
 SPECS = Path("paper_tables") / "specs"
 SHIPPED = Path(__file__).parents[2] / SPECS
@@ -98,6 +101,53 @@ def test_each_place_shows_reported_reproduced_difference_and_agreement(specs):
     assert agreement["s", "z", "map"] == "not run"
     assert agreement["gone", "b", "map"] == "not run"
     assert agreement["s", "b", "macro_f1"] == "not reported"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (
+            "names: [other, scenes]",
+            "names: [scenes], settings: {split: own}",
+            "scenes has split None in place of own",
+        ),
+        ("names: [cnn]", "names: [resnet50]", "scenes has the encoder cnn"),
+        ("names: [cnn]", "names: [cnn], settings: {width: 64}", "scenes has width 24 in place of 64"),
+        (
+            "names: [cnn]",
+            "names: [cnn], dataset_settings: {size: 224}",
+            "scenes has size None in place of 224",
+        ),
+    ],
+)
+def test_a_row_of_another_split_or_encoder_fills_no_place_and_says_why(specs, old, new, reason):
+    assert old in SPEC
+    (SPECS / "a.yaml").write_text(SPEC.replace(old, new))
+    rows = rows_of(specs)
+    for loss in ("b", "j"):
+        assert rows["s", loss, "map"]["agreement"]["text"] == "not run"
+        assert rows["s", loss, "map"]["reproduced"]["text"] == f"not run: {reason}"
+    assert ("s", "b", "macro_f1") not in rows, "neither reported nor run"
+    assert f"Not compared: SCENES: {reason}." in (specs.paths.tables / "paper-a.md").read_text()
+
+
+def test_the_row_with_the_right_settings_fills_the_place_though_another_comes_first(specs):
+    spec, numbers = read_papers(SPECS)["a"]
+    results = load_results("tiny")
+    mine = replace(results.outline.datasets["scenes"], settings={"split": "own"})
+    other = replace(mine, name="first", source="scenes", settings={"split": "official"})
+    outline = replace(results.outline, datasets={"first": other, "scenes": mine})
+    wanted = spec.datasets["s"].model_copy(update={"settings": {"split": "own"}})
+    spec = spec.model_copy(update={"datasets": spec.datasets | {"s": wanted}})
+
+    def text(outline):
+        table = paper_table("a", spec, numbers, replace(results, outline=outline))
+        row = next(r for block in table.blocks for r in block if r.key == ("s", "net", "map", "b"))
+        return row.cells[1]
+
+    assert isinstance(text(outline), Number)
+    halves = {name: replace(d, fraction=0.5) for name, d in outline.datasets.items()}
+    assert text(replace(outline, datasets=halves)) == Text("not run: scenes has 0.5 of the training rows")
 
 
 def test_what_is_neither_reported_nor_run_is_counted_and_left_out(specs):

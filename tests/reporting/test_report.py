@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 from mlcl.records.collect import collect
 from mlcl.records.outline import open_study
-from mlcl.reporting import write_figures, write_report
+from mlcl.reporting import report, write_figures, write_report
 
 VOID = {"meta", "link", "img", "input", "br"}
 
@@ -110,3 +110,18 @@ def test_no_record_at_all_gives_a_page_that_says_so(grid):
     write_figures("tiny")
     write_report("tiny")
     assert "0 of 30 cells have a result" in page_of(grid.paths).text
+
+
+def test_what_is_too_large_for_the_page_lies_beside_it(finished, monkeypatch):
+    monkeypatch.setattr(report, "EMBEDDED", 200_000)
+    assert write_report("tiny") == []
+    text = finished.report.read_text(encoding="utf-8")
+    assert "not inside this page" in text
+    page = Page(text)
+    links = [tag["src"] for tag in page.all("img")] + [tag["href"] for tag in page.all("a") if "href" in tag]
+    beside = [link for link in links if link and not link.startswith(("data:", "#", "http"))]
+    embedded = sum(len(link) for link in links if link and link.startswith("data:"))
+    assert 0 < embedded <= 200_000 * 1.1
+    assert any(link.endswith(".png") for link in beside)
+    assert any(link.startswith("report_files/") for link in beside)
+    assert [link for link in beside if not (finished.results / link).exists()] == []

@@ -35,6 +35,7 @@ TUNED = {
     "queue_size": 8,
     "steps_per_epoch": 3,
 }
+COMPETING = {"ema_decay": 0.9, "ema_warmup": True, "ema_evaluation": "best_val_map"}
 CELLS: dict[str, tuple[str, Callable[[PreparedDataset], CellSettings]]] = {
     "contrastive": ("image", lambda data: cell(data, "jaccard", training={"augmentation": IMAGES})),
     "own file's base": ("vector", lambda data: cell(data, "mulsupcon")),
@@ -53,6 +54,7 @@ CELLS: dict[str, tuple[str, Callable[[PreparedDataset], CellSettings]]] = {
     "head and linear": ("vector", lambda data: cell(data, "bce", **BOTH)),
     "frozen": ("image", lambda data: cell(data, "jaccard", encoder={"freeze": True})),
     "moving average": ("vector", lambda data: cell(data, "focal", training={"ema_decay": 0.9})),
+    "averaged or plain": ("vector", lambda data: cell(data, "jaccard", training=COMPETING)),
     "one cycle": ("vector", lambda data: cell(data, "hill", training={"schedule": "one_cycle", "optimizer": "sgd"})),
     "subset": ("vector", lambda data: cell(data, "two_way", dataset=SUBSET)),
     "label prior": ("vector", lambda data: cell(data, None, "label_prior", encoder=None)),

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from mlcl import encoders
 from mlcl.records.paths import StudyPaths
 from mlcl.records.record import Record, write_record
-from mlcl.study.estimate import STEP_SECONDS, Device, Estimate, estimate, work
+from mlcl.study.estimate import START_UP_SECONDS, STEP_SECONDS, Comparison, Device, Estimate, estimate, work
 from mlcl.study.plan import Plan, make_plan
 from mlcl.study.sizes import published_rows
 
@@ -285,3 +285,26 @@ def test_counted_rows_win_over_published_ones() -> None:
     size = estimate(made, SLOW).lines[-1].size
     assert size is not None
     assert (size.train, size.evaluated, size.labels, size.basis) == (11, 5, 2, "counted")
+
+
+def test_start_up_is_counted_for_each_cell_and_afterwards_is_said_how_far_off_it_was() -> None:
+    planned = plan()
+    found = estimate(planned, SLOW)
+    cells = len(planned.all_cells)
+    assert f"and {cells * START_UP_SECONDS:.0f} s for starting a process for each" in found.render()
+    assert found.from_records is None
+    for seed, seconds in ((0, 40.0), (1, 60.0)):
+        make_record(planned, f"digit_scenes/cnn/bce/base/seed{seed}", seconds, 100)
+    make_record(planned, "digit_scenes/cnn/jaccard/base/seed0", 50.0, 100)
+    found = estimate(plan(), SLOW)
+    assert found.from_records == Comparison(cells=2, seconds=100.0, said=100.0)
+    computed = [
+        of(estimate(planned, SLOW), f"digit_scenes/cnn/{row}")[0]
+        for row in ("bce/base/seed0", "jaccard/base/seed0")
+    ]
+    assert None not in computed
+    assert found.from_operations is not None
+    assert found.from_operations.cells == 3
+    assert found.from_operations.seconds == 150.0
+    assert found.from_operations.said == pytest.approx(2 * computed[0] + computed[1])
+    assert "how far off: 3 made cells took 2 min, computed: " in found.render()

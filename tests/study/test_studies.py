@@ -12,6 +12,7 @@ import yaml
 
 from mlcl import encoders
 from mlcl.encoders import catalog
+from mlcl.reporting.specs import read_papers
 from mlcl.study import config
 from mlcl.study.estimate import work
 from mlcl.study.plan import Plan, make_plan
@@ -66,17 +67,27 @@ def test_kmcl_at_448_is_kmcl_but_for_encoder_and_size() -> None:
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_paper_s_table_finds_its_rows_in_the_study(name: str) -> None:
-    spec = yaml.safe_load((ROOT / "paper_tables" / "specs" / f"{PAPERS[name]}.yaml").read_text())
-    study = planned(name).study
-    for loss, entry in spec["losses"].items():
-        assert set(entry["names"]) & set(study.losses), loss
-    known = {
-        key: {each for entry in spec[key].values() for each in entry["names"]}
-        for key in ("datasets", "encoders")
+    spec, _ = read_papers(ROOT / "paper_tables" / "specs")[PAPERS[name]]
+    outline = planned(name).outline()
+    for loss, entry in spec.losses.items():
+        assert set(entry.names) & set(outline.losses), loss
+    encoders_of_paper = [
+        wanted
+        for wanted in spec.encoders.values()
+        for own in outline.encoders.values()
+        if own.encoder in wanted.names and wanted.settings.items() <= own.settings.items()
+    ]
+    assert len(encoders_of_paper) == len(outline.encoders)
+    (of_datasets,) = {tuple(wanted.dataset_settings.items()) for wanted in encoders_of_paper}
+    found = {
+        own.name
+        for wanted in spec.datasets.values()
+        for own in outline.datasets.values()
+        if own.source in wanted.names
+        and (wanted.settings | dict(of_datasets)).items() <= own.settings.items()
     }
-    assert set(study.encoders) <= known["encoders"]
-    own_splits = {dataset for dataset in study.datasets if dataset.endswith("_comprehensive")}
-    assert set(study.datasets) - own_splits <= known["datasets"]
+    official = {"voc2007", "coco2014"} if name == "comprehensive_vision" else set()
+    assert found == set(outline.datasets) - official, "the official splits are not the paper's"
 
 
 @pytest.mark.parametrize("name", [*PAPERS, *(f"{name}_small" for name in SMALL)])
@@ -198,3 +209,9 @@ def test_settings_that_came_later_are_no_part_of_a_cell_at_the_value_that_they_h
     assert settings.LinearEvaluationSettings(choose="ensemble").model_dump()["choose"] == "ensemble"
     assert "val_fraction" not in settings.SubsetSettings(fraction=0.5).model_dump(mode="json")
     assert settings.SubsetSettings(val_fraction=0.5).model_dump()["val_fraction"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["kmcl", "kmcl_448", "kmcl_small"])
+def test_in_kmcl_s_studies_validation_chooses_between_averaged_and_plain_weights(name: str) -> None:
+    trained = [p.cell.settings.training for p in planned(name).cells if p.cell.settings.loss]
+    assert {each["ema_evaluation"] for each in trained if each} == {"best_val_map"}

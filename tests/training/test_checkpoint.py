@@ -92,6 +92,7 @@ def same(first: Outcome, second: Outcome) -> None:
     assert first.fitted is not None
     assert second.fitted is not None
     assert curve(first.fitted.curve) == curve(second.fitted.curve)
+    assert first.fitted.ema == second.fitted.ema
     for own, other in zip(
         first.fitted.method.state_dict().values(), second.fitted.method.state_dict().values(), strict=True
     ):

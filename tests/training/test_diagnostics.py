@@ -100,3 +100,12 @@ def test_a_fine_tuning_rate_on_random_weights_is_seen_and_a_trained_cell_is_not_
     assert good["fit"]["map"] > slow["fit"]["map"]
     assert run(cell(vectors, None, "label_prior"), vectors).fit_rows is None
     assert untrained(diagnosed(cell(vectors, None, "random_encoder"), vectors)) == []
+
+
+def test_which_weights_are_evaluated_where_they_compete() -> None:
+    assert diagnostics.of_average(None) is None
+    for averaged, plain, best in ((0.5, 0.4, "averaged"), (0.4, 0.5, "plain"), (0.5, 0.5, "averaged")):
+        found = diagnostics.of_average({"averaged": averaged, "plain": plain})
+        assert found == {"evaluated": best, "val_map": {"averaged": averaged, "plain": plain}}
+    lost = diagnostics.of_average({"averaged": float("nan"), "plain": 0.4})
+    assert lost == {"evaluated": "plain", "val_map": {"averaged": None, "plain": 0.4}}

@@ -137,7 +137,7 @@ def test_the_moving_average_follows_the_formula_from_the_initial_weights() -> No
             encoder.mean.fill_(-step)
         encoder.count.fill_(step)
         encoder.seen.fill_(True)
-        average.update(method)
+        average.update(method, step)
         expected = 0.9 * expected + 0.1 * step
     followed = average.method.encoder
     assert torch.allclose(followed.weight, torch.full((2,), expected))
@@ -148,3 +148,17 @@ def test_the_moving_average_follows_the_formula_from_the_initial_weights() -> No
     again = MovingAverage(method, 0.9)
     again.load_state_dict(average.state_dict())
     assert torch.equal(again.method.encoder.weight, followed.weight)
+
+
+def test_the_decay_of_the_moving_average_warms_up() -> None:
+    """TensorFlow's rule, min(decay, (1 + t) / (10 + t)): 2/11, 3/12, 4/13, ... and then the decay itself."""
+    encoder = Counting()
+    method = Untrained(encoder)  # type: ignore[arg-type]
+    average, expected = MovingAverage(method, 0.3, warmup=True), 0.0
+    for step in range(1, 6):
+        with torch.no_grad():
+            encoder.weight.fill_(step)
+        average.update(method, step)
+        decay = [2 / 11, 3 / 12, 0.3, 0.3, 0.3][step - 1]
+        expected = decay * expected + (1 - decay) * step
+    assert torch.allclose(average.method.encoder.weight, torch.full((2,), expected))

@@ -17,7 +17,7 @@ from torch import Tensor
 from mlcl import losses
 from mlcl.data import PreparedDataset
 from mlcl.errors import ConfigError
-from mlcl.evaluation.metrics import evaluate
+from mlcl.evaluation.metrics import evaluate, mean_average_precision
 from mlcl.records.outline import SkippedRow
 from mlcl.study.plan import Plan, make_plan
 from mlcl.training import fit, protocols
@@ -83,6 +83,7 @@ PAPERS: dict[str, dict[str, Any]] = {
         "epochs": 40,
         "batch_size": 64,
         "ema_decay": 0.9997,
+        "ema_evaluation": "best_val_map",
         "augmentation": "cutout_randaugment",
         "selection": "last",
     },
@@ -161,6 +162,8 @@ ANOTHER: dict[str, Any] = {
     "warmup": 0.4,
     "gradient_clip": 2.5,
     "ema_decay": 0.5,
+    "ema_warmup": True,
+    "ema_evaluation": "best_val_map",
     "augmentation": "randaugment",
     "selection": "best_val_micro_f1",
     "projection_dim": 12,
@@ -216,7 +219,12 @@ def test_a_cell_has_no_settings_that_it_does_not_use(tmp_path: Path) -> None:
             "kmcl": {},
         },
         baselines=["label_prior", "random_encoder"],
-        training={"augmentation": "randaugment", "queue_size": 5, "length_bucketing": True},
+        training={
+            "augmentation": "randaugment",
+            "queue_size": 5,
+            "length_bucketing": True,
+            "ema_warmup": True,
+        },
     )
     image = {loss: settings(made, f"digit_scenes/cnn/{loss}/base/seed0") for loss in made.study.losses}
     text = {loss: settings(made, f"scipy_docs/transformer/{loss}/base/seed0") for loss in made.study.losses}
@@ -228,6 +236,13 @@ def test_a_cell_has_no_settings_that_it_does_not_use(tmp_path: Path) -> None:
         assert all(own.knn_evaluation is None for own in cells.values())
         assert "queue_size" not in (cells["bce"].training or {})
         assert (cells["mulsupcon"].training or {})["queue_size"] == 5
+        assert (cells["kmcl"].training or {})["ema_warmup"] is True
+        without = [
+            cells["bce"].training,
+            cells["supcon_any"].training,
+            cells["supcon_any"].training["finetuning"],
+        ]
+        assert not any({"ema_warmup", "ema_evaluation"} & set(training) for training in without)
     for found in image.values():
         assert found.training is not None
         assert found.training["augmentation"] == "randaugment"
@@ -545,7 +560,7 @@ def test_the_moving_average_of_the_steps_is_evaluated(vectors: PreparedDataset, 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(fit, "fit", spied)
         raw = [run(kmcl(vectors, loss, epochs=n, ema_decay=None), vectors) for n in range(1, steps + 1)]
-    averaged = run(kmcl(vectors, loss, epochs=steps, ema_decay=decay), vectors)
+    averaged = run(kmcl(vectors, loss, epochs=steps, ema_decay=decay, ema_evaluation="always"), vectors)
     expected = dict(start[0])
     for outcome in raw:
         weights = outcome.fitted.method.state_dict()  # type: ignore[union-attr]
@@ -564,6 +579,43 @@ def test_the_moving_average_of_the_steps_is_evaluated(vectors: PreparedDataset, 
     with torch.no_grad():
         scores = torch.sigmoid(head(method.eval().encoder(test)))
     assert np.allclose(only_scores(averaged)["test"], scores.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["kmcl", "bce"])
+def test_averaged_and_plain_weights_compete_on_validation(vectors: PreparedDataset, loss: str) -> None:
+    """A few steps with the paper's decay leave the average at the initial weights; with a small one it follows."""
+    training: dict[str, Any] = {"epochs": 25, "steps_per_epoch": 2, "learning_rate": 0.05}
+    plain = run(kmcl(vectors, loss, ema_decay=None, **training), vectors)
+    for decay, warmup, chosen in ((0.9997, False, "plain"), (0.9997, True, None), (0.1, False, None)):
+        average = {"ema_decay": decay, "ema_warmup": warmup, **training}
+        competing = run(kmcl(vectors, loss, **average), vectors)
+        averaged = run(kmcl(vectors, loss, ema_evaluation="always", **average), vectors)
+        by_name = {"plain": plain, "averaged": averaged}
+        truth = vectors["val"].dense_labels()
+        values = {
+            name: mean_average_precision(truth, only_scores(each)["val"]) for name, each in by_name.items()
+        }
+        found = competing.diagnostics["ema"]
+        assert found["val_map"] == pytest.approx(values, abs=1e-6)
+        best = "plain" if values["plain"] > values["averaged"] else "averaged"
+        assert found["evaluated"] == best
+        assert best == (chosen or best)
+        assert np.array_equal(only_scores(competing)["test"], only_scores(by_name[best])["test"])
+        assert "ema" not in averaged.diagnostics
+
+
+def test_each_epoch_s_better_weights_are_candidates_of_the_selection(vectors: PreparedDataset) -> None:
+    """By the rule `best_val_loss`: of the losses of either's better weights the lowest."""
+    training = {"epochs": 3, "learning_rate": 0.05, "ema_decay": 0.5, "selection": "best_val_loss"}
+    competing = run(kmcl(vectors, "bce", **training), vectors)
+    rows = []
+    for epochs in range(1, 4):
+        last = training | {"epochs": epochs, "selection": "last"}
+        rows.append(run(kmcl(vectors, "bce", **last), vectors))
+    losses = [line.val_loss for line in competing.fitted.curve]  # type: ignore[union-attr]
+    best = rows[int(np.argmin(losses))]  # type: ignore[arg-type]
+    assert np.array_equal(only_scores(competing)["test"], only_scores(best)["test"])
+    assert competing.diagnostics["ema"]["val_map"] == best.diagnostics["ema"]["val_map"]
 
 
 def test_all_heads_of_the_loss_are_trained(vectors: PreparedDataset) -> None:

@@ -90,8 +90,7 @@ def _panel(
     everything = np.concatenate([values.ravel() for _, values in by_loss.values()])
     lowest, highest = np.nanmin(everything), np.nanmax(everything)
     if lowest > 0 and highest / lowest >= LOG_FROM:
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter("{x:g}")
+        style.use_log_scale(ax, "y")
 
 
 def _values(curves: Curves, series: str) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:

@@ -82,4 +82,4 @@ def _panel(ax: Axes, results: Results, metric: MetricInfo, points: Points) -> No
         )  # fmt: skip
     values = [value for own in points.values() for value, _ in own]
     if min(values) > 0 and max(values) / min(values) >= 4:
-        ax.set_xscale("log")
+        style.use_log_scale(ax, "x")

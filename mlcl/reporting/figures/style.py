@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
@@ -182,6 +182,17 @@ def drawable(text: str) -> str:
 def _glyphs() -> frozenset[int]:
     fonts = (get_font(findfont(FontProperties(family=[family]))) for family in FONTS)
     return frozenset().union(*(font.get_charmap() for font in fonts))
+
+
+def use_log_scale(ax: Axes, which: Literal["x", "y"]) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5 of each decade.
+
+    matplotlib's own labels are mathematics, which is not parsed here, since names of labels may hold a `$`.
+    """
+    ax.set(**{f"{which}scale": "log"})
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
 
 
 def shorten(name: str, longest: int = 24) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from mlcl.evaluation.readouts import OWN, in_words
-from mlcl.records.outline import NO_ENCODER
+from mlcl.records.outline import NO_ENCODER, DatasetOutline, Outline
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.specs import PaperSpec, ReportedNumber, read_papers
@@ -20,28 +21,34 @@ Place = tuple[str, str, str, str]
 def paper_tables(results: Results) -> Iterator[Table]:
     """One table for each paper that shares a dataset with the study."""
     for stem, (spec, numbers) in read_papers(results.paths.specs).items():
-        if any(
-            name in results.outline.datasets for dataset in spec.datasets.values() for name in dataset.names
-        ):
+        if any(_datasets_named(named.names, results.outline) for named in spec.datasets.values()):
             yield paper_table(stem, spec, numbers, results)
 
 
 def paper_table(stem: str, spec: PaperSpec, numbers: list[ReportedNumber], results: Results) -> Table:
-    """Rows with a number on either side; a note counts the places that have neither."""
+    """Rows with a number on either side; the caption counts the places that have neither.
+
+    A place is filled by a row of the study with the right dataset, settings of it (such as the split) and encoder;
+    where there is only another one, it stays empty and says why.
+    """
     results = results.with_readout(OWN)
     reported = {(n.dataset, n.encoder, n.loss, n.metric): n for n in numbers if n.value is not None}
     notes = Notes()
-    blocks, empty = [], 0
+    blocks, empty, reasons = [], 0, dict[str, None]()
     for dataset in spec.datasets:
         rows = []
         for place in _places(spec, dataset):
-            row = _find_row(spec, place, results)
+            row, reason = _find_row(spec, place, results)
+            if reason:
+                reasons[f"{spec.datasets[dataset].title}: {reason}"] = None
             if place not in reported and row is None:
                 empty += 1
             else:
-                rows.append(_row(spec, place, reported.get(place), row, results, notes))
+                rows.append(_row(spec, place, reported.get(place), row, reason, results, notes))
         blocks.append(tuple(rows))
     remark = f" {empty} combinations are neither reported nor in this study, and left out." if empty else ""
+    if reasons:
+        remark += f" Not compared: {'; '.join(reasons)}."
     return Table(
         name=f"paper-{stem}",
         label=spec.label,
@@ -65,15 +72,49 @@ def _places(spec: PaperSpec, dataset: str) -> Iterator[Place]:
                 yield dataset, encoder, loss, metric
 
 
-def _find_row(spec: PaperSpec, place: Place, results: Results) -> RowKey | None:
-    """The study's row under any of the names that the spec allows."""
+def _find_row(spec: PaperSpec, place: Place, results: Results) -> tuple[RowKey | None, str]:
+    """The study's row for a place; otherwise None, and why a row of another split or encoder does not count."""
     dataset, encoder, loss, _ = place
-    for d in spec.datasets[dataset].names:
-        for e in [*spec.encoders[encoder].names, NO_ENCODER]:
-            for name in spec.losses[loss].names:
-                if (d, e, name, "base") in results.rows:
-                    return d, e, name, "base"
-    return None
+    wanted, wanted_encoder, outline = spec.datasets[dataset], spec.encoders[encoder], results.outline
+    reason = ""
+    for found in _datasets_named(wanted.names, outline):
+        encoders = [e for e in outline.encoders.values() if (e.encoder or e.name) in wanted_encoder.names]
+        rows = {
+            (found.name, e, name, "base"): encoder_settings
+            for e, encoder_settings in [*((e.name, e.settings) for e in encoders), (NO_ENCODER, None)]
+            for name in spec.losses[loss].names
+        }
+        for row, encoder_settings in rows.items():
+            if row not in results.rows:
+                continue
+            differences = [
+                _difference(wanted.settings | wanted_encoder.dataset_settings, found.settings),
+                "" if encoder_settings is None else _difference(wanted_encoder.settings, encoder_settings),
+                f"{found.fraction:g} of the training rows" if found.fraction != 1 else "",
+            ]
+            if not any(differences):
+                return row, ""
+            reason = reason or f"{found.name} has {', '.join(filter(None, differences))}"
+        other = next(
+            (key[1] for key in results.rows if key[0] == found.name and key[2] in spec.losses[loss].names), ""
+        )
+        if other and not any(row in results.rows for row in rows):
+            reason = reason or f"{found.name} has the encoder {other}"
+    return None, reason
+
+
+def _datasets_named(names: list[str], outline: Outline) -> list[DatasetOutline]:
+    """The study's datasets that are made of one of these sources."""
+    return [dataset for dataset in outline.datasets.values() if (dataset.source or dataset.name) in names]
+
+
+def _difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """The settings that are not as wanted, in words."""
+    return ", ".join(
+        f"{key} {found.get(key)} in place of {value}"
+        for key, value in wanted.items()
+        if found.get(key) != value
+    )
 
 
 def _row(
@@ -81,6 +122,7 @@ def _row(
     place: Place,
     reported: ReportedNumber | None,
     row: RowKey | None,
+    reason: str,
     results: Results,
     notes: Notes,
 ) -> Row:
@@ -96,7 +138,9 @@ def _row(
         difference = Number(gap, None, n, expected, info.scale, info.decimals, signed=True)
     cells = (
         _reported_cell(reported, info),
-        Text("not run") if estimate is None else _number(estimate, n, expected, info, own_notes),
+        Text(f"not run: {reason}" if reason else "not run")
+        if estimate is None
+        else _number(estimate, n, expected, info, own_notes),
         difference,
         Text(agreement(reported, estimate)),
     )

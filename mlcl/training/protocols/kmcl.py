@@ -3,7 +3,8 @@
 Values of Sajedi et al. (arXiv 2307.03967) and their code, for images of 224 pixels (448: 80 epochs, batch size 128).
 A loss on features has its own heads; a loss on logits gets a linear head, so that the paper's baselines are trained by
 the same recipe. The moving average is meant for many thousand steps: after a few hundred, with decay 0.9997, it is
-still close to the initial weights.
+still close to the initial weights. Its code therefore scores averaged and plain weights, on the test set, and reports
+the better (at every tenth epoch, of which it keeps the best); here validation chooses between them, after the last.
 
 The code trains in mixed precision (`compute: {precision: mixed}`) and fills Cutout's square with a random colour; ours
 is black. Open: number and magnitude of RandAugment's operations, which the code leaves to a library; ours are (2, 9).
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from mlcl.training.inputs.transforms import Augmentation
-from mlcl.training.settings import Share, TrainingSettings
+from mlcl.training.settings import EmaEvaluation, Share, TrainingSettings
 
 if TYPE_CHECKING:
     from mlcl.training.context import Context
@@ -36,6 +37,7 @@ class Settings(TrainingSettings):
     warmup: Share = 0.2
     gradient_clip: PositiveFloat | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = 0.9997
+    ema_evaluation: EmaEvaluation = "best_val_map"
     augmentation: Augmentation = "cutout_randaugment"
     head_dropout: Share = 0.0
     """Dropout before the linear head of a loss on logits."""
