@@ -105,7 +105,7 @@ def write_collected(
     """Writes `collected.json` for the files that lie there now."""
     outline, paths = study
     cards = [paths.card(dataset) for dataset in outline.datasets]
-    kept_files = [paths.jackknife, paths.pair_weights] if kept else []
+    kept_files = [paths.outline, paths.jackknife, paths.pair_weights] if kept else []
     files = [*_files(paths), paths.search_csv, paths.chosen, *kept_files, *cards]
     names = [file.relative_to(paths.results).as_posix() for file in files if file.exists()]
     collected = Collected(FORMAT, outline.digest, records, digests_of(paths.results, names), provenance, kept)
@@ -157,7 +157,8 @@ def read_collected(study: OpenStudy) -> Collected | None:
     except TypeError:  # of a version with other fields
         return None
     lacking = {file.name for file in _files(study.paths)} - set(collected.files)
-    if lacking or collected.outline != study.outline.digest:
+    # Kept results are those of the outline beside them, as it was written, whatever an outline has gained since.
+    if lacking or (collected.outline != study.outline.digest and not collected.kept):
         return None
     return None if first_defect(study.paths.results, collected.files) else collected
 

@@ -14,7 +14,7 @@ from mlcl.cli import app
 from mlcl.errors import MlclError
 from mlcl.records.collect import collect
 from mlcl.records.coverage import coverage
-from mlcl.records.outline import open_study
+from mlcl.records.outline import Outline, open_study
 from mlcl.records.verify import defects
 from mlcl.reporting import keep as keeping
 from mlcl.reporting import load_results, write_tables
@@ -139,3 +139,14 @@ def test_what_is_too_large_is_refused(grid, tmp_path, monkeypatch):
     with pytest.raises(MlclError, match="at most"):
         keeping.keep(grid.opened, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
+
+
+def test_an_outline_that_has_gained_a_field_since_opens_as_it_was_kept(kept, monkeypatch):
+    digest = property(lambda outline: "of-a-later-version")
+    monkeypatch.setattr(Outline, "digest", digest)
+    assert load_results(kept).kept
+    with pytest.raises(MlclError, match="was collected before the study changed"):
+        load_results("tiny")
+    (kept / "outline.json").write_text((kept / "outline.json").read_text() + " ")
+    with pytest.raises(MlclError, match="is not what was written"):
+        load_results(kept)

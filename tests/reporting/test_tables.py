@@ -230,7 +230,8 @@ def test_every_special_character_of_a_reason_compiles(tmp_path):
     table = Table(
         name="nasty", label="tab:nasty", caption=nasty, stubs=("Loss",), levels=("metric",),
         columns=(Column((nasty,), ("m",)),),
-        blocks=((Row((nasty,), ("x",), (Text(notes=(0,)),)),),), notes=(nasty,),
+        blocks=(tuple(Row((name,), (name,), (Text(notes=(0,)),)) for name in (nasty, "[1] a", "*b*", "漢字")),),
+        notes=(nasty,),
     )  # fmt: skip
     (tmp_path / "nasty.tex").write_text(latex.render(table, "nothing"))
     assert pdf.compile_pdf(tmp_path / "nasty.tex") is not None

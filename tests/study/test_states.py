@@ -153,3 +153,15 @@ def test_an_outline_of_another_format_says_what_to_do(made: Plan, tmp_path: Path
 
         with pytest.raises(MlclError, match=message):
             open_study(tmp_path / "copied")
+
+
+def test_datasets_of_one_source_have_titles_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = {"train": 96, "val": 48, "test": 48}
+    write(
+        STUDY | {"datasets": {f"scenes{k}": {"source": "digit_scenes", "seed": k, **sizes} for k in range(3)}}
+    )
+    titles = [dataset.title for dataset in make_plan(FILE).outline().datasets.values()]
+    assert titles == [f"Digit scenes (scenes{k})" for k in range(3)]
+    write(STUDY)
+    assert make_plan(FILE).outline().datasets["digit_scenes"].title == "Digit scenes"

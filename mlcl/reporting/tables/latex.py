@@ -79,8 +79,12 @@ _KNOWN = _SPECIAL | _GREEK | _LATIN_1
 
 
 def escape(text: str) -> str:
-    """Plain text as LaTeX. A character that T1-encoded fonts lack is shown by its number, such as [U+042F]."""
-    return "".join(_KNOWN.get(c, c if _is_latin(c) else f"[U+{ord(c):04X}]") for c in _plain(text))
+    """Plain text as LaTeX. A character that T1-encoded fonts lack is shown by its number, such as [U+042F].
+
+    At the start of a table's row, LaTeX takes `[` and `*` for arguments of the line break before it.
+    """
+    code = "".join(_KNOWN.get(c, c if _is_latin(c) else f"[U+{ord(c):04X}]") for c in _plain(text))
+    return f"{{}}{code}" if code.startswith(("[", "*")) else code
 
 
 def absent_characters(table: Table) -> list[str]:
