@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,24 @@ def planned(name: str) -> Plan:
 def protocols_of(made: Plan) -> dict[tuple[str, str], str]:
     """(loss, variant) -> protocol"""
     return {(p.cell.id.loss, p.cell.id.variant): p.cell.settings.protocol for p in made.cells}
+
+
+def test_the_default_study_has_the_settings_that_its_search_chose() -> None:
+    chosen = json.loads((ROOT / "results/reference/default_search/chosen.json").read_text())
+    tuned = config.load_study(ROOT / "config/default.yaml").tuned
+    assert tuned is not None
+    assert tuned.rows == {row: choice["settings"] for row, choice in chosen.items()}
+
+
+def test_the_search_of_the_default_study_searched_what_that_study_runs() -> None:
+    """The same losses, datasets, encoders and training; other seeds."""
+    default, search = (
+        config.load_study(f) for f in (ROOT / "config/default.yaml", STUDIES / "default_search.yaml")
+    )
+    for part in ("datasets", "encoders", "losses", "training", "linear_evaluation", "readouts"):
+        assert getattr(default, part) == getattr(search, part), part
+    assert search.search is not None
+    assert search.search.seed not in default.seeds
 
 
 def test_every_paper_has_a_small_study() -> None:
