@@ -1,3 +1,12 @@
+"""The command line. A train command goes to the run's warm worker, where there is one, before anything is loaded."""
+
+import sys
+
+from mlcl import worker
+
+if (code := worker.hand_over(sys.argv[1:])) is not None:
+    sys.exit(code)
+
 from mlcl.cli import main
 
 main()

@@ -42,7 +42,8 @@ MAY_IMPORT = {
         "mlcl.suggest", "mlcl.digests", "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.encoders", "mlcl.study",
         "mlcl.reporting", "mlcl.data", "mlcl.model", "mlcl.records", "mlcl.training", "mlcl.published",
     },
-    "mlcl.__main__": {"mlcl.cli"},
+    "mlcl.worker": {"data_prep", "mlcl.cli", "mlcl.encoders", "mlcl.study", "mlcl.training"},
+    "mlcl.__main__": {"mlcl.cli", "mlcl.worker"},
 }  # fmt: skip
 
 

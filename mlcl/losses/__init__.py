@@ -18,8 +18,7 @@ from mlcl.losses._declarations import LossInfo
 from mlcl.losses._errors import LossError, LossInputError
 from mlcl.losses._registry import class_names, create, describe, names, validate
 
-# Where a lazy name comes from, for whoever follows names without running the code, as `mlcl.study.code` does.
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # also how a cell's code is followed through this module (`data_prep.definitions`)
     from mlcl.losses._base import ClassificationLoss as ClassificationLoss
     from mlcl.losses._base import across_processes as across_processes
     from mlcl.losses._pairs import Pairs as Pairs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,29 +15,31 @@ from mlcl.losses._errors import LossError, LossInputError
 from mlcl.suggest import closest
 
 
+class _Signature:
+    """The signature of a loss's class as `inspect`, help and editors show it: with its hyperparameters."""
+
+    def __get__(self, loss: Loss | None, cls: type[Loss]) -> inspect.Signature:
+        kind = inspect.Parameter
+        parameters = [
+            kind("num_labels", kind.POSITIONAL_OR_KEYWORD, annotation=int),
+            kind("embedding_dim", kind.POSITIONAL_OR_KEYWORD, default=None, annotation=int | None),
+        ]
+        for name, default in _declared(cls).items():
+            parameters.append(kind(name, kind.KEYWORD_ONLY, default=default, annotation=type(default)))
+        generator = kind("generator", kind.KEYWORD_ONLY, default=None, annotation=torch.Generator | None)
+        return inspect.Signature([*parameters, generator])
+
+
 class Loss(nn.Module):
     """Base of every loss; hyperparameters are annotated class attributes and become attributes.
 
     Raises LossError for a hyperparameter that the class does not have, or whose value is not allowed.
     """
 
-    __signature__: ClassVar[inspect.Signature]
     inputs: str = "embeddings"
     allowed: tuple[str, ...] = ()
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        kind = inspect.Parameter
-        parameters = [kind("num_labels", kind.POSITIONAL_OR_KEYWORD, annotation=int)]
-        parameters.append(
-            kind("embedding_dim", kind.POSITIONAL_OR_KEYWORD, default=None, annotation=int | None)
-        )
-        for name, default in _declared(cls).items():
-            parameters.append(kind(name, kind.KEYWORD_ONLY, default=default, annotation=type(default)))
-        parameters.append(
-            kind("generator", kind.KEYWORD_ONLY, default=None, annotation=torch.Generator | None)
-        )
-        cls.__signature__ = inspect.Signature(parameters)
+    __signature__ = _Signature()
 
     def __init__(
         self,

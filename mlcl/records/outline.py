@@ -99,6 +99,16 @@ class SearchOutline:
 
 
 @dataclass(frozen=True)
+class TunedOutline:
+    """Settings of single rows that an earlier search chose."""
+
+    by: str
+    """How they were found, in words, or the folder of that search's kept results."""
+    rows: dict[str, dict[str, Any]]
+    """dataset/encoder/loss -> settings"""
+
+
+@dataclass(frozen=True)
 class SkippedRow:
     """All seeds of a row that the study leaves out on purpose."""
 
@@ -141,6 +151,7 @@ class Outline:
     """The digest of the code that computes metrics."""
     reporting_source: str
     """The digest of the code that makes tables, figures and report: a change makes them anew."""
+    tuned: TunedOutline | None = None
 
     @property
     def digest(self) -> str:

@@ -57,6 +57,12 @@ def tuning_in_words(outline: Outline) -> str:
     ]
     if outline.search is not None:
         sentences = [f"Tuning: {search_in_words(outline)}"]
+    if outline.tuned is not None:
+        keys = dict.fromkeys(key for settings in outline.tuned.rows.values() for key in settings)
+        sentences = [
+            f"Tuning: on each dataset and encoder the losses have {' and '.join(map(_in_words, keys))} of their own, "
+            f"chosen in an earlier search ({outline.tuned.by})."
+        ]
     if "linear" in outline.readouts:
         tried = prod(
             len(outline.linear_evaluation.get(key, [None])) for key in ("learning_rates", "weight_decays")
@@ -84,7 +90,8 @@ def search_in_words(outline: Outline) -> str:
 def _budgets(outline: Outline) -> str:
     differences = list(_differences(outline))
     if not differences:
-        return "Budgets are equal: with the same encoder, all losses have the same training settings."
+        but = " but for what was tuned" if outline.tuned is not None else ""
+        return f"Budgets are equal: with the same encoder, all losses have the same training settings{but}."
     more = f"; and {len(differences) - MOST_NAMED} more" if len(differences) > MOST_NAMED else ""
     return f"Budgets are not equal: {'; '.join(differences[:MOST_NAMED])}{more}."
 

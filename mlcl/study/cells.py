@@ -14,7 +14,16 @@ from mlcl.errors import ConfigError
 from mlcl.evaluation.readouts import READOUTS
 from mlcl.records.outline import SkippedRow
 from mlcl.records.paths import CellId, SearchRow
-from mlcl.study.config import TRIAL, Baseline, EncoderEntry, LossEntry, Modality, Study, VariantEntry
+from mlcl.study.config import (
+    TRIAL,
+    Baseline,
+    EncoderEntry,
+    LossEntry,
+    Modality,
+    Study,
+    TunedSettings,
+    VariantEntry,
+)
 from mlcl.study.search import SearchSettings, draw
 from mlcl.suggest import closest
 from mlcl.training import protocols
@@ -76,12 +85,14 @@ def expand(
 ) -> tuple[list[Cell], list[SkippedRow]]:
     """All cells of the study in the order in which it lists them, and the rows it leaves out.
 
-    `chosen`: what the search chose for each row, which variants then change. Raises ConfigError where a name is
-    unknown, a setting wrong, or a listed pair does not fit.
+    `chosen`: what the search chose for each row. Variants change it, as they do what `tuned` gives a row. Raises
+    ConfigError where a name is unknown, a setting wrong, or a listed pair does not fit.
     """
     _check_encoders(study, datasets)
     _check_training(study)
-    grid = _Grid(study, datasets, chosen)
+    grid = _Grid(study, datasets, {**_tuned(study), **chosen})
+    if study.tuned is not None:
+        grid.check_tuned(study.tuned)
     rows = list(grid.rows())
     cells = [row.for_seed(seed) for row in rows if isinstance(row, _Row) for seed in study.seeds]
     return cells, [row for row in rows if isinstance(row, SkippedRow)]
@@ -160,6 +171,30 @@ class _Grid:
                     raise ConfigError(
                         f"{self.study.file}: search.losses.{loss}.{key}: {loss} has no such setting"
                     )
+
+    def check_tuned(self, tuned: TunedSettings) -> None:
+        """Each row must be one of the grid, and each of its settings one that its loss has."""
+        for name, settings in tuned.rows.items():
+            where = f"{self.study.file}: tuned.rows.{name}"
+            _, _, loss = _tuned_row(name, where)
+            grid = [
+                f"{d}/{e}/{one}"
+                for d in self.study.datasets
+                for e in self._encoders_for(d)
+                for one in self.study.losses
+            ]
+            if name not in grid:
+                raise ConfigError(f"{where}: is no dataset/encoder/loss of this study; {closest(name, grid)}")
+            if unknown := sorted(settings.keys() - self._used(loss, settings).keys()):
+                raise ConfigError(f"{where}.{unknown[0]}: {loss} has no such setting")
+            changes = self._as_changes(loss, settings)
+            protocol = protocols.load(_protocol_of(self.study, loss))
+            _checked(protocol.Settings, changes.training, where)
+            entry = self.study.losses[loss]
+            try:
+                losses.validate(entry.name, changes.loss, file=entry.file)
+            except losses.LossError as error:
+                raise ConfigError(f"{where}: {error}") from None
 
     def _encoders_for(self, dataset: str) -> list[str]:
         modality = self.datasets[dataset].modality
@@ -252,6 +287,19 @@ class _Grid:
             settings=self.datasets[dataset].settings,
             subset=_checked(SubsetSettings, subset, where),
         )
+
+
+def _tuned(study: Study) -> dict[SearchRow, dict[str, Any]]:
+    rows = study.tuned.rows if study.tuned is not None else {}
+    return {_tuned_row(name, f"{study.file}: tuned.rows.{name}"): settings for name, settings in rows.items()}
+
+
+def _tuned_row(name: str, where: str) -> SearchRow:
+    try:
+        dataset, encoder, loss = name.split("/")
+    except ValueError:
+        raise ConfigError(f"{where}: a row is named dataset/encoder/loss") from None
+    return dataset, encoder, loss
 
 
 def _over(chosen: VariantEntry, changes: VariantEntry) -> VariantEntry:

@@ -86,6 +86,15 @@ class TableSettings(Settings):
     """None: the one that all losses have."""
 
 
+class TunedSettings(Settings):
+    """Settings of single rows that an earlier search chose, written down."""
+
+    by: str
+    """How they were found, for captions; such as the folder of the search's kept results."""
+    rows: Annotated[dict[str, Json], Field(min_length=1)]
+    """dataset/encoder/loss -> settings of training and hyperparameters"""
+
+
 class Study(Settings):
     """A whole study. `name` is the stem of its file."""
 
@@ -100,6 +109,7 @@ class Study(Settings):
     baselines: list[Baseline] = []
     variants: dict[str, VariantEntry] = {}
     search: SearchSettings | None = None
+    tuned: TunedSettings | None = None
     protocols: dict[Inputs, Protocol] = {}
     """What a loss is called with -> the protocol that trains it, where that is not the usual one."""
     training: Json = {}
@@ -143,6 +153,8 @@ class Study(Settings):
             raise ValueError(f"table.readout: '{self.table.readout}' is not among the study's readouts")
         if self.search is not None:
             self._check_search(self.search)
+        if self.search is not None and self.tuned is not None:
+            raise ValueError("tuned: the study searches for its settings; leave one of search and tuned out")
         if "none" in self.encoders:
             raise ValueError("encoders: 'none' stands for the baselines that have no encoder")
         if "base" in self.variants:
@@ -338,6 +350,7 @@ def _known_keys(location: list[str]) -> list[str]:
         "compute": ComputeSettings,
         "table": TableSettings,
         "search": SearchSettings,
+        "tuned": TunedSettings,
         "variants": VariantEntry,
     }
     model = models.get(location[0], Study) if location else Study

@@ -38,6 +38,7 @@ from mlcl.records.outline import (
     SearchOutline,
     SkippedRow,
     Trial,
+    TunedOutline,
     write_outline,
 )
 from mlcl.records.paths import SearchRow, StudyPaths, prepared
@@ -351,6 +352,7 @@ class Plan:
             trials=[trial.outline() for trial in self.trials],
             metrics_source=metrics_source(),
             reporting_source=reporting_source(),
+            tuned=None if study.tuned is None else TunedOutline(study.tuned.by, study.tuned.rows),
         )
 
     def _titles(self) -> dict[str, str]:

@@ -164,6 +164,7 @@ def _joined(before: FitResult | None, fitted: FitResult) -> FitResult:
         seconds,
         before.earlier_seconds + fitted.earlier_seconds,
         before.earlier_cpu_seconds + fitted.earlier_cpu_seconds,
+        before.cpu_seconds + fitted.cpu_seconds,
         fitted.ema,
     )
 

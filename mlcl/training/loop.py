@@ -53,6 +53,8 @@ class FitResult:
     """Training time before training was resumed, in earlier processes."""
     earlier_cpu_seconds: float = 0.0
     """The same as CPU time, of all processes that train together."""
+    cpu_seconds: float = 0.0
+    """CPU time of the training, of all processes, earlier ones included; without validation and checkpoints."""
     ema: dict[str, float] | None = None
     """The mAP on validation of `averaged` and `plain` weights, where they compete (`better_weights`)."""
 
@@ -314,6 +316,7 @@ class TrainingRun:
             dict(self.timer.seconds),
             self.earlier_seconds,
             self.earlier_cpu_seconds * distributed.world_size(),  # all take about the same
+            self.progress.cpu_seconds * distributed.world_size(),
             ema,
         )
 

@@ -29,9 +29,10 @@ DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def measure(context: Context, fitted: FitResult | None) -> dict[str, Any]:
     """Measurements for the record; empty if nothing was trained.
 
-    `examples_per_second` of all processes, including the time between steps; `step_seconds` for each part of a step;
-    `flops_per_second` of the encoder's training on one device; `device_flops_per_second`, the rate of a large matrix
-    product on it with the same threads; `peak_device_memory_mb` on a GPU, before that product.
+    `examples_per_second` of all processes, including the time between steps; `training_cpu_seconds` of the training
+    loop; `step_seconds` for each part of a step; `flops_per_second` of the encoder's training on one device;
+    `device_flops_per_second`, the rate of a large matrix product on it with the same threads; `peak_device_memory_mb`
+    on a GPU, before that product.
     """
     if fitted is None or not fitted.curve:
         return {}
@@ -46,6 +47,7 @@ def measure(context: Context, fitted: FitResult | None) -> dict[str, Any]:
     per_example = passes * forward_flops(encoder, batch) / len(rows)
     measurements = {
         "examples_per_second": round(rate, 1),
+        "training_cpu_seconds": round(fitted.cpu_seconds, 3),
         "step_seconds": {part: round(seconds / steps, 6) for part, seconds in fitted.step_seconds.items()},
         "flops_per_second": round(per_example * rate / distributed.world_size()),
     }

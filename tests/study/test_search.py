@@ -210,3 +210,62 @@ def test_what_cannot_be_searched_is_an_error_that_names_the_key(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         plan(search=STUDY["search"] | changes)
+
+
+TUNED = {
+    "by": "an earlier search",
+    "rows": {"digit_scenes/cnn/jaccard": {"learning_rate": 0.02, "temperature": 0.05}},
+}
+
+
+def tuned_plan(rows: dict[str, Any] | None = None, **changes: Any) -> Plan:
+    study = {key: value for key, value in STUDY.items() if key != "search"}
+    tuned = TUNED if rows is None else {**TUNED, "rows": rows}
+    Path("mine.yaml").write_text(yaml.safe_dump(study | {"tuned": tuned} | changes, sort_keys=False))
+    return make_plan(Path("mine.yaml"))
+
+
+def test_tuned_settings_are_those_of_their_row_and_variants_change_them() -> None:
+    planned = tuned_plan(variants={"hot": {"loss": {"temperature": 0.7}}})
+    settings = {
+        (p.cell.id.loss, p.cell.id.variant): p.cell.settings for p in planned.cells if p.cell.id.seed == 0
+    }
+    jaccard, hot, asl = settings["jaccard", "base"], settings["jaccard", "hot"], settings["asl", "base"]
+    assert (jaccard.training["learning_rate"], jaccard.loss.hyperparameters["temperature"]) == (0.02, 0.05)
+    assert (hot.training["learning_rate"], hot.loss.hyperparameters["temperature"]) == (0.02, 0.7)
+    assert asl.training["learning_rate"] != 0.02
+    assert planned.outline().tuned.rows == TUNED["rows"]
+
+
+def test_only_the_tuned_row_is_made_anew() -> None:
+    before = {str(p.cell.id): p.fingerprint for p in tuned_plan().cells}
+    rows = {"digit_scenes/cnn/jaccard": {"learning_rate": 0.03, "temperature": 0.05}}
+    after = {str(p.cell.id): p.fingerprint for p in tuned_plan(rows).cells}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {f"digit_scenes/cnn/jaccard/base/seed{seed}" for seed in (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            {"digit_scenes/cnn/jacard": {"learning_rate": 0.1}},
+            "tuned.rows.digit_scenes/cnn/jacard: is no .*did you mean",
+        ),
+        ({"jaccard": {"learning_rate": 0.1}}, "a row is named dataset/encoder/loss"),
+        ({"digit_scenes/cnn/bce": {"temperature": 0.1}}, "bce.temperature: bce has no such setting"),
+        ({"digit_scenes/cnn/bce": {"learning_rate": -1}}, "tuned.rows.digit_scenes/cnn/bce.learning_rate"),
+        (
+            {"digit_scenes/cnn/jaccard": {"temperature": -1.0}},
+            "tuned.rows.digit_scenes/cnn/jaccard: .*temperature",
+        ),
+    ],
+)
+def test_a_tuned_row_that_is_wrong(rows: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tuned_plan(rows)
+
+
+def test_search_and_tuned_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="leave one of search and tuned out"):
+        plan(tuned=TUNED)

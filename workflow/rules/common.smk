@@ -18,6 +18,7 @@ shell.prefix(
     f"PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )
 
+from mlcl import worker
 from mlcl.errors import MlclError
 from mlcl.records.paths import BOOKKEEPING, PREPARED, CellId, StudyPaths
 from mlcl.study.gpus import check_gpu_request, cpus_needed, gpus_needed, gres
@@ -98,8 +99,14 @@ if not workflow.output_settings.verbose:
         handler.addFilter(WithoutJobInfo())
 
 
+WORKERS = []
+"""Kept while the run lives: a worker ends when it is let go."""
+
+
 onstart:
     RUN_LOCK.take()
+    if workflow.local_exec:
+        WORKERS.append(worker.start(BOOKKEEPING / "worker.socket", Path(workflow.basedir)))
 
 
 def planned_cell(wildcards):

@@ -30,6 +30,7 @@ from mlcl.reporting.tables.papers import paper_tables
 from mlcl.reporting.tables.pdf import compile_pdf
 from mlcl.reporting.tables.search import search_table
 from mlcl.reporting.tables.table import Table
+from mlcl.reporting.tables.tuned import tuned_table
 from mlcl.reporting.visible import as_markdown
 
 log = logging.getLogger(__name__)
@@ -39,11 +40,11 @@ def write_tables(study: str | Path, markdown_alone: bool = False) -> list[Failur
     """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
 
     Tables: `main`; `main-<readout>` for each other readout; `criteria` where thresholds were tuned; `search` where
-    settings were searched for; `variants` where the study has some; `differences` to the best loss;
-    `best-against-each` where there are enough datasets for tests of ranks; `paper-*` for each paper that shares a
-    dataset with the study; `costs`; and for each dataset, but not as PDF, `label-scores-<dataset>` and
-    `label-confusions-<dataset>`. One that fails says so in its file; the failures are returned. With
-    `markdown_alone` there are the .md files only.
+    settings were searched for; `tuned` where rows have settings of an earlier search; `variants` where the study has
+    some; `differences` to the best loss; `best-against-each` where there are enough datasets for tests of ranks;
+    `paper-*` for each paper that shares a dataset with the study; `costs`; and for each dataset, but not as PDF,
+    `label-scores-<dataset>` and `label-confusions-<dataset>`. One that fails says so in its file; the failures are
+    returned. With `markdown_alone` there are the .md files only.
     """
     results = load_results(study)
     contrasts, attempts = Contrasts(results), Attempts("tables")
@@ -74,6 +75,7 @@ def study_tables(results: Results, contrasts: Contrasts, attempts: Attempts) -> 
         **{f"main-{name}": partial(readout_table, results, name) for name in other_readouts(results)},
         "criteria": lambda: criteria_table(results),
         "search": lambda: search_table(results),
+        "tuned": lambda: tuned_table(results),
         "variants": lambda: variants_table(results),
         "differences": lambda: differences_table(results, contrasts),
         "best-against-each": lambda: best_against_each_table(results),
