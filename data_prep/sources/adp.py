@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.errors import DataError
+from data_prep.readers.arrays import UNREADABLE
 from data_prep.readers.images import ImageSettings, Picture, add_pictures
 from data_prep.readers.tables import cell, rows
 from data_prep.source import About, RawFile, RawPaths, Source
@@ -61,9 +62,10 @@ def _pictures(raw: RawPaths, table: list[tuple[str, list[str]]]) -> Iterator[Pic
     for split, file in LISTS.items():
         try:
             numbers = np.load(raw[file.path], allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except UNREADABLE as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise DataError(
-                f"{raw[file.path]}: cannot be read as an array of row numbers ({error})"
+                f"{raw[file.path]}: cannot be read as an array of row numbers ({reason})"
             ) from None
         for number in numbers:
             if not 0 <= number < len(table):

@@ -187,6 +187,8 @@ def _load(settings: HuggingFaceSettings, path: Path | None) -> dict[str, Any]:
             loaded = datasets.load_from_disk(str(path))
         else:
             loaded = datasets.load_dataset(settings.name, settings.config or None, revision=settings.revision)
+        for rows in loaded.values() if isinstance(loaded, dict) else (loaded,):
+            rows.data.validate(full=True)  # a damaged file leads the library out of its memory
     except (
         OSError,
         ValueError,

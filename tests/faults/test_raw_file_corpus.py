@@ -30,6 +30,11 @@ ONCE_FAILED = [
     ("arff", ARFF.replace(b"0,red,", b"0,'red,", 1), "quotation mark"),
     ("voc", b'<?xml version="1.0" encoding="big5"?><annotation><object/></annotation>', "has no name"),
     ("npy", b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f8', 'shape': (2,", "npy"),
+    (
+        "adp",
+        b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i8', 'fortran_order': False, 'shape': (8,".ljust(128),
+        "row numbers",
+    ),
     ("tar of images", b"\x1f\x8b not a gzip", "cannot be read as an archive"),
     (
         "npy",

@@ -37,9 +37,11 @@ def test_a_new_loss_trains_its_cells_and_nothing_else(box: Sandbox) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_files_dated_in_the_future_cost_no_record(tmp_path: Path) -> None:
     """Of a machine whose clock is ahead, or unpacked with their times: Snakemake takes them for clock skew."""
     box = Sandbox.new(tmp_path / "box")
+    box.timeout = 900.0
     rows = "".join(f"{number},{number % 7},{number % 2},{number % 3 == 0:d}\n" for number in range(60))
     (box.folder / "t.csv").write_text(f"x,y,a,b\n{rows}")
     (box.folder / "mine.py").write_text(MINE)
