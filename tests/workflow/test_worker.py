@@ -111,6 +111,7 @@ def test_the_bits_are_those_of_processes_of_their_own(finished: Sandbox, run: Ru
         said = job.communicate(timeout=200)[0]
         assert job.returncode == 0, said
     by_worker = results(run.box.folder)
+    run.end()  # its socket cannot be copied
     alone = run.box.copy(run.box.folder.with_name("alone"))
     for record in alone.records():
         record.unlink()
