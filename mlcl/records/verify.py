@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlcl.digests import hashing_all, is_sealed
+from mlcl.digests import first_defect, hashing_all, is_sealed
 from mlcl.errors import MlclError
 from mlcl.records.code import FOLDER
 from mlcl.records.collect import card_defects, read_collected
 from mlcl.records.nested import flatten
 from mlcl.records.outline import OpenStudy, read_outline
-from mlcl.records.paths import CellId
+from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.rescore import metrics_of
 from mlcl.records.status import cell_statuses, trial_statuses
 
@@ -64,14 +64,23 @@ def _defects_of_the_rest(study: OpenStudy) -> Iterator[str]:
         except MlclError as error:
             yield str(error)
     if paths.collected.exists() and read_collected(study) is None:
-        yield (
-            f"{paths.collected}: it, a file that it names (such as {paths.metrics_csv.name}) is not what was written, "
-            "or the study changed since; collect the records again (mlcl aggregate)"
+        defect = _defect_of_a_collected_file(paths) or (
+            f"{paths.collected}: is not what was written, or the study changed since"
         )
-    sealed = [paths.pair_weights, *sorted((paths.results / FOLDER).glob("*.json"))]
+        yield f"{defect}; collect the records again (mlcl aggregate)"
+    caches = sorted(paths.results.glob("*_cache.json"))
+    sealed = [paths.pair_weights, *caches, *sorted((paths.results / FOLDER).glob("*.json"))]
     for file in sealed:
         if file.exists() and not _is_sealed_file(file):
             yield f"{file}: is not what was written (its seal does not fit); remove it, and it is made again"
+
+
+def _defect_of_a_collected_file(paths: StudyPaths) -> str | None:
+    """Which of the files that were collected is damaged; None if all are whole, or the list of them is damaged."""
+    if not _is_sealed_file(paths.collected):
+        return None
+    files = json.loads(paths.collected.read_text(encoding="utf-8")).get("files")
+    return first_defect(paths.results, files) if isinstance(files, dict) else None
 
 
 def _is_sealed_file(file: Path) -> bool:
