@@ -106,7 +106,9 @@ WORKERS = []
 onstart:
     RUN_LOCK.take()
     if workflow.local_exec:
-        WORKERS.append(worker.start(BOOKKEEPING / "worker.socket", Path(workflow.basedir)))
+        WORKERS.append(
+            worker.start(BOOKKEEPING / "worker.socket", Path(workflow.basedir))
+        )
 
 
 def planned_cell(wildcards):
