@@ -5,7 +5,7 @@ to know more. Every interval is one of `standings`, the same that the table `dif
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 from statistics import fmean
@@ -13,7 +13,7 @@ from statistics import fmean
 from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.cost_means import compute_seconds
 from mlcl.reporting.metric_info import metric_info
-from mlcl.reporting.ranking import complete_means, primary_metric, rank_losses
+from mlcl.reporting.ranking import Column, complete_means, primary_metric, rank_losses
 from mlcl.reporting.results import Results
 from mlcl.reporting.standings import Standing, controls_above, standings
 from mlcl.reporting.statistics import ALPHA, FEWEST_DATASETS
@@ -37,8 +37,9 @@ def overview(results: Results, contrasts: Contrasts) -> list[str]:
     all_standings = standings(results, metric, contrasts)
     if not all_standings:
         return ["Fewer than two losses have all their seeds on any dataset: there is nothing to compare yet."]
-    warning = list(_not_judged(results, all_standings))
-    all_standings = [standing for standing in all_standings if not _untrained(results, standing)]
+    untrained = _untrained(results, all_standings)
+    warning = list(_not_judged(results, all_standings, untrained))
+    all_standings = standings(results, metric, contrasts, left_out=untrained)
     if not all_standings:
         return [" ".join(warning)]
     if not all(standing.is_known for standing in all_standings):
@@ -56,30 +57,40 @@ def overview(results: Results, contrasts: Contrasts) -> list[str]:
 # --- What no conclusion is drawn from --------------------------------------------------------------------------
 
 
-def _untrained(results: Results, standing: Standing) -> dict[str, tuple[str, ...]]:
-    """loss -> why it was not trained to its end, in the first such column of the standing."""
-    columns = [standing.column] if standing.column else results.outline.columns()
-    found: dict[str, tuple[str, ...]] = {}
-    for column in columns:
+def _untrained(results: Results, everything: Sequence[Standing]) -> dict[Column, dict[str, tuple[str, ...]]]:
+    """Column -> loss -> why it was not trained to its end there."""
+    found: dict[Column, dict[str, tuple[str, ...]]] = {}
+    for standing in everything:
+        if (column := standing.column) is None:
+            continue
         for loss in standing.means:
             state = results.rows.get((*column, loss, "base"))
             if state is not None and state.untrained:
-                found.setdefault(loss, state.untrained)
+                found.setdefault(column, {})[loss] = state.untrained
     return found
 
 
-def _not_judged(results: Results, everything: Sequence[Standing]) -> Iterator[str]:
+def _not_judged(
+    results: Results,
+    everything: Sequence[Standing],
+    untrained: Mapping[Column, Mapping[str, tuple[str, ...]]],
+) -> Iterator[str]:
     """Losses that were not trained to the end lose by their budget, not by what they are."""
     title = results.outline.title_of
     for standing in everything:
-        losses = _untrained(results, standing)
-        if losses and standing.column is not None:
-            reasons = Counter(remark.partition(" (")[0] for own in losses.values() for remark in own)
-            yield (
-                f"On {standing.title}, no conclusion is drawn: not trained to the end "
-                f"{'is' if len(losses) == 1 else 'are'} {_listed([title(loss) for loss in losses])} "
-                f"({', '.join(reasons)}). More epochs or another learning rate, the same for all losses, would tell."
-            )
+        losses = untrained.get(standing.column, {}) if standing.column is not None else {}
+        if not losses:
+            continue
+        reasons = Counter(remark.partition(" (")[0] for own in losses.values() for remark in own)
+        names, are = _listed([title(loss) for loss in losses]), "is" if len(losses) == 1 else "are"
+        if len(standing.means) - len(losses) < 2:
+            said = f"no conclusion is drawn: not trained to the end {are} {names}"
+        else:
+            said = f"{names} {are} not judged: not trained to the end"
+        yield (
+            f"On {standing.title}, {said} ({', '.join(reasons)}). More epochs or another learning rate, the same for "
+            "all losses, would tell."
+        )
 
 
 # --- What can be told apart ----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ in which all losses are equal names a winner in at most 5 % of its repetitions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -72,8 +72,17 @@ class Standing:
         return self.metric.is_visible(interval.value) and not interval.low <= 0 <= interval.high
 
 
-def standings(results: Results, metric: str, contrasts: Contrasts) -> list[Standing]:
-    """The mean over datasets first, if there are several, then each column with two complete losses or more."""
+def standings(
+    results: Results,
+    metric: str,
+    contrasts: Contrasts,
+    left_out: Mapping[Column, Collection[str]] | None = None,
+) -> list[Standing]:
+    """The mean over datasets first, if there are several, then each column with two complete losses or more.
+
+    `left_out`: losses that are not compared on a column, nor in the mean. The intervals of the others stay as they are.
+    """
+    left_out = left_out or {}
     info, split = metric_info(metric), results.outline.split
     means = complete_means(results, metric)
     columns = {
@@ -86,8 +95,11 @@ def standings(results: Results, metric: str, contrasts: Contrasts) -> list[Stand
     confidence = 1 - ALPHA / max(families, 1)
 
     def one(
-        column: Column | None, title: str, losses: Sequence[str], weights: Mapping[Column, float]
-    ) -> Standing:
+        column: Column | None, title: str, everyone: Sequence[str], weights: Mapping[Column, float]
+    ) -> Standing | None:
+        losses = [loss for loss in everyone if not any(loss in left_out.get(c, ()) for c in weights)]
+        if len(losses) < 2:
+            return None
         scores = {loss: sum(weight * means[loss][c] for c, weight in weights.items()) for loss in losses}
         best = max(scores, key=lambda loss: scores[loss] if info.higher_is_better else -scores[loss])
         gaps = {
@@ -95,7 +107,7 @@ def standings(results: Results, metric: str, contrasts: Contrasts) -> list[Stand
             for loss in losses
             if loss != best
         }
-        intervals = {loss: gap.interval(confidence, len(losses)) for loss, gap in gaps.items()}
+        intervals = {loss: gap.interval(confidence, len(everyone)) for loss, gap in gaps.items()}
         datasets = tuple(dict.fromkeys(dataset for dataset, _ in weights))
         return Standing(
             column, title, info, datasets, len(results.outline.seeds), scores, gaps, intervals, confidence
@@ -111,7 +123,7 @@ def standings(results: Results, metric: str, contrasts: Contrasts) -> list[Stand
         one(column, results.outline.column_title(*column), losses, {column: 1.0})
         for column, losses in columns.items()
     ]
-    return result
+    return [standing for standing in result if standing is not None]
 
 
 def _difference(loss: str, other: str, weights: Mapping[Column, float]) -> list[Term]:

@@ -13,7 +13,9 @@ from mlcl.records.outline import open_study
 from mlcl.records.paths import CellId
 from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.overview import overview
+from mlcl.reporting.ranking import primary_metric
 from mlcl.reporting.results import load_results
+from mlcl.reporting.standings import standings
 from mlcl.reporting.tables.grid import main_table
 from tests.synthetic import Grid, edit_record
 
@@ -73,7 +75,7 @@ def test_an_average_that_reaches_back_further_than_its_training_is_named(
     assert lagging_average(training, steps) == ([] if percent is None else [words])
 
 
-def test_such_an_average_is_marked_and_nothing_is_concluded_from_its_column(grid: Grid) -> None:
+def test_such_an_average_is_marked_and_nothing_is_concluded_from_it(grid: Grid) -> None:
     grid.plan().make_all()
     for seed in grid.seeds:
         folder = grid.paths.cell(CellId("scenes", "cnn", "reg", "base", seed))
@@ -84,9 +86,7 @@ def test_such_an_average_is_marked_and_nothing_is_concluded_from_its_column(grid
     assert results.rows["scenes", "cnn", "reg", "base"].untrained == (remark,)
     assert f"not trained to the end: {remark}" in main_table(results).notes
     first = overview(results, Contrasts(results))[0]
-    assert first.startswith(
-        "On Scenes, no conclusion is drawn: not trained to the end is reg (the moving average"
-    )
+    assert first.startswith("On Scenes, reg is not judged: not trained to the end (the moving average")
 
 
 def test_where_plain_weights_won_or_the_decay_warmed_up_the_average_is_no_reason(grid: Grid) -> None:
@@ -113,7 +113,7 @@ def test_a_choice_at_an_end_of_the_grid_is_said_for_more_than_half() -> None:
     assert edges(None) == []
 
 
-def test_tables_mark_such_rows_and_the_overview_draws_no_conclusion(grid):
+def test_tables_mark_such_rows_and_the_overview_compares_the_others(grid):
     grid.plan().make_all()
     for cell in grid.cells():
         if (cell.dataset, cell.loss) == ("scenes", "jaccard") and cell.seed < 2:
@@ -127,8 +127,27 @@ def test_tables_mark_such_rows_and_the_overview_draws_no_conclusion(grid):
     note = next(note for note in table.notes if "not trained to the end" in note)
     marked = {row.key[0] for row in table.rows if any(table.notes[n] == note for n in row.cells[0].notes)}
     assert marked == {"jaccard"}
-    text = " ".join(overview(results, Contrasts(results)))
-    assert "On Scenes, no conclusion is drawn: not trained to the end is jaccard" in text
-    assert "On Scenes, bce" not in text
-    assert "On Docs, bce" in text, "what was trained is judged"
-    assert "mean over 2 datasets" not in text
+    warning, apart = overview(results, Contrasts(results))[:2]
+    assert warning.startswith("On Scenes, jaccard is not judged: not trained to the end")
+    sentences = {s.split(",")[0]: s for s in apart.split(". ") if s.startswith("On ")}
+    assert "jaccard" not in sentences["On Scenes"]
+    assert "jaccard" not in sentences["On the mean over 2 datasets"]
+    assert "On Docs" in sentences
+    assert "Docs" not in warning, "where it was trained it is judged"
+
+
+def test_the_intervals_of_the_others_are_those_of_the_table(grid):
+    grid.plan().make_all()
+    collect(open_study("tiny"))
+    results = load_results("tiny")
+    metric = primary_metric(results)
+    everything = standings(results, metric, Contrasts(results))
+    columns = {s.column: s for s in everything if s.column is not None}
+    left_out = {column: {s.order[-1]} for column, s in columns.items()}
+    for standing in standings(results, metric, Contrasts(results), left_out):
+        if standing.column is not None:
+            whole = columns[standing.column]
+            assert set(standing.means) == set(whole.means) - left_out[standing.column]
+            assert all(standing.intervals[loss] == whole.intervals[loss] for loss in standing.intervals)
+    alone = {column: set(s.order[1:]) for column, s in columns.items()}
+    assert standings(results, metric, Contrasts(results), alone) == []
