@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from mlcl.evaluation.linear import Grid, LinearHeads
 from mlcl.evaluation.metrics import mean_average_precision
@@ -19,20 +20,29 @@ LAST_PART = 0.1
 """Of the summed learning rate: the end of training, whatever the schedule."""
 
 
-def of_curve(curve: Sequence[EpochEnd], training: Mapping[str, Any] | None) -> dict[str, Any]:
+def value_is_objective(method: nn.Module) -> bool:
+    """Does training lower the value of the method's loss? REG's holds a detached term, so its value may rise while its
+    gradient is followed."""
+    return not any(getattr(part, "never_push_positives", False) for part in method.modules())
+
+
+def of_curve(
+    curve: Sequence[EpochEnd], training: Mapping[str, Any] | None, value_tells: bool = True
+) -> dict[str, Any]:
     """What the learning curve of the last stage tells.
 
     `fall_rate`: how fast the loss falls at the end, as a multiple of its mean rate from the first epoch on. Both are
     per unit of summed learning rate, so that a schedule that ends at 0 does not hide a loss that would go on falling;
     the end is the last LAST_PART of that sum. `loss_left`: the last loss as a share of the first. Both None after
-    fewer than FEWEST_EPOCHS epochs, `fall_rate` also for a loss that did not fall. `last_epoch_best`: is the epoch
+    fewer than FEWEST_EPOCHS epochs and where the value tells nothing (`value_is_objective`), `fall_rate` also for a
+    loss that did not fall. `last_epoch_best`: is the epoch
     that validation chose the last one? None where validation was not looked at.
     """
     stage = (training or {}).get("finetuning") or training or {}
     lines = curve[-stage["epochs"] :] if stage else []
     losses = np.array([line.loss for line in lines])
     result: dict[str, Any] = {"epochs": len(lines), "fall_rate": None, "loss_left": None}
-    if len(lines) >= FEWEST_EPOCHS:
+    if value_tells and len(lines) >= FEWEST_EPOCHS:
         spent = np.cumsum([line.learning_rate for line in lines])
         fall, over = losses[0] - losses[-1], spent[-1] - spent[0]
         last = LAST_PART * spent[-1]

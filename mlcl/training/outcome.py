@@ -13,7 +13,7 @@ from mlcl.evaluation.linear import LinearHeads
 from mlcl.evaluation.readouts import Readout
 from mlcl.training import distributed
 from mlcl.training.context import Context
-from mlcl.training.diagnostics import of_average, of_curve, of_grid
+from mlcl.training.diagnostics import of_average, of_curve, of_grid, value_is_objective
 from mlcl.training.events import Diverged
 from mlcl.training.loop import FitResult
 from mlcl.training.seeding import generator
@@ -104,7 +104,8 @@ def _diagnose(
 ) -> dict[str, Any]:
     """`curve`, where averaged and plain weights compete `ema`, and with linear evaluation `grid`; see
     `mlcl.training.diagnostics`."""
-    result: dict[str, Any] = {"curve": of_curve(fitted.curve, context.settings.training)}
+    tells = value_is_objective(fitted.method)
+    result: dict[str, Any] = {"curve": of_curve(fitted.curve, context.settings.training, tells)}
     if average := of_average(fitted.ema):
         result["ema"] = average
     linear_heads, settings = heads.get("linear"), context.settings.linear_evaluation

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from tiny import cell, run
+from torch import nn
 
+from mlcl import losses
 from mlcl.data import PreparedDataset
 from mlcl.evaluation.linear import Grid, LinearHeads
 from mlcl.evaluation.metrics import evaluate
@@ -41,6 +43,18 @@ def test_a_loss_that_is_done_has_rate_0_and_one_that_begins_late_a_high_one() ->
     late = diagnostics.of_curve(curve([*[1] * 9, 0.5], equal), {"epochs": 10})
     assert done["fall_rate"] == pytest.approx(0)
     assert late["fall_rate"] == pytest.approx(9)
+
+
+def test_the_value_of_reg_tells_nothing_of_its_training() -> None:
+    """It holds a detached term, so that it may rise while the gradient is followed."""
+    for name, tells in (("reg", False), ("reg_ablated", True), ("bce", True), ("joint", True)):
+        method = nn.Sequential(nn.Linear(3, 3), losses.create(name, 3, 3))
+        assert diagnostics.value_is_objective(method) is tells, name
+    joined = losses.create("joint", 3, 3, contrastive="reg")
+    assert not diagnostics.value_is_objective(joined)
+    found = diagnostics.of_curve(curve([1, 2, 3, 4, 5], [1] * 5), {"epochs": 5}, value_tells=False)
+    assert (found["epochs"], found["fall_rate"], found["loss_left"]) == (5, None, None)
+    assert untrained({"curve": found, "fit": {"split": "train", "map": None, "prior_map": 0.1}}) == []
 
 
 def test_few_epochs_tell_nothing_and_fine_tuning_is_its_own_stage() -> None:
