@@ -120,7 +120,8 @@ def test_what_is_too_large_for_the_page_lies_beside_it(finished, monkeypatch):
     page = Page(text)
     links = [tag["src"] for tag in page.all("img")] + [tag["href"] for tag in page.all("a") if "href" in tag]
     beside = [link for link in links if link and not link.startswith(("data:", "#", "http"))]
-    embedded = sum(len(link) for link in links if link and link.startswith("data:"))
+    # The picture of the overview stands in its own place a second time.
+    embedded = sum(len(link) for link in set(links) if link and link.startswith("data:"))
     assert 0 < embedded <= 200_000 * 1.1
     assert any(link.endswith(".png") for link in beside)
     assert any(link.startswith("report_files/") for link in beside)

@@ -193,6 +193,10 @@ def test_without_a_finite_validation_the_cell_diverges(
 # No step synchronises with the device
 
 
+PACKAGE = f"{Path(loop.__file__).parents[1]}/"
+"""The folder of this package: the environment may lie in a folder of the same name."""
+
+
 class Waits(TorchDispatchMode):
     """Counts what makes the host read a tensor's values. On a CPU they are as many as on a GPU.
 
@@ -244,7 +248,7 @@ class Waits(TorchDispatchMode):
         frame: Any = sys._getframe(2)
         while frame is not None:
             file = frame.f_code.co_filename
-            if "/mlcl/" in file or "/torch/optim/" in file:
+            if file.startswith(PACKAGE) or "/torch/optim/" in file:
                 return f"{file}:{frame.f_lineno}"
             frame = frame.f_back
         return "?"
