@@ -19,7 +19,16 @@ from mlcl.losses._elementwise import elementwise_source
 from mlcl.losses._errors import NotFusedError
 from mlcl.losses._fused import is_faster
 
-COVERED = ("jaccard", "mulsupcon", "overlap", "simdissim", "stepwise", "supcon_all", "supcon_any")
+COVERED = (
+    "jaccard",
+    "mulsupcon",
+    "multisupcon",
+    "overlap",
+    "simdissim",
+    "stepwise",
+    "supcon_all",
+    "supcon_any",
+)
 CONTRASTIVE = [name for name in losses.names() if losses.describe(name).inputs == "embeddings"]
 
 
