@@ -101,8 +101,8 @@ makes scores and labels anew. The weight of a pair is the loss file's own `weigh
 expression (`_elementwise.py`); the file needs nothing extra. Covered are losses between items of the batch, or
 the batch and given references, whose weight is an expression of the pair's three numbers (`supcon_any`,
 `supcon_all`, `multisupcon`, `jaccard`, `overlap`, `simdissim`, and such losses of your own) or one number a label
-(`mulsupcon`, `stepwise`), in float32, on one rank, with embeddings of at most 1,024 columns. Any other call takes the tile
-form; `loss.kernel_used` says which form the last call took, and why.
+(`mulsupcon`, `stepwise`), in float32, on one rank, with embeddings of at most 1,024 columns. Any other call takes
+the tile form; `loss.kernel_used` says which form the last call took, and why.
 
 float32 stays float32: a unit vector is split into two float16 parts, 22 bits of mantissa, and products are
 summed in float32 (three products instead of one). Where TF32 is allowed for matrix products, one part of 11
