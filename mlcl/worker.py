@@ -38,7 +38,7 @@ by the user, starts none."""
 LOADED = (
     "mlcl.cli", "mlcl.study.make", "mlcl.training.launch", "mlcl.training.inputs.prefetch",
     "mlcl.training.feature_cache", "mlcl.evaluation.knn", "mlcl.reporting.failures", "accelerate", "accelerate.state",
-    "torch.utils.flop_counter", "torch.utils.checkpoint", "numpy.random",
+    "torch.utils.flop_counter", "torch.utils.checkpoint", "numpy.random", "ctypes",
 )  # fmt: skip
 """What nearly every cell imports, besides its own encoder, loss and protocol."""
 STOP_SECONDS = 120.0
@@ -215,7 +215,8 @@ class Worker:
                 self._fork(request, outputs, connection)
             else:
                 connection.close()  # without an answer: the job runs the command itself
-        except Exception:  # the job will say what is wrong
+        except Exception as error:
+            print(f"mlcl: the warm worker did not take a cell, its job makes it: {error!r}", file=sys.stderr)
             connection.close()
         finally:
             for output in outputs:
@@ -311,7 +312,6 @@ def _receive(connection: socket.socket, outputs: list[int]) -> dict[str, Any]:
 
 def _load(environment: Mapping[str, str], threads: int) -> None:
     """What cells import, with the number of threads that they have."""
-    import ctypes  # noqa: F401  for the children
     import gc
     from importlib import import_module
 
@@ -393,9 +393,8 @@ def serve(descriptor: int, path: Path) -> NoReturn:
         traceback.print_exc()
     finally:
         path.unlink(missing_ok=True)
-        os._exit(
-            code
-        )  # taking down what is loaded would take a second and, for frozen objects, print warnings
+        # Taking down what is loaded would take a second and, for frozen objects, print warnings.
+        os._exit(code)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import IO, Any
 from mlcl.digests import is_sealed, sealed, sha256_of
 from mlcl.errors import MlclError
 from mlcl.records.code import FOLDER as CODE
-from mlcl.records.collect import is_kept
+from mlcl.records.collect import collected_files, is_kept
 from mlcl.records.files import atomic_file, atomic_folder
 from mlcl.records.format import FORMAT, require_format
 from mlcl.records.outline import OpenStudy
@@ -74,13 +74,10 @@ def pack(study: OpenStudy, file: Path) -> Archive:
             files += [record.parent / name for name in (RECORD, *stored_files(record))]
     if not records and not is_kept(study):
         raise MlclError(f"{results}: holds no whole record; there is nothing to pack")
-    paths = study.paths
-    others = [
-        paths.outline, paths.collected, paths.metrics_csv, paths.costs_csv, paths.cells_csv, paths.curves_csv,
-        paths.labels_csv, paths.confusions, paths.jackknife, paths.search_csv, paths.chosen, paths.pair_weights,
-        *(paths.card(dataset) for dataset in study.outline.datasets), *sorted((results / CODE).glob("*.json")),
-    ]  # fmt: skip
-    files += [other for other in others if other.exists()]
+    files += collected_files(study, alone=True)
+    files += [
+        file for file in (study.paths.collected, *sorted((results / CODE).glob("*.json"))) if file.exists()
+    ]
     for one in files:
         _refuse_link(one, results)
     listed: dict[str, dict[str, Any]] = {

@@ -104,12 +104,18 @@ def write_collected(
 ) -> None:
     """Writes `collected.json` for the files that lie there now."""
     outline, paths = study
-    cards = [paths.card(dataset) for dataset in outline.datasets]
-    kept_files = [paths.outline, paths.jackknife, paths.pair_weights] if kept else []
-    files = [*_files(paths), paths.search_csv, paths.chosen, *kept_files, *cards]
-    names = [file.relative_to(paths.results).as_posix() for file in files if file.exists()]
+    names = [file.relative_to(paths.results).as_posix() for file in collected_files(study, alone=kept)]
     collected = Collected(FORMAT, outline.digest, records, digests_of(paths.results, names), provenance, kept)
     write_json(paths.collected, sealed(asdict(collected)))
+
+
+def collected_files(study: OpenStudy, alone: bool = False) -> list[Path]:
+    """The collected files that are there and the cards; `alone`: with all else that reporting needs without records."""
+    outline, paths = study
+    files = [*_files(paths), paths.search_csv, paths.chosen, *map(paths.card, outline.datasets)]
+    if alone:
+        files += [paths.outline, paths.jackknife, paths.pair_weights]
+    return [file for file in files if file.exists()]
 
 
 def _files(paths: StudyPaths) -> tuple[Path, ...]:

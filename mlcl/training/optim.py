@@ -42,7 +42,7 @@ class SGD(_Eager, torch.optim.SGD):
     step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
 
 
-_OPTIMIZERS: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
+_OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], dict[str, Any]]] = {
     "adam": (Adam, {}),
     "adamw": (AdamW, {}),
     "sgd": (SGD, {"momentum": 0.9}),
@@ -55,7 +55,7 @@ def create(modules: nn.Module, settings: TrainingSettings, steps: int) -> tuple[
     groups = list(_parameter_groups(modules, settings.weight_decay))
     # Fused: one kernel for all weights, and float16's check for infinities stays on the device. On a CPU a step takes a
     # third to a sixth of the time.
-    optimizer = kind(groups, lr=settings.learning_rate, fused=True, **extra)  # type: ignore[call-arg]
+    optimizer = kind(groups, lr=settings.learning_rate, fused=True, **extra)
     if settings.schedule == "one_cycle":
         # OneCycleLR divides by the lengths of both slopes: neither may be empty.
         total = max(steps, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -216,8 +217,8 @@ def test_the_ensemble_chooses_one_combination_for_each_label_by_the_f1_of_the_me
     val_features, val_labels = (tensor.double() for tensor in data(60, labels=9, seed=1))
     rates, decays = (1.0, 0.03), (1.0, 0.01)
 
-    def fitted(choose: str) -> linear.LinearHeads:
-        grid = linear.Grid(rates, decays, heads=3, epochs=3, batch_size=16, choose=choose)  # type: ignore[arg-type]
+    def fitted(choose: Literal["head", "ensemble"]) -> linear.LinearHeads:
+        grid = linear.Grid(rates, decays, heads=3, epochs=3, batch_size=16, choose=choose)
         streams = torch.Generator().manual_seed(5)
         return linear.fit(features, labels, val_features, val_labels, grid, streams)
 

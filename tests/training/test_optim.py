@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from mlcl.encoders.base import Encoder
 from mlcl.training import optim
 from mlcl.training.methods import Untrained
 from mlcl.training.optim import MovingAverage
@@ -94,8 +96,12 @@ def test_a_fused_step_is_that_of_the_formula(name: Any, channels_last: bool) -> 
     groups = [{"params": [p for p in plain.parameters() if p.ndim > 1], "weight_decay": 0.1}]
     groups += [{"params": [p for p in plain.parameters() if p.ndim <= 1], "weight_decay": 0.0}]
     momentum = {"momentum": 0.9} if name == "sgd" else {}
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
-    reference = kind(groups, lr=0.01, foreach=False, **momentum)  # type: ignore[arg-type]
+    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "sgd": torch.optim.SGD,
+    }
+    reference = kinds[name](groups, lr=0.01, foreach=False, **momentum)
     for _ in range(5):
         inputs = torch.randn(6, 3, 4, 4)
         for modules, optimizer in ((layers, fused), (plain, reference)):
@@ -118,7 +124,9 @@ def test_one_dimensional_parameters_do_not_decay_and_frozen_ones_are_left_out() 
     }
 
 
-class Counting(nn.Module):
+class Counting(Encoder):
+    feature_dim = 2
+
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(2))
@@ -129,7 +137,7 @@ class Counting(nn.Module):
 
 def test_the_moving_average_follows_the_formula_from_the_initial_weights() -> None:
     encoder = Counting()
-    method = Untrained(encoder)  # type: ignore[arg-type]
+    method = Untrained(encoder)
     average, expected = MovingAverage(method, 0.9), 0.0
     for step in range(1, 6):
         with torch.no_grad():
@@ -153,7 +161,7 @@ def test_the_moving_average_follows_the_formula_from_the_initial_weights() -> No
 def test_the_decay_of_the_moving_average_warms_up() -> None:
     """TensorFlow's rule, min(decay, (1 + t) / (10 + t)): 2/11, 3/12, 4/13, ... and then the decay itself."""
     encoder = Counting()
-    method = Untrained(encoder)  # type: ignore[arg-type]
+    method = Untrained(encoder)
     average, expected = MovingAverage(method, 0.3, warmup=True), 0.0
     for step in range(1, 6):
         with torch.no_grad():

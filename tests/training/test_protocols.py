@@ -612,8 +612,9 @@ def test_each_epoch_s_better_weights_are_candidates_of_the_selection(vectors: Pr
     for epochs in range(1, 4):
         last = training | {"epochs": epochs, "selection": "last"}
         rows.append(run(kmcl(vectors, "bce", **last), vectors))
-    losses = [line.val_loss for line in competing.fitted.curve]  # type: ignore[union-attr]
-    best = rows[int(np.argmin(losses))]  # type: ignore[arg-type]
+    assert competing.fitted is not None
+    losses = [line.val_loss for line in competing.fitted.curve]
+    best = rows[int(np.argmin(np.array(losses, dtype=float)))]
     assert np.array_equal(only_scores(competing)["test"], only_scores(best)["test"])
     assert competing.diagnostics["ema"]["val_map"] == best.diagnostics["ema"]["val_map"]
 
