@@ -135,6 +135,8 @@ def defect(source: str) -> str | None:
         try:
             if not has_digest(folder / file, expected.sha256):
                 return f"{folder / file}: is not the published file (its SHA-256 is another one)"
+        except FileNotFoundError:
+            return f"{folder / file}: is not there; 'mlcl weights fetch {name}' gets it"
         except OSError as error:
             return f"{folder / file}: cannot be read ({error.strerror or error})"
     return None

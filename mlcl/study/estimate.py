@@ -46,8 +46,8 @@ HALF = 2
 """Bytes of a stored feature."""
 
 START_UP_SECONDS = 4.0
-"""What starting Python and importing torch takes in the process of a cell, before its record's clock runs: measured as
-4.3 CPU seconds on a shared machine."""
+"""What starting Python and importing torch takes in a process of a cell's own, before its record's clock runs: measured
+as 4.3 CPU seconds on a shared machine. On one machine a warm worker (`mlcl.worker`) does it once for all cells."""
 
 HEADER = ("dataset", "encoder", "cells", "left", "training rows", "epochs", "a cell", "in all", "basis")
 
@@ -431,7 +431,8 @@ def _range(values: list[str]) -> str:
 def _start_up(cells: int) -> str:
     if not cells:
         return ""
-    return f", and {duration(cells * START_UP_SECONDS)} for starting a process for each"
+    seconds = duration(cells * START_UP_SECONDS)
+    return f", and {seconds} for starting a process for each where no warm worker does it once"
 
 
 def _sum(estimates: Iterable[CellEstimate]) -> str:
