@@ -35,8 +35,8 @@ def of_curve(
     per unit of summed learning rate, so that a schedule that ends at 0 does not hide a loss that would go on falling;
     the end is the last LAST_PART of that sum. `loss_left`: the last loss as a share of the first. Both None after
     fewer than FEWEST_EPOCHS epochs and where the value tells nothing (`value_is_objective`), `fall_rate` also for a
-    loss that did not fall. `last_epoch_best`: is the epoch
-    that validation chose the last one? None where validation was not looked at.
+    loss that did not fall. `last_epoch_best`: is the epoch that validation chose the last one? None where validation
+    was not looked at.
     """
     stage = (training or {}).get("finetuning") or training or {}
     lines = curve[-stage["epochs"] :] if stage else []
