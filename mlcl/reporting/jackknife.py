@@ -96,14 +96,15 @@ class Jackknife:
         if self._results.kept:
             return
         needs_card = metric.endswith(examples.BANDS)
-        no_card = needs_card and cell.dataset not in self._results.cards
+        counts = self._results.training_counts(cell.dataset)
+        no_card = needs_card and counts is None
         if not examples.is_supported(metric) or no_card or not file.exists():
             self._changed |= self._stored.pop(key, None) is not None
             return
         digest = hashlib.sha256(f"{metric} {split} {readout} {examples.GROUPS}".encode() + self._code)
         digest.update(file.read_bytes())
         if needs_card:
-            digest.update(repr(self._training_counts(cell.dataset)).encode())
+            digest.update(repr(counts).encode())
         made_of = digest.hexdigest()[:16]
         if key not in self._stored or self._stored[key][0] != made_of:
             values = examples.without_groups(self._scored(cell, readout, split), metric)
@@ -112,20 +113,14 @@ class Jackknife:
 
     def _scored(self, cell: CellId, readout: str, split: str) -> examples.Scored:
         stored = read_scores(self._results.paths.cell(cell) / SCORES, readout)
-        bands = {}
-        if cell.dataset in self._results.cards:
-            bands = frequency_bands(self._training_counts(cell.dataset))
+        counts = self._results.training_counts(cell.dataset)
+        bands = {} if counts is None else frequency_bands(counts)
         return examples.Scored(
             stored[f"{split}_labels"].astype(np.bool_),
             stored[f"{split}_scores"].astype(np.float32),
             best_thresholds(stored["val_labels"], stored["val_scores"]),
             bands,
         )
-
-    def _training_counts(self, dataset: str) -> list[int]:
-        card = self._results.cards[dataset]
-        counts = card["splits"]["train"]["label_counts"]
-        return [int(counts[label]) for label in card["labels"]]
 
 
 def _seal(row: list[str]) -> str:

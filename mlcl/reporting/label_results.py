@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,7 +89,7 @@ def label_scores(results: Results, dataset: str, most: int = MOST_LABELS) -> Lab
     if not frames:
         return None
     first = next(iter(frames.values())).drop_duplicates("number").set_index("number").sort_index()
-    train = train_counts(results, dataset)
+    train = results.training_counts(dataset)
     counts = first["positives"].to_numpy() if train is None else np.array(train)
     order_of_labels = np.argsort(-counts, kind="stable")
     chosen = order_of_labels[evenly_spaced(len(order_of_labels), most)]
@@ -128,15 +127,6 @@ def of_row(results: Results, row: RowKey) -> pd.DataFrame | None:
         if readout in readouts:
             return lines[lines["readout"] == readout]
     return None
-
-
-def train_counts(results: Results, dataset: str) -> list[int] | None:
-    """Training rows that have each label, in the dataset's order; None without its card."""
-    card: Any = results.cards.get(dataset)
-    if card is None:
-        return None
-    counts = card["splits"]["train"]["label_counts"]
-    return [int(counts[label]) for label in card["labels"]]
 
 
 def evenly_spaced(number: int, most: int) -> NDArray[np.intp]:
@@ -204,7 +194,7 @@ def label_confusion(results: Results, dataset: str) -> LabelConfusion | None:
     stored: Confusion | None = results.confusions.get((dataset, encoder, loss))
     if stored is None:
         return None
-    counts, card = train_counts(results, dataset), results.cards.get(dataset)
+    counts, card = results.training_counts(dataset), results.cards.get(dataset)
     names = {n: f"label {n}" for n in stored.labels} if card is None else dict(enumerate(card["labels"]))
     numbers, positives = np.array(stored.labels), np.array(stored.positives)
     frequency = positives if counts is None else np.array(counts)[numbers]

@@ -107,6 +107,13 @@ class Results:
         card = self.cards.get(dataset)
         return None if card is None else len(card["labels"])
 
+    def training_counts(self, dataset: str) -> list[int] | None:
+        """Training rows that have each label, in the dataset's order; None where its card is not there."""
+        if (card := self.cards.get(dataset)) is None:
+            return None
+        counts = card["splits"]["train"]["label_counts"]
+        return [int(counts[label]) for label in card["labels"]]
+
     @cached_property
     def _values(self) -> dict[tuple[str, ...], dict[int, float]]:
         by_row: dict[tuple[str, ...], dict[int, float]] = {}

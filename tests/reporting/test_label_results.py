@@ -15,7 +15,6 @@ from mlcl.reporting.label_results import (
     best_losses,
     evenly_spaced,
     label_confusion,
-    train_counts,
 )
 from mlcl.reporting.label_results import label_scores as scores_of
 from mlcl.reporting.ranking import primary_metric
@@ -57,7 +56,7 @@ def best_losses_after(grid, change):
 
 def test_labels_are_sorted_by_training_frequency_and_a_choice_has_the_ends(results):
     scores = scores_of(results, "docs", most=5)
-    counts = sorted(train_counts(results, "docs"), reverse=True)
+    counts = sorted(results.training_counts("docs"), reverse=True)
     assert scores.train == [counts[i] for i in (0, 3, 6, 8, 11)]
     assert scores.number_of_labels == 12
     assert evenly_spaced(3, 5).tolist() == [0, 1, 2]
