@@ -548,8 +548,6 @@ def main() -> NoReturn:
 
 def _watch(study: OpenStudy, every: float) -> None:
     """Shows where a study stands until nothing is left to do, or Ctrl-C."""
-    import time
-
     from mlcl.records.live import Watcher, write_page
 
     watcher, page = Watcher(study), study.paths.live_page

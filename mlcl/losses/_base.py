@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mlcl.losses._declarations import CALLED_WITH, check_sizes, checked_value, conditions
+from mlcl.losses._declarations import CALLED_WITH, TYPES, check_sizes, checked_value, conditions
 from mlcl.losses._distributed import Ranks
 from mlcl.losses._errors import LossError, LossInputError
 from mlcl.suggest import closest
@@ -83,13 +83,11 @@ def _declared(cls: type) -> dict[str, Any]:
         if not issubclass(base, Loss) or base.__module__.startswith("mlcl.losses._"):
             continue
         for name, annotation in inspect.get_annotations(base).items():
-            if name in vars(base) and annotation in (*_TYPES, *(t.__name__ for t in _TYPES)):
-                is_float = annotation in (float, "float")
-                declared[name] = float(vars(base)[name]) if is_float else vars(base)[name]
+            kind = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+            if name in vars(base) and kind in TYPES:
+                default = vars(base)[name]
+                declared[name] = float(default) if kind == "float" else default
     return declared
-
-
-_TYPES = (float, int, bool, str)
 
 
 class ClassificationLoss(Loss):

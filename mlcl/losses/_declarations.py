@@ -269,9 +269,8 @@ def checked_value(where: str, key: str, value: Any, default: Any, condition: str
         value = float(value)
         if not math.isfinite(value):
             raise LossError(f"{where} must be a finite number, got {value}")
-    if condition is not None and not eval(
-        condition, {"__builtins__": {}}, {key: value}
-    ):  # checked: a comparison
+    # `conditions` let nothing through but a comparison of this hyperparameter with constants.
+    if condition is not None and not eval(condition, {"__builtins__": {}}, {key: value}):
         raise LossError(f"{where} = {value!r} is not allowed: {condition}")
     return value
 
