@@ -1,7 +1,8 @@
 """The report in a real browser, headless: sorting, filtering, no complaint on the console, nothing wider than a phone.
 
 A script is put at the end of a copy of the page; it does what a reader would do and writes what it finds into the
-document, which the browser then prints.
+document, which the browser then prints. Pictures load lazily; the script asks for all of them and judges them when the
+page has loaded, which waits for them.
 """
 
 from __future__ import annotations
@@ -48,8 +49,11 @@ found.unfiltered = Array.from(table.tBodies[0].rows).filter(row => !row.hidden).
 document.querySelectorAll("details").forEach(part => { part.open = true; });
 found.pageWidth = document.documentElement.scrollWidth;
 found.windowWidth = document.documentElement.clientWidth;
-found.broken = Array.from(document.images).filter(image => image.complete && image.naturalWidth === 0).length;
-document.getElementById("found").textContent = JSON.stringify(found);
+document.querySelectorAll("img").forEach(image => { image.loading = "eager"; });
+window.addEventListener("load", () => {
+  found.broken = Array.from(document.images).filter(image => image.naturalWidth === 0).length;
+  document.getElementById("found").textContent = JSON.stringify(found);
+});
 </script></body>
 """
 

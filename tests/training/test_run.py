@@ -142,8 +142,8 @@ def test_a_tenth_of_the_data_is_trained_for_as_many_steps_and_validated_on_a_ten
     assert min(line.val_loss for line in enough.fitted.curve) == pytest.approx(float(loss), rel=1e-4)
     for name in ("label_prior", "random"):
         cell = settings(None, protocol=name, encoder=None, training=None, readouts=[])
-        part = cell.dataset.model_copy(update={"subset": {"val_fraction": 0.1}})
-        cut = run(CellSettings.model_validate(cell.model_dump() | {"dataset": part.model_dump()}), digits)
+        part = cell.dataset.model_dump() | {"subset": {"val_fraction": 0.1}}
+        cut = run(CellSettings.model_validate(cell.model_dump() | {"dataset": part}), digits)
         assert len(only_scores(cut)["val"]) == 8
 
 
