@@ -355,6 +355,21 @@ def keep(
 
 
 @app.command()
+def leaderboard(
+    folder: Annotated[Path, typer.Argument(help="Where kept results lie, one folder each.")] = Path(
+        "results/reference"
+    ),
+    page: Annotated[Path, typer.Option(help="The page to write.")] = Path("results/leaderboard.html"),
+    markdown: Annotated[Path, typer.Option(help="The text to write.")] = Path("docs/leaderboard.md"),
+) -> None:
+    """Say over all kept results which losses lead where, how surely and at what cost, as a page and as text."""
+    from mlcl.reporting.leaderboard.page import write_leaderboard
+
+    write_leaderboard(folder, page, markdown)
+    _say(f"leaderboard of {folder}: {page} and {markdown}")
+
+
+@app.command()
 def weights(
     action: Annotated[Literal["list", "fetch", "check"], typer.Argument()] = "list",
     name: Annotated[
