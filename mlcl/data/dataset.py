@@ -217,8 +217,8 @@ def open_dataset(folder: str | Path) -> PreparedDataset:
     if not isinstance(card, dict) or card.get("format") not in form.READABLE:
         written = card.get("format") if isinstance(card, dict) else None
         raise DataError(
-            f"{folder / form.CARD}: has format {written}, this version reads formats {' and '.join(map(str, form.READABLE))}; "
-            "delete the folder and prepare it again"
+            f"{folder / form.CARD}: has format {written}, this version reads formats "
+            f"{' and '.join(map(str, form.READABLE))}; delete the folder and prepare it again"
         )
     prepare_again = "prepare the dataset again (mlcl prepare)"
     if not is_sealed(card):

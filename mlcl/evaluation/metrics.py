@@ -203,8 +203,9 @@ def _decisions(split: _Split, thresholds: NDArray[Any]) -> dict[str, float]:
     hit = y & predicted
     errors, known = np.count_nonzero(y ^ predicted), split.known
     result = {"hamming_loss": float(errors / (y.size if known is None else np.count_nonzero(known)))}
-    if known is None or known.all(axis=1).any():
-        result |= _decisions_of_rows(split.whole.y, split.whole.predicted(thresholds))
+    whole: Any = slice(None) if known is None else known.all(axis=1)
+    if len(y[whole]):
+        result |= _decisions_of_rows(y[whole], predicted[whole], hit[whole])
     true, positives, guessed = _count(hit, 0), _count(y, 0), _count(predicted, 0)
     there = positives > 0
     if there.any():
@@ -219,11 +220,10 @@ def _decisions(split: _Split, thresholds: NDArray[Any]) -> dict[str, float]:
     return result
 
 
-def _decisions_of_rows(y: Bools, predicted: Bools) -> dict[str, float]:
-    sizes = _count(y & predicted, 1), _count(y, 1), _count(predicted, 1)
+def _decisions_of_rows(y: Bools, predicted: Bools, hit: Bools) -> dict[str, float]:
     return {
         "subset_accuracy": float(np.mean((y == predicted).all(axis=1))),
-        "samples_f1": _mean(_f1(*sizes, undefined=1.0)),
+        "samples_f1": _mean(_f1(_count(hit, 1), _count(y, 1), _count(predicted, 1), undefined=1.0)),
     }
 
 
