@@ -152,7 +152,7 @@ class _Split:
     @cached_property
     def whole(self) -> _Split:
         """The rows of which all labels are known."""
-        return self if self.known is None else self.part(self.known.all(axis=1))
+        return self if self.known is None else self.part(np.flatnonzero(self.known.all(axis=1)))
 
     def predicted(self, thresholds: NDArray[Any] | float) -> Bools:
         """(N, L) False where the label is unknown, so that counts of hits and predictions are those of known pairs."""

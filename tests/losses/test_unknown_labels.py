@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import build
 
 from mlcl import losses
 
@@ -74,7 +73,7 @@ def test_other_losses_refuse_them(name: str) -> None:
 
 
 def test_losses_of_embeddings_refuse_them() -> None:
-    loss = build("reg", num_labels=5)
+    loss = losses.create("reg", num_labels=5, embedding_dim=4)
     with pytest.raises(losses.LossInputError, match="found -1"):
         loss(torch.randn(6, 4), LABELS)
 
