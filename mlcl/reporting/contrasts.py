@@ -40,8 +40,9 @@ class Contrasts:
         for weight, row in terms:
             (a,), (b,) = (one.rows([(weight, row)], metric, split) for one in (first, second))
             gains = [x - y for x, y in zip(a.values, b.values, strict=True)]
-            known = a.without_groups is not None and b.without_groups is not None
-            without_groups = a.without_groups - b.without_groups if known else None
+            without_groups = None
+            if a.without_groups is not None and b.without_groups is not None:
+                without_groups = a.without_groups - b.without_groups
             by_dataset.setdefault(row[0], []).append(Row(weight, gains, without_groups))
         return _sum_of([contrast(rows) for rows in by_dataset.values()])
 

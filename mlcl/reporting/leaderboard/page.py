@@ -28,6 +28,7 @@ from mlcl.reporting.results import load_results
 from mlcl.reporting.specs import Claim, read_claims
 from mlcl.reporting.standings import Standing
 from mlcl.reporting.tables import html
+from mlcl.reporting.tables.table import Table
 from mlcl.reporting.tables.text import markdown
 from mlcl.reporting.visible import as_markdown
 
@@ -247,7 +248,7 @@ def as_text(board: Leaderboard) -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _table(table: tables.Table, caption: bool = True) -> str:
+def _table(table: Table, caption: bool = True) -> str:
     text = markdown(table)
     return text if caption else text.partition("\n\n")[2]
 

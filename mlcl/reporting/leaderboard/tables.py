@@ -49,10 +49,8 @@ def glance_table(comparisons: Sequence[Comparison]) -> Table:
 def _glance_row(comparison: Comparison) -> Row:
     standing, outline = comparison.standing, comparison.study.results.outline
     headers = (*where(comparison), comparison.study.name)
-    losses, datasets = (
-        len(comparison.standing.means) if standing else 0,
-        len({d for d, _ in comparison.columns}),
-    )
+    losses = len(standing.means) if standing is not None else 0
+    datasets = len({dataset for dataset, _ in comparison.columns})
     if standing is None or not standing.is_known:
         leaders = ("no intervals", "–", "–")
     else:
