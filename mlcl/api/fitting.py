@@ -61,7 +61,8 @@ def fit(
     """Trains an encoder with a loss and evaluates it: one cell of a study, with a study's defaults and checks.
 
     Args:
-        dataset, labels, text, split: a prepared dataset, or what `mlcl.prepare` makes one of.
+        dataset: a prepared dataset, or what `mlcl.prepare` makes one of.
+        labels: as for `mlcl.prepare`, and so are `text` and `split`.
         encoder: a name, or `{"name": "mlp", "hidden": [64]}`. Default: `cnn`, `transformer` or `mlp`, by modality.
         loss: a name, a class of `mlcl.losses`, the file of a loss of your own, `{"name": "reg", "temperature": 0.2}`,
             or a baseline (`random_encoder`, `label_prior`, `random`).
@@ -97,7 +98,7 @@ class Result:
     Attributes:
         dataset: the prepared dataset.
         settings: all settings of the cell, defaults filled in.
-        labels: split (`val`, `test`) -> (n, L) of 0 and 1, of the rows that were used.
+        labels: split (`val`, `test`) -> (n, L) of 0 and 1 (-1: unknown), of the rows that were used.
         scores: readout -> split -> (n, L) probabilities. `none` stands for a baseline without an encoder.
         by_readout: readout -> split -> metric -> value, as in a record (docs/metrics.md); values are fractions.
         outcome: what the protocol returned; holds the trained encoder.
