@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlcl.study.plan import Plan, PlannedCell
 
 NOT_MADE = "some tables or figures failed; the others were made, and the log has the tracebacks"
+CELL_TAKEN = 75  # os.EX_TEMPFAIL, which other systems do not have
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -128,8 +129,13 @@ def train(
     cell: Annotated[str | None, typer.Argument(help="With a study file: the cell to make.")] = None,
     data_root: DataRoot = None,
     log: Log = None,
+    wait: Annotated[
+        bool,
+        typer.Option(hidden=True, help="Wait where another process makes the cell, or end with code 75."),
+    ] = True,
 ) -> None:
     """Make the record of one cell: train, evaluate, write. A record that is current is left as it is."""
+    from mlcl.errors import CellTakenError
     from mlcl.study.make import make_cell, prepare_dataset
 
     _require_one_launch()
@@ -142,8 +148,28 @@ def train(
             planned_study.write()
             prepare_dataset(planned_study.paths.dataset_request(planned.cell.id.dataset))
             target = planned_study.paths.request(planned.cell.id)
-        record = make_cell(target, log_file)
+        try:
+            record = make_cell(target, log_file, wait)
+        except CellTakenError:
+            sys.exit(CELL_TAKEN)
         _say_finished(record)
+
+
+@app.command()
+def work(
+    study: StudyFile,
+    data_root: DataRoot = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Cells at once. Default: as many as this machine's cores or GPUs allow.", min=1),
+    ] = None,
+) -> None:
+    """Make a study's cells together with every other 'mlcl work' on it, here and on machines that share this folder."""
+    from mlcl import work as working
+    from mlcl.records.status import study_status
+
+    finished = working.work(study, data_root, jobs, CELL_TAKEN)
+    _say(f"{finished.outline.study}: {study_status(finished).line()}")
 
 
 @app.command()
@@ -227,19 +253,25 @@ def report(
     as_planned: AsPlanned = False,
     keep_going: KeepGoing = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="Write the tables and draw the figures first.")
+        bool,
+        typer.Option(
+            "--all", help="First collect whatever records exist, write the tables and draw the figures."
+        ),
     ] = False,
 ) -> None:
-    """Write the report, one self-contained HTML page."""
+    """Write the report, one self-contained HTML page; with --all, in one process all that it is made of."""
     from mlcl import reporting
 
     with _logged(log):
         opened = _open(study, write=True, as_planned=as_planned)
-        _collect_if_needed(opened)
+        _collect_if_needed(opened, anyway=everything)
         failed = []
         if everything:
+            _say(f"{opened.outline.study}: collected the records in {opened.paths.metrics_csv}")
             failed += reporting.write_tables(opened.paths.results)
+            _say(f"{opened.outline.study}: tables in {opened.paths.tables}/")
             failed += reporting.write_figures(opened.paths.results)
+            _say(f"{opened.outline.study}: figures in {opened.paths.figures}/")
         failed += reporting.write_report(opened.paths.results)
         _say(f"{opened.outline.study}: report in {opened.paths.report}")
         _require_all_made(failed, keep_going)
@@ -642,8 +674,7 @@ def _collect_if_needed(study: OpenStudy, anyway: bool = False) -> None:
 
 def _say_finished(record: Record) -> None:
     """Never fails: the record is written, and the job must not count as failed for a line that cannot be printed."""
-    from mlcl.records.outline import open_study
-    from mlcl.records.status import study_status
+    from mlcl.records.status import line_if_due
 
     with contextlib.suppress(Exception):
         study = record.result["study"]
@@ -652,7 +683,8 @@ def _say_finished(record: Record) -> None:
         if told := ", ".join(f"{name} {score:.3f}" for name, score in scores.items() if score is not None):
             what = f"test map: {told}"
         _say(f"{record.result['id']}: {what} ({record.run['wall_seconds']:.0f} s)")
-        _say(f"{study}: {study_status(open_study(study)).line()}")
+        if (line := line_if_due(study)) is not None:
+            _say(f"{study}: {line}")
 
 
 @contextlib.contextmanager
