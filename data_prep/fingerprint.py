@@ -16,7 +16,7 @@ from data_prep.definitions import Project, Reached
 
 PACKAGE = Path(__file__).parent
 # Only these make content; planning, downloading and command line do not.
-CONTENT = ("sources", "readers", "writer", "format")
+CONTENT = ("sources", "readers", "writer", "format", "unknown_labels")
 WRITER = "data_prep.writer.DatasetWriter"
 
 

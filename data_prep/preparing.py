@@ -79,7 +79,7 @@ def stored_fingerprint(folder: Path) -> str | None:
     """The fingerprint of the prepared dataset in a folder; None where there is none, or one of another format."""
     try:
         card = json.loads((folder / form.CARD).read_text(encoding="utf-8"))
-        return str(card["fingerprint"]) if card["format"] == form.VERSION and is_sealed(card) else None
+        return str(card["fingerprint"]) if card["format"] in form.READABLE and is_sealed(card) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -91,13 +91,14 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _write(plan: Plan, work: Path) -> None:
+    from data_prep.unknown_labels import card_entries
     from data_prep.writer import DatasetWriter
 
     paths = {item.file.path: item.path for item in plan.raw if item.state != "absent"}
     with DatasetWriter(work, plan.recipe.modality) as writer:
         with _reader_errors(plan.recipe.source):
             plan.source.prepare(plan.settings, paths, writer)
-        writer.finish(_about(plan))
+        writer.finish({**_about(plan), **card_entries(writer)})
     _sync(work)
 
 

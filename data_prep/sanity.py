@@ -18,7 +18,7 @@ def report(folder: Path) -> list[str]:
     """The sentences on the prepared dataset in a folder; none where there is no such dataset."""
     try:
         card = json.loads((folder / form.CARD).read_text(encoding="utf-8"))
-        return sentences(card) if card["format"] == form.VERSION else []
+        return sentences(card) if card["format"] in form.READABLE else []
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
@@ -36,6 +36,7 @@ def findings(card: Mapping[str, Any]) -> list[str]:
         *(_file(entry) for entry in found.get("files", ())),
         _labels(card),
         _splits(card, found.get("labelled_rows", {})),
+        *_unknown(card.get("unknown_labels", {})),
         *_duplicates(found.get("duplicates", {})),
     ]
     return [visible(sentence) for sentence in listed]
@@ -62,6 +63,17 @@ def _splits(card: Mapping[str, Any], labelled: Mapping[str, int]) -> str:
         count = labelled.get(name, split["examples"] - split["empty_rows"])
         parts.append(f"{name} {split['examples']} ({count})")
     return f"rows of each split (with labels): {', '.join(parts)}"
+
+
+def _unknown(by_split: Mapping[str, Mapping[str, int]]) -> Sequence[str]:
+    parts = []
+    for split, counts in by_split.items():
+        listed = [f"{label} {count}" for label, count in Counter(counts).most_common(MOST_LABELS) if count]
+        more = ", ..." if sum(count > 0 for count in counts.values()) > MOST_LABELS else ""
+        parts.append(
+            f"{split} {sum(counts.values())} ({', '.join(listed)}{more})" if listed else f"{split} 0"
+        )
+    return [f"unknown labels, left out of losses and metrics: {'; '.join(parts)}"] if parts else []
 
 
 def _duplicates(duplicates: Mapping[str, Any]) -> Sequence[str]:

@@ -79,6 +79,13 @@ embeddings, temperatures down to 0.005, logits of ±200, half precision: value a
 anchor without positives contributes 0. A zero embedding has no direction and similarity 0 to everything.
 Inside autocast the losses compute in float32; float64 stays float64.
 
+## Unknown labels
+
+`asl`, `bce`, `focal` and `hill` take a label of -1 as unknown, leave its term out, and average over the known cells of
+the batch (U-Ignore of [CheXpert](https://arxiv.org/abs/1901.07031)). All other losses compare label sets, refuse such
+labels, and a plan refuses them for a dataset with `on_missing_label: ignore`. `losses.describe(name).elementwise` says
+which is which.
+
 ## Large batches
 
 The kernel goes through the anchors in tiles and finishes each tile in one visit, gradient included; the size of

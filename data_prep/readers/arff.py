@@ -6,7 +6,7 @@ Formats: waikato.github.io/weka-wiki/formats_and_processing/arff_stable and mula
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -223,6 +223,30 @@ class ArffFile:
                 raise DataError(f"{where}: attribute number {index} occurs twice")
             found[int(index)] = _unquoted(cell.strip())
         return found
+
+
+class PartlyLabelledArffFile(ArffFile):
+    """A file whose label cells may be `?`.
+
+    A class of its own, so that published datasets, which have none, keep their fingerprint.
+    """
+
+    unknown: Sequence[tuple[str, ...]] = ()
+    """The labels of each row that are `?`; after `labels_and_splits`."""
+
+    def labels_and_splits(self) -> list[tuple[str, list[str], str]]:
+        self.unknown = [
+            tuple(self._labels[number] for number, cell in cells.items() if self._is_unknown(number, cell))
+            for _, cells in self._all_cells()
+        ]
+        return super().labels_and_splits()
+
+    def _positives(self, cells: dict[int, str], where: str) -> list[str]:
+        known = {number: "0" if self._is_unknown(number, cell) else cell for number, cell in cells.items()}
+        return super()._positives(known, where)
+
+    def _is_unknown(self, number: int, cell: str) -> bool:
+        return cell == "?" and number in self._labels
 
 
 def _described(attribute: Attribute | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ from data_prep.readers.lines import lines
 from data_prep.readers.splits import assign, assign_stratified
 from data_prep.readers.tables import LongCell, Quoting, Row, Table, as_text, cell
 from data_prep.source import About, RawFile, Settings
+from data_prep.unknown_labels import OnMissingLabel
 
 if TYPE_CHECKING:
     from data_prep.writer import DatasetWriter
@@ -52,6 +53,14 @@ ALL = "all"
 UNUSED = ""
 """The split of a row that no list of a split names."""
 Labels = tuple[str, ...]
+ON_MISSING_LABEL = (
+    "a label without a value (a blank cell, in ARFF ?): an error, a 0 (negative), a row that is left out (skip), or "
+    "unknown, and left out of loss and metrics (ignore)"
+)
+ADVICE_ON_MISSING_LABEL = (
+    "set on_missing_label: negative (it is 0), skip (leave the row out) or ignore (it is unknown, and left out of loss "
+    "and metrics)"
+)
 
 
 class OwnSettings(Settings):
@@ -88,10 +97,7 @@ class LabelColumns(OwnSettings):
         description="all labels that label_list may hold, or the names of its 0/1 vectors, in order",
     )
     na_values: list[str] = Field(default=[], description="texts that stand for a missing value, besides none")
-    on_missing_label: Literal["error", "negative", "skip"] = Field(
-        default="error",
-        description="a cell of label_columns without a value: an error, a 0, or a row that is left out",
-    )
+    on_missing_label: OnMissingLabel = Field(default="error", description=ON_MISSING_LABEL)
     id: str = Field(default="", description="column of row ids; without it rows are numbered")
     split: str = Field(default="", description="column that says train, val or test")
 
@@ -122,6 +128,8 @@ class OwnRow:
     row_id: str
     split: str
     labels: Labels
+    unknown: Labels
+    """Labels that the row says nothing about, with `on_missing_label: ignore`."""
 
 
 @dataclass
@@ -131,6 +139,8 @@ class _Observed:
     splits: list[str]
     labels: list[Labels | None]
     """None: the row is left out, for a missing label."""
+    unknown: dict[int, Labels]
+    """Row number -> its unknown labels."""
 
 
 def labelled_rows(settings: LabelColumns, files: dict[str, Path], writer: DatasetWriter) -> Iterator[OwnRow]:
@@ -170,9 +180,9 @@ def labelled_rows(settings: LabelColumns, files: dict[str, Path], writer: Datase
             if row_labels is None:
                 writer.warn("rows left out: a label is missing", where)
                 continue
-            yield OwnRow(
-                where, row, _row_id(settings, row, where, f"{name}-{number}"), next(splits), row_labels
-            )
+            row_id = _row_id(settings, row, where, f"{name}-{number}")
+            unknown = observed[name].unknown.get(number, ())
+            yield OwnRow(where, row, row_id, next(splits), row_labels, unknown)
 
 
 def read_of(writer: DatasetWriter, table: Table) -> None:
@@ -209,13 +219,16 @@ def _first_pass(
     cells: dict[str, list[Any]] = {}
     observed = {}
     for name, table in tables.items():
-        part, cells[name] = _Observed([], []), []
+        part, cells[name] = _Observed([], [], {}), []
         for where, row in table.rows():
             part.splits.append(
                 split_name(cell(row, settings.split, where), where) if settings.split else name
             )
             if settings.label_columns:
-                part.labels.append(_set_columns(settings, row, where))
+                row_labels, unknown = _set_columns(settings, row, where)
+                if unknown:
+                    part.unknown[len(part.labels)] = unknown
+                part.labels.append(row_labels)
             else:
                 value = cell(row, settings.label_list, where)
                 column.observe(value, where)
@@ -233,20 +246,22 @@ def _first_pass(
     return observed, labels
 
 
-def _set_columns(settings: LabelColumns, row: Row, where: str) -> Labels | None:
-    labels = []
+def _set_columns(settings: LabelColumns, row: Row, where: str) -> tuple[Labels | None, Labels]:
+    """The labels of a row, None where it is left out, and its unknown ones."""
+    labels, unknown = [], []
     for name in settings.label_columns:
         there = is_set(cell(row, name, where), name, where, settings.na_values)
-        if there is None and settings.on_missing_label == "error":
-            raise DataError(
-                f"{where}: column {name!r} has no value; set on_missing_label: negative (it is 0) or skip (leave "
-                "the row out)"
-            )
-        if there is None and settings.on_missing_label == "skip":
-            return None
         if there:
             labels.append(name)
-    return tuple(labels)
+        elif there is None:
+            match settings.on_missing_label:
+                case "error":
+                    raise DataError(f"{where}: column {name!r} has no value; {ADVICE_ON_MISSING_LABEL}")
+                case "skip":
+                    return None, ()
+                case "ignore":
+                    unknown.append(name)
+    return tuple(labels), tuple(unknown)
 
 
 def is_set(value: Any, column: str, where: str, na_values: Sequence[str] = ()) -> bool | None:

@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from data_prep.errors import DataError
-from data_prep.readers.arff import ArffFile, label_list
+from data_prep.readers.arff import PartlyLabelledArffFile, label_list
 from data_prep.source import RawPaths, Source
-from data_prep.sources._own import OwnSettings, final_splits, own_about, own_files, parts, split_name
+from data_prep.sources._own import (
+    ADVICE_ON_MISSING_LABEL,
+    ON_MISSING_LABEL,
+    OwnSettings,
+    final_splits,
+    own_about,
+    own_files,
+    parts,
+    split_name,
+)
+from data_prep.unknown_labels import OnMissingLabel, UnknownLabels
 
 if TYPE_CHECKING:
     from data_prep.writer import DatasetWriter
@@ -24,6 +34,7 @@ class ArffSettings(OwnSettings):
     xml: str = Field(default="", description="Mulan's list of labels")
     labels: list[str] = Field(default=[], description="or: the names of the attributes that are labels")
     split: str = Field(default="", description="attribute that says train, val or test; it is no feature")
+    on_missing_label: OnMissingLabel = Field(default="error", description=ON_MISSING_LABEL)
 
 
 def prepare(settings: ArffSettings, raw: RawPaths, writer: DatasetWriter) -> None:
@@ -37,22 +48,35 @@ def prepare(settings: ArffSettings, raw: RawPaths, writer: DatasetWriter) -> Non
     labels = label_list(raw[settings.xml]) if settings.xml else settings.labels
     writer.labels(labels)
     files = parts(settings.path, settings.val_path, settings.test_path, dict(raw))
-    tables = {name: ArffFile(path, labels, settings.split) for name, path in files.items()}
+    tables = {name: PartlyLabelledArffFile(path, labels, settings.split) for name, path in files.items()}
     first = next(iter(tables.values()))
     given: list[str] = []
     positives: list[list[str]] = []
     for name, table in tables.items():
         first.refuse_other_attributes(table)
         rows = table.labels_and_splits()
-        given += [split_name(split, where) if settings.split else name for where, _, split in rows]
-        positives += [row_labels for _, row_labels, _ in rows]
+        for (where, row_labels, split), unknown in zip(rows, table.unknown, strict=True):
+            if unknown and settings.on_missing_label == "error":
+                raise DataError(f"{where}: label {unknown[0]} is '?'; {ADVICE_ON_MISSING_LABEL}")
+            if unknown and settings.on_missing_label == "skip":
+                writer.warn("rows left out: a label is missing", where)
+                continue
+            given.append(split_name(split, where) if settings.split else name)
+            positives.append(row_labels)
         writer.read(table.path, len(rows))
     splits = iter(final_splits(settings, given, positives, writer))
+    all_unknown = UnknownLabels(writer)
     for name, table in tables.items():
         for number, (where, vector, row_labels) in enumerate(table.rows()):
-            writer.split(next(splits)).add(f"{name}-{number}", row_labels, vector, where=where)
+            unknown = table.unknown[number]
+            if unknown and settings.on_missing_label == "skip":
+                continue
+            row_id = f"{name}-{number}"
+            all_unknown.note(row_id, row_labels, unknown if settings.on_missing_label == "ignore" else ())
+            writer.split(next(splits)).add(row_id, row_labels, vector, where=where)
         if table.missing:
             writer.warn(f"missing values in {table.path.name}, read as 0", f"{table.missing} cells")
+    all_unknown.write()
     if first.left_out:
         writer.note(f"Left out as identifiers (many nominal values): {', '.join(first.left_out)}.")
 

@@ -33,6 +33,7 @@ from data_prep.sources._own import (
     refuse_unused,
 )
 from data_prep.sources._own_images import NamedImage, pictures
+from data_prep.unknown_labels import UnknownLabels
 
 if TYPE_CHECKING:
     from data_prep.writer import DatasetWriter
@@ -94,8 +95,9 @@ def modality(settings: ImagesSettings) -> Modality:
 
 def prepare(settings: ImagesSettings, raw: RawPaths, writer: DatasetWriter) -> None:
     """Write all labelled images."""
+    unknown = UnknownLabels(writer)
     if settings.table:
-        rows: Iterable[NamedImage] = _from_table(settings, raw, writer)
+        rows: Iterable[NamedImage] = _from_table(settings, raw, writer, unknown)
     elif settings.coco:
         rows = _from_coco(settings, raw, writer)
     else:
@@ -103,6 +105,8 @@ def prepare(settings: ImagesSettings, raw: RawPaths, writer: DatasetWriter) -> N
     for folder, group in _by_folder(settings, rows).items():
         with open_archive(raw[folder]) as archive:
             add_pictures(writer, pictures(archive, group), settings.size, settings.on_damaged)
+    if settings.table:
+        unknown.write()
 
 
 def _by_folder(settings: ImagesSettings, rows: Iterable[NamedImage]) -> dict[str, list[NamedImage]]:
@@ -115,10 +119,13 @@ def _by_folder(settings: ImagesSettings, rows: Iterable[NamedImage]) -> dict[str
     return found
 
 
-def _from_table(settings: ImagesSettings, raw: RawPaths, writer: DatasetWriter) -> Iterator[NamedImage]:
+def _from_table(
+    settings: ImagesSettings, raw: RawPaths, writer: DatasetWriter, unknown: UnknownLabels
+) -> Iterator[NamedImage]:
     for item in labelled_rows(settings, {ALL: raw[settings.table]}, writer):
         name = as_text(cell(item.row, settings.file, item.where), item.where, settings.file)
         row_id = item.row_id if settings.id else name
+        unknown.note(row_id, item.labels, item.unknown)
         yield NamedImage(item.split, row_id, item.labels, name, item.where)
 
 

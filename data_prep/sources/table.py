@@ -5,6 +5,7 @@ A column holds the text, or the name of an image file; labels are columns of 0 a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -17,6 +18,7 @@ from data_prep.readers.text import Cleaning, clean
 from data_prep.source import Modality, RawPaths, Source
 from data_prep.sources._own import (
     LabelColumns,
+    OwnRow,
     labelled_rows,
     own_about,
     own_files,
@@ -24,6 +26,7 @@ from data_prep.sources._own import (
     refuse_unused,
 )
 from data_prep.sources._own_images import NamedImage, pictures
+from data_prep.unknown_labels import UnknownLabels
 
 if TYPE_CHECKING:
     from data_prep.writer import DatasetWriter
@@ -69,25 +72,28 @@ def prepare(settings: TableSettings, raw: RawPaths, writer: DatasetWriter) -> No
         raise DataError(
             "table: splits are given twice, by the column split and by test_path; give one of them"
         )
+    unknown = UnknownLabels(writer)
     rows = labelled_rows(settings, tables, writer)
     if settings.text:
         for item in rows:
+            unknown.note(item.row_id, item.labels, item.unknown)
             text = as_text(cell(item.row, settings.text, item.where), item.where, settings.text)
             cleaned = clean(text, settings.cleaning)
             writer.split(item.split).add(item.row_id, item.labels, cleaned, where=item.where)
-        return
-    named = (
-        NamedImage(
-            item.split,
-            item.row_id,
-            item.labels,
-            as_text(cell(item.row, settings.file, item.where), item.where, settings.file),
-            item.where,
-        )
-        for item in rows
-    )
-    with open_archive(raw[settings.folder]) as archive:
-        add_pictures(writer, pictures(archive, named), settings.size, settings.on_damaged)
+    else:
+        named = _named_images(settings, rows, unknown)
+        with open_archive(raw[settings.folder]) as archive:
+            add_pictures(writer, pictures(archive, named), settings.size, settings.on_damaged)
+    unknown.write()
+
+
+def _named_images(
+    settings: TableSettings, rows: Iterator[OwnRow], unknown: UnknownLabels
+) -> Iterator[NamedImage]:
+    for item in rows:
+        unknown.note(item.row_id, item.labels, item.unknown)
+        name = as_text(cell(item.row, settings.file, item.where), item.where, settings.file)
+        yield NamedImage(item.split, item.row_id, item.labels, name, item.where)
 
 
 SOURCE = Source(

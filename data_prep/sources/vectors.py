@@ -15,6 +15,7 @@ from data_prep.readers.numbers import finite
 from data_prep.readers.tables import Row, cell
 from data_prep.source import Modality, RawPaths, Source
 from data_prep.sources._own import (
+    ADVICE_ON_MISSING_LABEL,
     TABLE_SETTINGS,
     LabelColumns,
     final_splits,
@@ -25,6 +26,7 @@ from data_prep.sources._own import (
     refuse_unused,
     splits_in_file,
 )
+from data_prep.unknown_labels import UnknownLabels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from data_prep.writer import DatasetWriter
 
 MissingValues = Literal["error", "zero", "mean", "median"]
-OF_TABLES = (*TABLE_SETTINGS, "features")
+OF_TABLES = (*(name for name in TABLE_SETTINGS if name not in ("na_values", "on_missing_label")), "features")
 OF_ARRAYS = ("labels_path", "val_labels_path", "test_labels_path", "split_path")
 MAX_COLUMNS = 100_000
 
@@ -49,7 +51,9 @@ class VectorsSettings(LabelColumns):
         default=[], description="columns of numbers; without it all but those of labels, id and split"
     )
     labels_path: str = Field(
-        default="", description="with .npy: an array of 0 and 1 (rows, labels); labels names its columns"
+        default="",
+        description="with .npy: an array of 0 and 1 (rows, labels), NaN or one of na_values where a label is missing; "
+        "labels names its columns",
     )
     test_labels_path: str = Field(default="", description="the same for test rows")
     val_labels_path: str = Field(default="", description="the same for validation rows")
@@ -89,14 +93,16 @@ def modality(settings: VectorsSettings) -> Modality:
 
 def prepare(settings: VectorsSettings, raw: RawPaths, writer: DatasetWriter) -> None:
     """Write the rows in the files' order."""
-    rows = _from_arrays(settings, raw, writer) if _is_array(settings) else _from_table(settings, raw, writer)
+    unknown = UnknownLabels(writer)
+    read = _from_arrays if _is_array(settings) else _from_table
+    rows = read(settings, raw, writer, unknown)
     if settings.missing_values in ("mean", "median"):
         _write_filled(settings, list(rows), writer)
-        return
-    for split, row_id, labels, vector, where in rows:
-        writer.split(split).add(
-            row_id, labels, _without_missing(vector, settings, where, writer), where=where
-        )
+    else:
+        for split, row_id, labels, vector, where in rows:
+            vector = _without_missing(vector, settings, where, writer)
+            writer.split(split).add(row_id, labels, vector, where=where)
+    unknown.write()
 
 
 VectorRow = tuple[str, str, tuple[str, ...], "np.ndarray", str]
@@ -144,7 +150,9 @@ def _write_filled(settings: VectorsSettings, rows: list[VectorRow], writer: Data
         writer.split(split).add(row_id, labels, np.where(np.isnan(vector), filling, vector), where=where)
 
 
-def _from_table(settings: VectorsSettings, raw: RawPaths, writer: DatasetWriter) -> Iterator[VectorRow]:
+def _from_table(
+    settings: VectorsSettings, raw: RawPaths, writer: DatasetWriter, unknown: UnknownLabels
+) -> Iterator[VectorRow]:
     import numpy as np
 
     files = parts(settings.path, settings.val_path, settings.test_path, dict(raw))
@@ -158,6 +166,7 @@ def _from_table(settings: VectorsSettings, raw: RawPaths, writer: DatasetWriter)
         if not settings.features and (other := set(item.row) ^ {*columns, *_other_columns(settings)}):
             raise DataError(f"{item.where}: column {min(other)!r} is not in every row")
         numbers = [_number(cell(item.row, name, item.where), name, settings, item.where) for name in columns]
+        unknown.note(item.row_id, item.labels, item.unknown)
         yield item.split, item.row_id, item.labels, np.array(numbers), item.where
 
 
@@ -200,7 +209,9 @@ def _number(value: Any, column: str, settings: VectorsSettings, where: str) -> f
     return number
 
 
-def _from_arrays(settings: VectorsSettings, raw: RawPaths, writer: DatasetWriter) -> Iterator[VectorRow]:
+def _from_arrays(
+    settings: VectorsSettings, raw: RawPaths, writer: DatasetWriter, unknown: UnknownLabels
+) -> Iterator[VectorRow]:
     import numpy as np
 
     files = parts(settings.path, settings.val_path, settings.test_path, dict(raw))
@@ -211,28 +222,57 @@ def _from_arrays(settings: VectorsSettings, raw: RawPaths, writer: DatasetWriter
     names = settings.labels or [f"label {number}" for number in range(width)]
     if len(names) != width:
         raise DataError(f"{raw[settings.labels_path]}: has {width} columns, labels names {len(names)}")
-    labels: list[tuple[str, ...]] = []
+    labels: list[tuple[str, ...] | None] = []
+    missing: list[tuple[str, ...]] = []
     for name, target in targets.items():
         if target.shape != (len(arrays[name]), width):
             raise DataError(
                 f"{label_files[name]}: has the shape {target.shape}, expected {(len(arrays[name]), width)}"
             )
-        if not np.isin(target, (0, 1)).all():
-            row, column = np.argwhere(~np.isin(target, (0, 1)))[0]
+        without_value = np.isnan(target) | np.isin(target, _missing_numbers(settings))
+        if (wrong := ~np.isin(target, (0, 1)) & ~without_value).any():
+            row, column = np.argwhere(wrong)[0]
             raise DataError(
-                f"{label_files[name]}: row {row}, column {column} is {target[row, column]}, expected 0 or 1"
+                f"{label_files[name]}: row {row}, column {column} is {target[row, column]}, expected 0 or 1 (na_values "
+                "lists numbers that stand for a missing label)"
             )
-        labels += [tuple(names[column] for column in np.flatnonzero(row)) for row in target]
+        if without_value.any() and settings.on_missing_label == "error":
+            row, column = np.argwhere(without_value)[0]
+            raise DataError(
+                f"{label_files[name]}: row {row}, column {column} is {target[row, column]}, a missing label; "
+                f"{ADVICE_ON_MISSING_LABEL}"
+            )
+        for row, gaps in zip((target == 1) & ~without_value, without_value, strict=True):
+            left_out = settings.on_missing_label == "skip" and gaps.any()
+            labels.append(None if left_out else tuple(names[column] for column in np.flatnonzero(row)))
+            ignored = settings.on_missing_label == "ignore"
+            missing.append(tuple(names[column] for column in np.flatnonzero(gaps)) if ignored else ())
         writer.read(files[name], len(arrays[name]))
     writer.labels(names)
     given = [name for name, array in arrays.items() for _ in range(len(array))]
     if settings.split_path:
         given = splits_in_file(raw[settings.split_path], len(given))
-    splits = final_splits(settings, given, labels, writer)
+    kept = [(split, found) for split, found in zip(given, labels, strict=True) if found is not None]
+    splits = iter(final_splits(settings, [split for split, _ in kept], [found for _, found in kept], writer))
     places = ((name, number) for name, array in arrays.items() for number in range(len(array)))
-    for split, row_labels, (name, number) in zip(splits, labels, places, strict=True):
-        row = np.asarray(arrays[name][number], dtype=np.float64)
-        yield split, f"{name}-{number}", row_labels, row, f"{files[name]}: row {number}"
+    for row_labels, gaps, (name, number) in zip(labels, missing, places, strict=True):
+        where, row_id = f"{files[name]}: row {number}", f"{name}-{number}"
+        if row_labels is None:
+            writer.warn("rows left out: a label is missing", where)
+            continue
+        unknown.note(row_id, row_labels, gaps)
+        yield next(splits), row_id, row_labels, np.asarray(arrays[name][number], dtype=np.float64), where
+
+
+def _missing_numbers(settings: VectorsSettings) -> list[float]:
+    """The numbers in `na_values`, which stand for a missing label. Raises DataError for a text that is none."""
+    numbers = {text: finite(text) for text in settings.na_values}
+    for text, number in numbers.items():
+        if number is None:
+            raise DataError(
+                f"vectors: na_values: {text!r} is no finite number, and the labels are an array (NaN is always missing)"
+            )
+    return [number for number in numbers.values() if number is not None]
 
 
 def _array(path: Path, what: str) -> np.ndarray:

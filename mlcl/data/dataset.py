@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 
+UNKNOWN = -1
+"""In dense labels: the raw data say nothing about the label."""
+
+
 class Split:
     """One of train, val, test: N rows with ids, labels, and images, texts or vectors."""
 
@@ -50,7 +54,7 @@ class Split:
 
     @cached_property
     def labels(self) -> csr_array:
-        """Multi-hot labels, sparse, (N, L) uint8."""
+        """Multi-hot labels, sparse, (N, L) uint8; unknown ones are 0."""
         from scipy.sparse import csr_array
 
         ones = np.ones(len(self.label_ids), dtype=np.uint8)
@@ -58,13 +62,17 @@ class Split:
         return csr_array((ones, self.label_ids, self.label_offsets), shape=shape)
 
     def dense_labels(self, rows: Any = None) -> np.ndarray:
-        """Multi-hot labels as a dense array, (n, L) uint8, of all rows or of the given ones (indices or mask)."""
+        """Multi-hot labels as a dense array, (n, L) uint8, of all rows or of the given ones (indices or mask).
+
+        In a dataset with unknown labels it is int8, and they are -1 (`UNKNOWN`).
+        """
         chosen = np.arange(len(self)) if rows is None else np.arange(len(self))[rows]
-        starts, ends = self.label_offsets[chosen], self.label_offsets[chosen + 1]
-        counts = ends - starts
-        dense = np.zeros((len(chosen), self.dataset.num_labels), dtype=np.uint8)
-        first = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-        dense[np.repeat(np.arange(len(chosen)), counts), self.label_ids[first + np.arange(counts.sum())]] = 1
+        partly_unknown = self.dataset.has_unknown_labels
+        dense = np.zeros((len(chosen), self.dataset.num_labels), np.int8 if partly_unknown else np.uint8)
+        dense[_places(self.label_offsets, self.label_ids, chosen)] = 1
+        if partly_unknown:
+            unknown = self._open(form.UNKNOWN_OFFSETS), self._open(form.UNKNOWN_IDS)
+            dense[_places(*unknown, chosen)] = UNKNOWN
         return dense
 
     @cached_property
@@ -114,6 +122,14 @@ class Split:
             ) from None
 
 
+def _places(offsets: np.ndarray, ids: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The cells (place in `rows`, label) of these rows; row i has `ids[offsets[i]:offsets[i + 1]]`."""
+    starts, ends = offsets[rows], offsets[rows + 1]
+    counts = ends - starts
+    first = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+    return np.repeat(np.arange(len(rows)), counts), ids[first + np.arange(counts.sum())]
+
+
 class PreparedDataset:
     """A prepared dataset; `dataset["train"]` is a `Split`.
 
@@ -151,6 +167,11 @@ class PreparedDataset:
     @property
     def num_labels(self) -> int:
         return len(self.card["labels"])
+
+    @property
+    def has_unknown_labels(self) -> bool:
+        """Whether the raw data say nothing about some labels of some rows."""
+        return self.card["format"] == form.WITH_UNKNOWN_LABELS
 
     @property
     def texts(self) -> dict[str, Texts]:
@@ -193,11 +214,11 @@ def open_dataset(folder: str | Path) -> PreparedDataset:
         raise DataError(
             f"{folder / form.CARD}: not JSON ({error}); delete the folder and prepare it again"
         ) from None
-    if not isinstance(card, dict) or card.get("format") != form.VERSION:
+    if not isinstance(card, dict) or card.get("format") not in form.READABLE:
         written = card.get("format") if isinstance(card, dict) else None
         raise DataError(
-            f"{folder / form.CARD}: has format {written}, this version reads format {form.VERSION}; "
-            "delete the folder and prepare it again"
+            f"{folder / form.CARD}: has format {written}, this version reads formats "
+            f"{' and '.join(map(str, form.READABLE))}; delete the folder and prepare it again"
         )
     prepare_again = "prepare the dataset again (mlcl prepare)"
     if not is_sealed(card):

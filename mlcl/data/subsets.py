@@ -40,7 +40,7 @@ def subset(split: Split, fraction: float, sampling: Sampling = "random", seed: i
         return np.arange(len(split))
     rows = np.random.default_rng([seed, 7]).permutation(len(split))
     if sampling == "stratified":
-        rows = _stratified(rows, split.dense_labels(), wanted, seed)
+        rows = _stratified(rows, split.dense_labels() == 1, wanted, seed)
     return np.sort(rows[:wanted])
 
 

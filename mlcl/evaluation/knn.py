@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from mlcl.evaluation.metrics import MetricsError
+from mlcl.evaluation.metrics import UNKNOWN, MetricsError
 
 KS = (5, 10, 20, 50)
 THRESHOLD = 0.5
@@ -68,7 +68,7 @@ def probabilities(
     """Training rows (N, D) with labels (N, L), and features (M, D) -> probabilities (M, L).
 
     With fewer than k training rows all of them vote. Raises MetricsError for shapes that do not fit, no training
-    rows, k < 1, a temperature that is not positive, and features that are not finite.
+    rows, unknown labels, k < 1, a temperature that is not positive, and features that are not finite.
     """
     return _neighbours(train_features, train_labels, k, temperature).probabilities(features)
 
@@ -111,6 +111,8 @@ def _neighbours(
             "kNN needs training features (N, D) and labels (N, L) with at least one row, "
             f"not {tuple(features.shape)} and {tuple(labels.shape)}"
         )
+    if (labels == UNKNOWN).any():
+        raise MetricsError("kNN needs all labels of the training rows; some are unknown (-1)")
     if k < 1:
         raise MetricsError(f"k: at least one neighbour is needed, not {k}")
     if temperature is not None and not temperature > 0:

@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 from torch.optim.adam import adam
 
-from mlcl.evaluation.metrics import MetricsError
+from mlcl.evaluation.metrics import UNKNOWN, MetricsError
 
 BATCHES_PER_COPY = 16
 """Rows of this many batches are copied at once."""
@@ -83,6 +83,9 @@ def fit(
 ) -> LinearHeads:
     """Trains the grid on features (N, D) and labels (N, L), and chooses combinations on the validation rows.
 
+    Labels are 0 or 1, or -1 where they are unknown: such a row takes no part in the heads of that label, neither in
+    training (the loss is the mean over the known cells of a batch) nor in the choice.
+
     `generator` (on the CPU) draws the initial weights and the orders of the rows. `heads_at_once`: how many heads of a
     combination are trained in one product; the result does not depend on it but for rounding. By default all on a GPU,
     which one head does not fill, and one on a CPU, where its arrays stay in the cache.
@@ -102,7 +105,7 @@ def fit(
     ]
     weights, biases = (torch.cat(parts) for parts in zip(*trained, strict=True))
     choose = _best_of_ensemble if grid.choose == "ensemble" else _best_of_each_head
-    return _final_heads(weights, biases, choose(weights, biases, val_features, val_labels.bool()))
+    return _final_heads(weights, biases, choose(weights, biases, val_features, val_labels))
 
 
 def _initial_parameters(
@@ -133,9 +136,11 @@ def _train(
     From initial weights (H, L, D) and biases (H, L, 1), with the rows in the orders (H, E, N).
     """
     heads = HeadStack(weights, biases, grid)
+    partly_unknown = bool((labels == UNKNOWN).any())
     steps = grid.epochs * math.ceil(len(features) / grid.batch_size)
     for step, (inputs, truth) in enumerate(_batches(features, labels, orders, grid.batch_size)):
-        heads.step(inputs, truth, decay_to_zero=1 - step / steps)
+        known = truth != UNKNOWN if partly_unknown else None
+        heads.step(inputs, truth, decay_to_zero=1 - step / steps, known=known)
     return heads.parameters()
 
 
@@ -194,14 +199,28 @@ class HeadStack:
         return weights, biases.squeeze(3)
 
     @torch.no_grad()
-    def step(self, inputs: torch.Tensor, truth: torch.Tensor, decay_to_zero: float) -> None:
-        """One step of AdamW on the mean binary cross-entropy: inputs (H, B, D), truth (H, L, B)."""
+    def step(
+        self,
+        inputs: torch.Tensor,
+        truth: torch.Tensor,
+        decay_to_zero: float,
+        known: torch.Tensor | None = None,
+    ) -> None:
+        """One step of AdamW on the mean binary cross-entropy: inputs (H, B, D), truth (H, L, B).
+
+        known (H, L, B): the cells that the mean is over; None for all.
+        """
         weights, biases = self.scaled
         weight_gradient, bias_gradient = self.gradients
         errors = self._errors[..., : inputs.shape[1]]
         torch.bmm(weights, inputs.mT, out=errors)
         errors.add_(biases).mul_(self.learning_rate).sigmoid_()
-        errors.unflatten(1, (-1, self.labels)).sub_(truth[:, None]).div_(truth[0].numel())
+        of_labels = errors.unflatten(1, (-1, self.labels)).sub_(truth[:, None])
+        if known is None:
+            of_labels.div_(truth[0].numel())
+        else:
+            number = known.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+            of_labels.mul_(known[:, None]).div_(number[:, None])
         torch.bmm(errors, inputs, out=weight_gradient)
         torch.sum(errors, dim=2, keepdim=True, out=bias_gradient)
         weights.addcmul_(weights, self.rate_times_decay, value=-decay_to_zero)
@@ -228,7 +247,7 @@ def _best_of_each_head(
 ) -> torch.Tensor:
     """(H, L): for each head and label the combination with the best F1; the first of equals.
 
-    weights (H, C, L, D), biases (H, C, L); features (N, D) and truth (N, L) of the validation rows.
+    weights (H, C, L, D), biases (H, C, L); features (N, D) and truth (N, L), as in `fit`, of the validation rows.
     """
     heads = zip(weights, biases, strict=True)
     return torch.stack([_f1(_logits(*head, features) > 0, truth).argmax(dim=0) for head in heads])
@@ -252,8 +271,9 @@ def _logits(weight: torch.Tensor, bias: torch.Tensor, features: torch.Tensor) ->
 
 
 def _f1(predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """(C, L): F1 of predictions (N, C, L) of the truth (N, L); 0 where neither has a positive."""
-    truth = truth[:, None, :]
+    """(C, L): F1 of predictions (N, C, L) of the truth (N, L) where it is known; 0 where neither has a positive."""
+    predicted = predicted & (truth != UNKNOWN)[:, None, :]
+    truth = (truth == 1)[:, None, :]
     hits = (predicted & truth).sum(dim=0)
     return 2 * hits / (predicted.sum(dim=0) + truth.sum(dim=0)).clamp(min=1)
 

@@ -2,8 +2,9 @@
 
 Two conventions hold everywhere. A label without a positive in the split takes no part in averages over labels,
 and a row without labels takes no part in averages of rankings: there is nothing to find. A metric that nothing
-is left for is left out of the result. Ties are never broken by the order of rows or labels: a ranking metric is
-the expectation over all orders of the tied.
+is left for is left out of the result. Where a label of a row is unknown (-1), metrics of labels and of pooled pairs
+leave out this pair, and metrics of rows the row. Ties are never broken by the order of rows or labels: a ranking
+metric is the expectation over all orders of the tied.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
+UNKNOWN = -1
+"""A label of which nothing is known."""
 THRESHOLD = 0.5
 KMCL_THRESHOLD = 0.8
 """At which KMCL's code decides (arXiv 2307.03967): the metrics `*_at_80`."""
@@ -40,8 +43,8 @@ class MetricsError(MlclError):
 def evaluate(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike = THRESHOLD) -> dict[str, float]:
     """All metrics of one split that need nothing but its labels and scores.
 
-    labels (N, L): 0 or 1. scores (N, L): probabilities. thresholds: one, or one a label (L,); a label is
-    predicted where its score lies above. Raises MetricsError for other shapes, labels that are not 0 or 1,
+    labels (N, L): 0 or 1, -1 where unknown. scores (N, L): probabilities. thresholds: one, or one a label (L,); a label
+    is predicted where its score lies above. Raises MetricsError for other shapes, other labels, only unknown ones,
     and scores that are not finite or not in [0, 1].
     """
     return _evaluate(_Split.of(labels, scores), np.asarray(thresholds))
@@ -69,14 +72,14 @@ def evaluate_splits(
         "at_80": np.asarray(KMCL_THRESHOLD),
     }
     for name, threshold in thresholds.items():
-        decided = _decisions(on_test.y, on_test.p > threshold)
+        decided = _decisions(on_test, threshold)
         result["test"] |= {f"{metric}_{name}": value for metric, value in decided.items()}
     if train_counts is not None:
         counts = np.asarray(train_counts)
         for name, split in splits.items():
             result[name] |= _frequency_bands(split, counts)
             if train_examples:
-                result[name] |= _propensity_scored(split, counts, train_examples)
+                result[name] |= _propensity_scored(split.whole, counts, train_examples)
     return result
 
 
@@ -103,14 +106,14 @@ def best_thresholds(labels: ArrayLike, scores: ArrayLike) -> Floats:
 
 
 def _evaluate(split: _Split, thresholds: NDArray[Any]) -> dict[str, float]:
-    y, p = split.y, split.p
+    whole = split.whole
     return (
-        _decisions(y, p > thresholds)
-        | _top_decisions(y, p)
+        _decisions(split, thresholds)
+        | _top_decisions(whole.y, whole.p)
         | _label_rankings(split)
-        | _row_rankings(split)
-        | _set_size_bands(split)
-        | {"ece": _expected_calibration_error(y, p)}
+        | _row_rankings(whole)
+        | _set_size_bands(whole)
+        | {"ece": _expected_calibration_error(split)}
     )
 
 
@@ -122,7 +125,7 @@ def _best_thresholds(split: _Split) -> Floats:
         best = np.flatnonzero(f1 == f1.max())[-1]
         rank = ranking.rows_above[best]
         score = ranking.ascending[-rank]
-        below = ranking.ascending[-rank - 1] if rank < len(p) else p.dtype.type(0)
+        below = ranking.ascending[-rank - 1] if rank < len(ranking.ascending) else p.dtype.type(0)
         midpoint = (score + below) / 2
         thresholds[label] = midpoint if midpoint < score else below
     return thresholds
@@ -133,18 +136,46 @@ class _Split:
     """Labels and scores of a split, checked, and the rankings that several metrics share."""
 
     y: Bools
+    """False where the label is unknown."""
     p: Floats
+    known: Bools | None = None
+    """None where all labels are known."""
 
     @classmethod
     def of(cls, labels: ArrayLike, scores: ArrayLike) -> _Split:
         return cls(*_checked(labels, scores))
 
     def part(self, rows: NDArray[Any]) -> _Split:
+        """Rows of which all labels are known."""
         return _Split(self.y[rows], self.p[rows])
 
     @cached_property
+    def whole(self) -> _Split:
+        """The rows of which all labels are known."""
+        return self if self.known is None else self.part(np.flatnonzero(self.known.all(axis=1)))
+
+    def predicted(self, thresholds: NDArray[Any] | float) -> Bools:
+        """(N, L) False where the label is unknown, so that counts of hits and predictions are those of known pairs."""
+        above: Bools = self.p > thresholds
+        return above if self.known is None else above & self.known
+
+    def pairs(self, rows: slice = slice(None)) -> tuple[Bools, Floats]:
+        """Labels and scores of the known pairs (row, label) of these rows, one after the other."""
+        y, p = self.y[rows], self.p[rows]
+        if self.known is None:
+            return y.ravel(), p.ravel()
+        return y[self.known[rows]], p[self.known[rows]]
+
+    @cached_property
     def rankings(self) -> dict[int, _Ranking]:
-        """label -> its ranking of the rows, for the labels that have a positive."""
+        """label -> its ranking of the rows that know it, for the labels that have a positive."""
+        if self.known is not None:
+            columns = enumerate(zip(self.y.T, self.known.T, self.p.T, strict=True))
+            return {
+                label: _Ranking(np.sort(p[known]), np.sort(p[y]))
+                for label, (y, known, p) in columns
+                if y.any()
+            }
         y, p = np.ascontiguousarray(self.y.T), np.ascontiguousarray(self.p.T)
         ascending, positives = np.sort(p, axis=1), p[y]
         ends = np.cumsum(_count(y, 1)).tolist()
@@ -166,15 +197,15 @@ class _Split:
 # --- Decisions: what is predicted, and what is there ---------------------------------------------------------
 
 
-def _decisions(y: Bools, predicted: Bools) -> dict[str, float]:
+def _decisions(split: _Split, thresholds: NDArray[Any]) -> dict[str, float]:
     """F1 in its averages, precision and recall per label (CP, CR) and overall (OP, OR), Hamming, exact match."""
+    y, predicted = split.y, split.predicted(thresholds)
     hit = y & predicted
-    errors = np.count_nonzero(y ^ predicted)
-    result = {
-        "hamming_loss": float(errors / y.size),
-        "subset_accuracy": float(np.mean((y == predicted).all(axis=1))),
-        "samples_f1": _mean(_f1(_count(hit, 1), _count(y, 1), _count(predicted, 1), undefined=1.0)),
-    }
+    errors, known = np.count_nonzero(y ^ predicted), split.known
+    result = {"hamming_loss": float(errors / (y.size if known is None else np.count_nonzero(known)))}
+    whole: Any = slice(None) if known is None else known.all(axis=1)
+    if len(y[whole]):
+        result |= _decisions_of_rows(y[whole], predicted[whole], hit[whole])
     true, positives, guessed = _count(hit, 0), _count(y, 0), _count(predicted, 0)
     there = positives > 0
     if there.any():
@@ -187,6 +218,13 @@ def _decisions(y: Bools, predicted: Bools) -> dict[str, float]:
             **_precision_recall(true, positives, guessed),
         }
     return result
+
+
+def _decisions_of_rows(y: Bools, predicted: Bools, hit: Bools) -> dict[str, float]:
+    return {
+        "subset_accuracy": float(np.mean((y == predicted).all(axis=1))),
+        "samples_f1": _mean(_f1(_count(hit, 1), _count(y, 1), _count(predicted, 1), undefined=1.0)),
+    }
 
 
 def _precision_recall(true: Ints, positives: Ints, guessed: Ints) -> dict[str, float]:
@@ -273,7 +311,7 @@ def _label_rankings(split: _Split) -> dict[str, float]:
     """mAP and AUC: macro over the labels that have a positive (AUC: a negative, too), micro over all pairs."""
     if not split.rankings:
         return {}
-    pooled = _Ranking(np.sort(split.p, axis=None), np.sort(split.p[split.y]))
+    pooled = _Ranking(np.sort(split.pairs()[1]), np.sort(split.p[split.y]))
     result = {
         "map": _mean(list(split.average_precisions.values())),
         "micro_map": pooled.average_precision(),
@@ -391,7 +429,7 @@ def _frequency_bands(split: _Split, train_counts: Ints) -> dict[str, float]:
         raise MetricsError(
             f"train_counts: one for each of the {split.y.shape[1]} labels, not shape {train_counts.shape}"
         )
-    f1 = _f1_of_labels(split.y, split.p > THRESHOLD)
+    f1 = _f1_of_labels(split.y, split.predicted(THRESHOLD))
     result = {}
     for name, labels in frequency_bands(train_counts).items():
         if there := [label for label in labels.tolist() if label in split.rankings]:
@@ -412,28 +450,35 @@ def _set_size_bands(split: _Split) -> dict[str, float]:
     return result
 
 
-def _expected_calibration_error(y: Bools, p: Floats) -> float:
-    """Mean distance of score and frequency over all pairs, in bins of equal width."""
-    gaps = np.zeros(ECE_BINS)
-    for rows in _parts(*y.shape):
-        bins = np.minimum((p[rows] * ECE_BINS).astype(np.int64), ECE_BINS - 1).ravel()
-        gaps += np.bincount(bins, weights=p[rows].ravel(), minlength=ECE_BINS)
-        gaps -= np.bincount(bins[y[rows].ravel()], minlength=ECE_BINS)
-    return float(np.abs(gaps).sum() / y.size)
+def _expected_calibration_error(split: _Split) -> float:
+    """Mean distance of score and frequency over all known pairs, in bins of equal width."""
+    gaps, number = np.zeros(ECE_BINS), 0
+    for rows in _parts(*split.y.shape):
+        y, p = split.pairs(rows)
+        bins = np.minimum((p * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+        gaps += np.bincount(bins, weights=p, minlength=ECE_BINS)
+        gaps -= np.bincount(bins[y], minlength=ECE_BINS)
+        number += len(y)
+    return float(np.abs(gaps).sum() / number)
 
 
 # --- Small things --------------------------------------------------------------------------------------------
 
 
-def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
+def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats, Bools | None]:
+    """Labels, scores, and which labels are known, None for all."""
     given, p = np.asarray(labels), np.asarray(scores)
     if given.ndim != 2 or given.shape != p.shape or given.size == 0:
         raise MetricsError(
             f"labels and scores must both be (rows, labels) and not empty, not {given.shape} and {p.shape}"
         )
-    y = given.astype(np.bool_)
+    y, known = given.astype(np.bool_), None
     if given.dtype != np.bool_ and not np.array_equal(given, y):
-        raise MetricsError("labels must be 0 or 1")
+        y, known = given == 1, given != UNKNOWN
+        if np.any(given[known] != y[known]):
+            raise MetricsError("labels must be 0 or 1, or -1 where they are unknown")
+        if not known.any():
+            raise MetricsError("no label is known")
     if p.dtype not in (np.float32, np.float64):
         p = p.astype(np.float32)
     lowest, highest = p.min(), p.max()
@@ -442,7 +487,7 @@ def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
         raise MetricsError(
             f"scores must be probabilities, finite and in [0, 1]; the first row that is not: {row}"
         )
-    return y, p
+    return y, p, known
 
 
 def _parts(length: int, width: int) -> list[slice]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlcl.evaluation.metrics import BLOCK, THRESHOLD, MetricsError, evaluate
+from mlcl.evaluation.metrics import BLOCK, THRESHOLD, UNKNOWN, MetricsError, evaluate
 
 NEIGHBOURS = 10
 MOST_ROWS = 2000
@@ -26,9 +26,13 @@ def evaluate_embeddings(
 ) -> dict[str, float]:
     """All representation metrics of the test split; each split is given as (labels (N, L), embeddings (N, D)).
 
+    Rows with an unknown label (-1) are left out: their label set is not known. None of the metrics without any row.
+
     Raises MetricsError for embeddings that are not finite or do not fit the labels.
     """
     (y_val, z_val), (y_test, z_test) = _checked(*val), _checked(*test)
+    if not (len(y_val) and len(y_test)):
+        return {}
     result = _neighbours(y_val, z_val, y_test, z_test)
     y, z = y_test[:MOST_ROWS], z_test[:MOST_ROWS]
     if len(y) > 1:
@@ -113,4 +117,6 @@ def _checked(labels: ArrayLike, embeddings: ArrayLike) -> tuple[Ints, Floats]:
     if not np.isfinite(z).all():
         row: Any = np.flatnonzero(~np.isfinite(z).all(axis=1))[0]
         raise MetricsError(f"embeddings must be finite; the first row that is not: {row}")
-    return y, z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    z = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    whole = (y != UNKNOWN).all(axis=1)
+    return (y, z) if whole.all() else (y[whole], z[whole])

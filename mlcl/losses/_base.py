@@ -90,10 +90,15 @@ def _declared(cls: type) -> dict[str, Any]:
     return declared
 
 
+UNKNOWN = -1
+"""A label of which nothing is known; losses that are `elementwise` leave it out."""
+
+
 class ClassificationLoss(Loss):
     """A loss on logits (B, L): `elements` gives its terms; the rest checks, keeps float32 and reduces."""
 
     reduction: str
+    elementwise: bool = False
 
     def elements(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Terms (B, L) or (B,) of the loss; `labels` are 0/1 in the logits' type."""
@@ -102,13 +107,22 @@ class ClassificationLoss(Loss):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Scalar loss of logits (B, L) and labels (B, L) in {0, 1}; 0 for an empty batch.
 
+        If the loss is `elementwise`, labels may also be -1, unknown: their terms are left out, and the mean is over the
+        known ones of the batch (U-Ignore of Irvin et al., CheXpert, AAAI 2019, arXiv 1901.07031).
+
         Raises LossInputError for wrong shapes, types or label values.
         """
         check_matrix("logits", logits, self.num_labels)
+        known = None
+        if self.elementwise and isinstance(labels, Tensor) and labels.dtype != torch.bool:
+            known = labels != UNKNOWN
+            labels = labels.masked_fill(~known, 0)
         labels = check_labels("labels", labels, len(logits), self.num_labels, logits)
         ranks = Ranks(self.process_group, logits)
         with torch.autocast(logits.device.type, enabled=False):
             terms = self.elements(ranks.gather_with_gradient(full_precision(logits)), ranks.gather(labels))
+            if known is not None and not (known := ranks.gather(known)).all():
+                terms = terms[known]
             if getattr(self, "reduction", "mean") == "sum":
                 return terms.sum()
             return terms.mean() if terms.numel() else terms.sum()

@@ -3,7 +3,7 @@
 The file has a docstring (its first line is the summary) and exactly one public class, in whose body
 
 - plain assignments of literals are facts: `paper` and `equation` are required; `title`, `inputs`, `anchors`,
-  `references`, `modalities`, `allowed`, `parts` have defaults (`_FACTS`);
+  `references`, `modalities`, `allowed`, `parts`, `elementwise` have defaults (`_FACTS`);
 - annotated assignments with a value are the hyperparameters and their defaults (`temperature: float = 0.1`).
 
 Methods that the class writes itself are compared with how losses are built and called (`CALLED_WITH`), so that a
@@ -46,6 +46,7 @@ _FACTS: dict[str, Any] = {
     "modalities": None,
     "allowed": (),  # conditions on hyperparameters: "0 <= clip < 1", "reduction in ('mean', 'sum')"
     "parts": {},  # hyperparameter that names another loss -> that loss's inputs
+    "elementwise": False,  # on logits: each term is of one row and label, so that those of unknown labels are left out
 }
 # Holds wherever the name occurs, so that no file has to repeat it.
 _ALWAYS_ALLOWED = ("temperature > 0",)
@@ -59,7 +60,8 @@ class LossInfo:
     B, M) or "both" (embeddings and logits). `modalities` None means all. `allowed` holds the conditions on
     hyperparameters, `parts` the hyperparameters that name other losses and what those are called with. Anchors
     and references are groups, "batch" and "prototypes"; they matter for losses on embeddings. `accepts_references`:
-    whether `forward` takes `references=(embeddings, labels)` in the batch's stead.
+    whether `forward` takes `references=(embeddings, labels)` in the batch's stead. `elementwise`: whether labels may be
+    -1, unknown.
     """
 
     name: str
@@ -76,6 +78,7 @@ class LossInfo:
     anchors: tuple[str, ...] = ("batch",)
     references: tuple[str, ...] = ("batch",)
     accepts_references: bool = False
+    elementwise: bool = False
     class_name: str = ""
 
 
@@ -128,6 +131,7 @@ def read_declarations(name: str, path: Path, modified: int) -> LossInfo:
         anchors=facts["anchors"],
         references=facts["references"],
         accepts_references=_accepts_references(node, facts["inputs"]),
+        elementwise=facts["elementwise"],
         class_name=node.name,
     )
 
@@ -175,6 +179,10 @@ def _check_facts(path: Path, line: int, facts: dict[str, Any], hyperparameters: 
         not isinstance(modalities, tuple) or not set(modalities) <= set(MODALITIES)
     ):
         raise LossError(f"{where}: modalities = {modalities!r}; allowed: None or a tuple of {MODALITIES}")
+    if facts["elementwise"] not in (False, True) or (facts["elementwise"] and facts["inputs"] != "logits"):
+        raise LossError(
+            f"{where}: elementwise = {facts['elementwise']!r}; allowed: True for losses on logits, False"
+        )
     for key in facts["parts"]:
         if key not in hyperparameters:
             raise LossError(f"{where}: {key!r} in parts is no hyperparameter of this class")

@@ -18,6 +18,7 @@ class ASL(ClassificationLoss):
     paper = "Asymmetric Loss For Multi-Label Classification (arXiv:2009.14119)"
     equation = "-[y log p (1 - p)^g+ + (1 - y) log q (1 - q)^g-]"
     inputs = "logits"
+    elementwise = True
     allowed = (
         "gamma_neg >= 0",
         "gamma_pos >= 0",

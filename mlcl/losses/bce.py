@@ -14,6 +14,7 @@ class BCE(ClassificationLoss):
     paper = "the standard baseline"
     equation = "-[y log p + (1 - y) log(1 - p)]"
     inputs = "logits"
+    elementwise = True
 
     def elements(self, logits: Tensor, labels: Tensor) -> Tensor:
         return binary_cross_entropy_with_logits(logits, labels, reduction="none")

@@ -14,6 +14,7 @@ class Focal(ClassificationLoss):
     paper = "Focal Loss for Dense Object Detection (arXiv:1708.02002)"
     equation = "-(1 - q)^gamma log q"
     inputs = "logits"
+    elementwise = True
     allowed = ("gamma >= 0", "reduction in ('mean', 'sum')")
     gamma: float = 2.0
     reduction: str = "mean"

@@ -17,6 +17,7 @@ class Hill(ClassificationLoss):
     paper = "Simple and Robust Loss Design for Multi-Label Learning with Missing Labels (arXiv:2112.07368)"
     equation = "-y (1 - p_m)^g log p_m + (1 - y) (lambda - p) p^2"
     inputs = "logits"
+    elementwise = True
     allowed = ("lamb >= 1", "margin >= 0", "gamma >= 0", "reduction in ('mean', 'sum')")
     lamb: float = 1.5
     margin: float = 1.0

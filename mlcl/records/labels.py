@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mlcl.digests import sealed, sha256_of
 from mlcl.errors import RecordError
 from mlcl.evaluation import metrics, per_label
-from mlcl.evaluation.metrics import THRESHOLD, average_precisions, best_thresholds
+from mlcl.evaluation.metrics import THRESHOLD, UNKNOWN, average_precisions, best_thresholds
 from mlcl.evaluation.per_label import confusion_of_labels, decisions_by_label
 from mlcl.evaluation.readouts import preference
 from mlcl.records.cards import read_card
@@ -153,28 +153,33 @@ def _by_readout(loaded: _Loaded, file: Path, split: str) -> dict[str, str]:
 
 
 def _lines(scores: Mapping[str, NDArray[Any]], split: str) -> Iterator[str]:
-    labels, probabilities = scores[f"{split}_labels"].astype(np.bool_), scores[f"{split}_scores"]
-    columns: list[NDArray[Any]] = [*decisions_by_label(labels, probabilities > THRESHOLD)]
+    given, probabilities = scores[f"{split}_labels"], scores[f"{split}_scores"]
+    labels, known = given == 1, given != UNKNOWN
+    columns: list[NDArray[Any]] = [*decisions_by_label(labels, (probabilities > THRESHOLD) & known)]
     thresholds = _thresholds(scores, split)
     if thresholds is None:
         columns += [np.full(labels.shape[1], np.nan)] * 3
     else:
-        columns += decisions_by_label(labels, probabilities > thresholds)
-    columns.append(average_precisions(labels, probabilities))
+        columns += decisions_by_label(labels, (probabilities > thresholds) & known)
+    columns.append(average_precisions(given, probabilities))
     for positives, values in zip(labels.sum(axis=0).tolist(), np.column_stack(columns).tolist(), strict=True):
         yield ",".join([str(positives), *("" if v != v else repr(round(v, DIGITS)) for v in values)])
 
 
 def _confusion(loaded: _Loaded, files: Sequence[Path], readout: str, split: str) -> dict[str, Any] | None:
-    """Of the readout of the study's tables, summed over the seeds; None where none of them has it."""
+    """Of the readout of the study's tables, summed over the seeds; None where none of them has it.
+
+    Rows with an unknown label are left out: what is predicted in place of what is not known in them.
+    """
     total, seeds = None, 0
     for file in files:
         scores = next((loaded[file][name] for name in preference(readout) if name in loaded[file]), None)
         if scores is None:
             continue
-        labels, thresholds = scores[f"{split}_labels"].astype(np.bool_), _thresholds(scores, split)
+        given, thresholds = scores[f"{split}_labels"], _thresholds(scores, split)
         predicted = scores[f"{split}_scores"] > (THRESHOLD if thresholds is None else thresholds)
-        matrix, seeds = confusion_of_labels(labels, predicted), seeds + 1
+        whole = (given != UNKNOWN).all(axis=1)
+        matrix, seeds = confusion_of_labels(given[whole] == 1, predicted[whole]), seeds + 1
         total = matrix if total is None else total + matrix
     if total is None:
         return None

@@ -258,7 +258,8 @@ def _examples(dataset: PreparedDataset) -> str:
     train = dataset["train"]
     rows = np.sort(np.random.default_rng(0).permutation(len(train))[:EXAMPLES])
     labels = [
-        ", ".join(dataset.label_names[n] for n in np.flatnonzero(row)) for row in train.dense_labels(rows)
+        ", ".join(dataset.label_names[n] for n in np.flatnonzero(row == 1))
+        for row in train.dense_labels(rows)
     ]
     named = [text or "no label" for text in labels]
     match dataset.modality:

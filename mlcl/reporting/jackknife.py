@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mlcl.errors import MlclError
 from mlcl.evaluation import metrics as definitions
-from mlcl.evaluation.metrics import best_thresholds, frequency_bands
+from mlcl.evaluation.metrics import UNKNOWN, best_thresholds, frequency_bands
 from mlcl.records.collect import COORDINATES
 from mlcl.records.files import atomic_file
 from mlcl.records.paths import CellId
@@ -115,11 +115,13 @@ class Jackknife:
         stored = read_scores(self._results.paths.cell(cell) / SCORES, readout)
         counts = self._results.training_counts(cell.dataset)
         bands = {} if counts is None else frequency_bands(counts)
+        known = stored[f"{split}_labels"] != UNKNOWN
         return examples.Scored(
-            stored[f"{split}_labels"].astype(np.bool_),
+            stored[f"{split}_labels"] == 1,
             stored[f"{split}_scores"].astype(np.float32),
             best_thresholds(stored["val_labels"], stored["val_scores"]),
             bands,
+            None if known.all() else known,
         )
 
 

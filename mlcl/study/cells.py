@@ -62,6 +62,10 @@ class DatasetFacts:
     settings: dict[str, Any]
     title: str
 
+    @property
+    def may_have_unknown_labels(self) -> bool:
+        return self.settings.get("on_missing_label") == "ignore"
+
 
 @dataclass(frozen=True)
 class TrialCell:
@@ -77,6 +81,7 @@ def expand_trials(study: Study, datasets: Mapping[str, DatasetFacts]) -> list[Tr
         return []
     _check_encoders(study, datasets)
     _check_training(study)
+    _check_unknown_labels(study, datasets)
     return list(_Grid(study, datasets, {}).trials(study.search))
 
 
@@ -90,6 +95,7 @@ def expand(
     """
     _check_encoders(study, datasets)
     _check_training(study)
+    _check_unknown_labels(study, datasets)
     grid = _Grid(study, datasets, {**_tuned(study), **chosen})
     if study.tuned is not None:
         grid.check_tuned(study.tuned)
@@ -371,6 +377,26 @@ def _check_modalities(study: Study) -> None:
                     f"{study.file}: {where}.{key}: is for the modality '{modality}' only, and the encoder here is "
                     f"for {' and '.join(sorted(applies_to))}; leave it out"
                 )
+
+
+def _check_unknown_labels(study: Study, datasets: Mapping[str, DatasetFacts]) -> None:
+    """What is trained and evaluated on a dataset whose labels may be unknown must be defined for such labels."""
+    advice = "set on_missing_label to negative or skip, or put the dataset into a study of its own without it"
+    for name in (name for name, facts in datasets.items() if facts.may_have_unknown_labels):
+        where = f"{study.file}: datasets.{name}.on_missing_label: ignore: labels may be unknown"
+        for loss, entry in study.losses.items():
+            info = _described(study, loss, entry)
+            is_used = info.modalities is None or datasets[name].modality in info.modalities
+            if is_used and not info.elementwise:
+                defined = ", ".join(n for n in losses.names() if losses.describe(n).elementwise)
+                raise ConfigError(
+                    f"{where}, and the loss {loss} is defined for known labels only ({defined} leave unknown ones "
+                    f"out); {advice}"
+                )
+        if "knn" in study.readouts:
+            raise ConfigError(
+                f"{where}, and readouts lists knn, which needs all labels of a neighbour; {advice}"
+            )
 
 
 def _check_together(

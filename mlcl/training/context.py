@@ -59,11 +59,12 @@ class Context:
         }
 
     def labels(self, split: str) -> torch.Tensor:
-        """All labels (N, L) bool of a split, on the device."""
-        return torch.from_numpy(self.dataset[split].dense_labels()).to(self.device).bool()
+        """All labels (N, L) of a split, on the device: bool; in a dataset with unknown ones int8, and -1 for these."""
+        labels = torch.from_numpy(self.dataset[split].dense_labels()).to(self.device)
+        return labels if self.dataset.has_unknown_labels else labels.bool()
 
     def labels_of_rows(self, split: str) -> torch.Tensor:
-        """Labels (n, L) bool of the rows of a split that the cell uses, on the device."""
+        """Labels (n, L), as `labels`, of the rows of a split that the cell uses."""
         return self.labels(split)[torch.from_numpy(self.rows(split))]
 
     @property

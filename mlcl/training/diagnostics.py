@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mlcl.evaluation.linear import Grid, LinearHeads
-from mlcl.evaluation.metrics import mean_average_precision
+from mlcl.evaluation.metrics import UNKNOWN, mean_average_precision
 from mlcl.training.events import EpochEnd
 
 FEWEST_EPOCHS = 5
@@ -80,7 +80,7 @@ def _best(values: Sequence[Any], lowest: bool) -> int:
 
 def of_fit(split: str, labels: NDArray[Any], scores: NDArray[Any]) -> dict[str, Any]:
     """mAP on rows of `split` (labels and scores (N, L)), and that of the frequencies of the labels as scores."""
-    frequency = labels.mean(axis=0, dtype=np.float64)
+    frequency = (labels == 1).sum(axis=0) / np.maximum((labels != UNKNOWN).sum(axis=0), 1)
     prior = float(frequency[frequency > 0].mean()) if (frequency > 0).any() else None
     fitted = mean_average_precision(labels, scores) if prior is not None else None
     return {"split": split, "map": fitted, "prior_map": prior}

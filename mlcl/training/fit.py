@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from mlcl.data.dataset import UNKNOWN
 from mlcl.evaluation import knn
 from mlcl.training.checkpoint import Checkpoint
 from mlcl.training.context import Context
@@ -128,14 +129,15 @@ def _scores(context: Context, method: Method, features: torch.Tensor) -> torch.T
 
 
 def _mean_average_precision(scores: torch.Tensor, labels: torch.Tensor) -> float:
-    """Over the labels that have a positive, ties counted as ranked above; NaN where a score is not finite or there is
-    no positive. Its own few lines, so that training does not depend on the code of the metrics."""
-    if not (scores.isfinite().all() and labels.any()):
+    """Over the labels that have a positive, ties counted as ranked above, of the known cells; NaN where a score is not
+    finite or there is no positive. Its own few lines, so that training does not depend on the code of the metrics."""
+    if not (scores.isfinite().all() and (labels == 1).any()):
         return math.nan
     averages = []
-    for column, truth in zip(scores.T, labels.T, strict=True):
-        if truth.any():
-            ascending, positives = column.sort().values, column[truth].sort().values
+    for column, given in zip(scores.T, labels.T, strict=True):
+        if (given == 1).any():
+            ascending = column[given != UNKNOWN].sort().values
+            positives = column[given == 1].sort().values
             above = len(ascending) - torch.searchsorted(ascending, positives)
             positives_above = len(positives) - torch.searchsorted(positives, positives)
             averages.append((positives_above / above).mean())
@@ -143,9 +145,10 @@ def _mean_average_precision(scores: torch.Tensor, labels: torch.Tensor) -> float
 
 
 def _micro_f1(predicted: torch.Tensor, labels: torch.Tensor) -> float:
-    """2 * true positives / (predicted + actual positives); 0 where there are neither."""
-    hits = (predicted & labels).sum()
-    return float(2 * hits / (predicted.sum() + labels.sum()).clamp(min=1))
+    """2 * true positives / (predicted + actual positives) of the known cells; 0 where there are neither."""
+    truth, predicted = labels == 1, predicted & (labels != UNKNOWN)
+    hits = (predicted & truth).sum()
+    return float(2 * hits / (predicted.sum() + truth.sum()).clamp(min=1))
 
 
 def _joined(before: FitResult | None, fitted: FitResult) -> FitResult:

@@ -38,7 +38,7 @@ class Method(nn.Module):
         return None
 
     def loss(self, features: Tensor, labels: Tensor, references: References | None = None) -> Tensor:
-        """Scalar loss of features (B, h) and labels (B, L) bool."""
+        """Scalar loss of features (B, h) and labels (B, L), bool or int8 (`Context.labels`)."""
         raise NotImplementedError
 
     def frozen_parameters(self) -> dict[int, nn.Parameter]:

@@ -331,8 +331,10 @@ def test_a_dataset_of_another_format_is_refused_and_prepared_again(tmp_path: Pat
     data_prep.prepare(recipe, tmp_path, out)
     card = (out / "card.json").read_text(encoding="utf-8")
     assert '"format": 1,' in card
-    (out / "card.json").write_text(card.replace('"format": 1,', '"format": 2,'), encoding="utf-8")
-    with pytest.raises(DataError, match=r"card\.json: has format 2, this version reads format 1; delete the"):
+    (out / "card.json").write_text(card.replace('"format": 1,', '"format": 3,'), encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"card\.json: has format 3, this version reads formats 1 and 2; delete"
+    ):
         open_dataset(out)
     data_prep.prepare(recipe, tmp_path, out)
     assert open_dataset(out).card["format"] == 1

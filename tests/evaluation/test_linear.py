@@ -138,9 +138,15 @@ def test_heads_differ_in_the_order_of_their_rows() -> None:
     batches = []
 
     class Recorded(linear.HeadStack):
-        def step(self, inputs: torch.Tensor, truth: torch.Tensor, decay_to_zero: float) -> None:
+        def step(
+            self,
+            inputs: torch.Tensor,
+            truth: torch.Tensor,
+            decay_to_zero: float,
+            known: torch.Tensor | None = None,
+        ) -> None:
             batches.append((inputs[0].clone(), truth[0].clone()))
-            super().step(inputs, truth, decay_to_zero)
+            super().step(inputs, truth, decay_to_zero, known)
 
     grid = linear.Grid((0.1,), (0.01,), heads=2, epochs=2, batch_size=16)
     with pytest.MonkeyPatch.context() as patch:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlcl.evaluation.metrics import UNKNOWN
 from mlcl.evaluation.representation import relations
 from mlcl.records.files import JsonCache
 from mlcl.records.paths import CellId
@@ -48,13 +49,15 @@ def draw(results: Results) -> Iterator[Figure]:
 def _load(
     results: Results, dataset: str, encoder: str, loss: str
 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Labels and embeddings of the first test rows, of the study's first seed; None if they were not kept."""
+    """Labels and embeddings of the first test rows without unknown labels, of the study's first seed; None if there are
+    none or embeddings were not kept."""
     folder = results.paths.cell(CellId(dataset, encoder, loss, "base", results.outline.seeds[0]))
     embeddings = read_embeddings(folder / EMBEDDINGS)
     if embeddings is None:
         return None
-    labels = read_scores(folder / SCORES, results.outline.readout)["test_labels"]
-    return labels[:ROWS].astype(np.int64), embeddings["test"][:ROWS].astype(np.float32)
+    labels = read_scores(folder / SCORES, results.outline.readout)["test_labels"].astype(np.int64)
+    whole = np.flatnonzero((labels != UNKNOWN).all(axis=1))[:ROWS]
+    return (labels[whole], embeddings["test"][whole].astype(np.float32)) if len(whole) else None
 
 
 def choose_anchor(labels: NDArray[np.int64]) -> int:

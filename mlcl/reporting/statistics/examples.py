@@ -45,6 +45,8 @@ class Scored:
     """(L,) thresholds tuned on validation, for the metrics `*_tuned`."""
     bands: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """`head`, `medium`, `tail` -> label numbers, for the metrics `*_head` and so on."""
+    known: Bools | None = None
+    """(N, L) which labels are known; the others are False in `labels`. None for all."""
 
 
 def is_supported(metric: str) -> bool:
@@ -69,7 +71,7 @@ def without_groups(scored: Scored, metric: str, seed: int = 0) -> NDArray[np.flo
 def prepare(scored: Scored, metric: str) -> OfWeights:
     """The metric as a function of the weights of rows. Raises ValueError as `without_groups` does."""
     base, band, tuned = _parse(metric)
-    labels, scores = scored.labels, scored.scores
+    labels, scores, known = scored.labels, scored.scores, scored.known
     threshold: Any = THRESHOLD
     if not is_supported(metric):
         raise ValueError(f"metric '{metric}' is not supported")
@@ -82,7 +84,22 @@ def prepare(scored: Scored, metric: str) -> OfWeights:
             raise ValueError(f"metric '{metric}' needs the labels of the band '{band}'")
         chosen = scored.bands[band]
         labels, scores = labels[:, chosen], scores[:, chosen]
+        known = None if known is None else known[:, chosen]
         threshold = threshold if np.ndim(threshold) == 0 else threshold[chosen]
+    if known is None:
+        return _of_all(base, labels, scores, threshold)
+    if base in OF_ROWS:
+        whole = known.all(axis=1)
+        of_whole = _of_all(base, labels[whole], scores[whole], threshold)
+        return lambda weights: of_whole(weights[:, whole])
+    scores = np.where(known, scores, -1)  # predicted by no threshold, and ranked below all known ones
+    if base == "hamming_loss":
+        wrong, number = (_columns(mask).sum(axis=1) for mask in (labels ^ (scores > threshold), known))
+        return lambda weights: _ratio(weights @ wrong, weights @ number)
+    return _of_all(base, labels, scores, threshold)
+
+
+def _of_all(base: str, labels: Bools, scores: Floats, threshold: Any) -> OfWeights:
     if base in DECISIONS:
         return DECISIONS[base](labels, scores > threshold)
     return RANKINGS[base](labels, scores)
@@ -198,4 +215,6 @@ RANKINGS: dict[str, Callable[[Bools, Floats], OfWeights]] = {
     "ranking_loss": _ranking_loss,
 }
 """Metrics of labels and scores."""
+OF_ROWS = frozenset({"subset_accuracy", "ranking_loss"})
+"""Those that need all labels of a row."""
 METRICS = frozenset(DECISIONS) | frozenset(RANKINGS)

@@ -143,7 +143,7 @@ class TrainingSet:
 
     inputs: Inputs
     labels: torch.Tensor
-    """(N, L) bool of the whole split, on the device."""
+    """(N, L) of the whole split, on the device; see `Context.labels`."""
     rows: np.ndarray
     """The row numbers of the subset."""
     ids: Sequence[str] | np.ndarray = ()
