@@ -24,6 +24,7 @@ from filelock import FileLock
 
 from mlcl import handover
 from mlcl.errors import MlclError
+from mlcl.machine import cores
 from mlcl.records.outline import OpenStudy
 from mlcl.records.paths import BOOKKEEPING
 from mlcl.records.record import find_record
@@ -75,7 +76,7 @@ def _planned(study: Path, data_root: Path | None) -> Plan:
 def _places(cells: list[PlannedCell]) -> int:
     """How many of these cells this machine can make at once."""
     settings = [planned.cell.settings for planned in cells]
-    places = (os.cpu_count() or 1) // max(map(cpus_needed, settings))
+    places = cores() // max(map(cpus_needed, settings))
     if gpus := max(map(gpus_needed, settings)):
         places = min(places, len(visible()) // gpus)
     return max(1, places)

@@ -65,7 +65,7 @@ class LearningCurve:
     val_micro_f1: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """Everything that tables, figures and the report are made of."""
 
@@ -85,6 +85,14 @@ class Results:
     """`commit`, `device`, ..., or a package's name -> what the records that count say -> how many of them do."""
     kept: bool = False
     """Are there only the collected files, without records (`mlcl keep`)?"""
+
+    def __repr__(self) -> str:
+        complete = sum(row.complete for row in self.rows.values())
+        return (
+            f"<results of the study {self.outline.study}: {len(self.outline.datasets)} datasets, "
+            f"{len(self.outline.losses)} losses, {len(self.outline.seeds)} seeds; {complete} of {len(self.rows)} rows "
+            "complete>"
+        )
 
     @cached_property
     def rows(self) -> dict[RowKey, RowState]:

@@ -144,7 +144,7 @@ def test_editing_the_loop_retrains_what_is_trained_and_says_so(box: Sandbox) -> 
 
 
 def test_editing_reporting_and_the_command_line_retrains_nothing(box: Sandbox) -> None:
-    for file in ("mlcl/cli.py", "mlcl/reporting/report.py", "mlcl/study/runlock.py"):
+    for file in ("mlcl/cli/common.py", "mlcl/reporting/report.py", "mlcl/study/runlock.py"):
         path = box.folder / file
         path.write_text(path.read_text() + "\nADDED = 1\n")
     jobs = box.jobs()
