@@ -105,6 +105,9 @@ WORKERS = []
 
 onstart:
     RUN_LOCK.take()
+    # With a limit of jobs in a time span, each look at the ready jobs asks for one more look a second later, and each
+    # finished job adds a row of these that never ends: after a thousand jobs Snakemake keeps a core busy.
+    workflow.scheduler.job_rate_limiter = None
     if workflow.local_exec:
         WORKERS.append(
             worker.start(BOOKKEEPING / "worker.socket", Path(workflow.basedir))
