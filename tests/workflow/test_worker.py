@@ -125,10 +125,12 @@ def test_the_bits_are_those_of_processes_of_their_own(finished: Sandbox, run: Ru
 def test_the_workflow_uses_it_and_takes_it_along_when_it_ends(fresh: Sandbox) -> None:
     fresh.edit("mlcl/worker.py", "        self._selector.register(connection,", "        print('FORKED', pid)\n"
                "        self._selector.register(connection,")  # fmt: skip
-    said = fresh.snakemake("--cores", "2").stdout
+    said = fresh.snakemake("--cores", "2", "--verbose").stdout
     assert len(fresh.records()) == 4
     assert len(re.findall("FORKED", said)) == 5, "each cell, and the report"
     assert not (fresh.folder / SOCKET).exists()
+    steps = int(re.findall(r"of (\d+) steps", said)[-1])
+    assert len(re.findall("Ready jobs: ", said)) <= steps + 1  # looked for when a job ends, not every second besides
 
 
 def test_told_to_end_the_child_saves_its_state_and_the_worker_goes_on(run: Run, wait_until: Wait) -> None:

@@ -107,9 +107,8 @@ WORKERS = []
 
 onstart:
     RUN_LOCK.take()
-    # The limit of job starts a second (--max-jobs-per-timespan) looks for jobs again a second after each look, and each
-    # job that ends adds a look: after n jobs Snakemake looks n times a second, which takes a core away from the cells.
-    # How many jobs run or wait at once is limited by --cores and --jobs.
+    # With a limit of jobs in a time span, each look at the ready jobs asks for one more look a second later, and each
+    # finished job adds a row of these that never ends: after a thousand jobs Snakemake keeps a core busy.
     workflow.scheduler.job_rate_limiter = None
     if workflow.local_exec:
         WORKERS.append(
