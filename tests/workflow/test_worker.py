@@ -130,7 +130,8 @@ def test_the_workflow_uses_it_and_takes_it_along_when_it_ends(fresh: Sandbox) ->
     assert len(re.findall("FORKED", said)) == 5, "each cell, and the report"
     assert not (fresh.folder / SOCKET).exists()
     steps = int(re.findall(r"of (\d+) steps", said)[-1])
-    assert len(re.findall("Ready jobs: ", said)) <= steps + 1  # looked for when a job ends, not every second besides
+    # Looked for when a job ends, not every second besides.
+    assert len(re.findall("Ready jobs: ", said)) <= steps + 1
 
 
 def test_told_to_end_the_child_saves_its_state_and_the_worker_goes_on(run: Run, wait_until: Wait) -> None:
