@@ -139,9 +139,28 @@ def test_a_dataset_on_which_most_losses_have_cells_missing_is_left_out_and_named
         images.paths.record(CellId("birds", "cnn", loss, "base", 1)).unlink()
     comparison = one(comparisons(opened(images)))
     assert comparison.columns == (("scenes", "cnn"),)
-    assert comparison.left_out == {("birds", "cnn"): "of 3 losses 2 have cells missing"}
+    assert comparison.left_out == {("birds", "cnn"): "2 of 3 losses have cells missing"}
     assert set(comparison.standing.means) == {"bce", "jaccard", "reg"}
     assert comparison.grade == "C"
+
+
+UNTRAINED = {
+    "curve": {"epochs": 3, "fall_rate": 2.0, "loss_left": 0.9, "last_epoch_best": False},
+    "fit": {"split": "train", "map": None, "prior_map": 0.1},
+}
+
+
+def test_where_most_losses_were_not_trained_to_their_end_they_are_compared_and_it_is_said(images):
+    images.plan().make_all()
+    for loss in ("reg", "bce"):
+        images.make(CellId("birds", "cnn", loss, "base", 1), diagnostics=UNTRAINED)
+    images.make(CellId("scenes", "cnn", "jaccard", "base", 1), diagnostics=UNTRAINED)
+    comparison = one(comparisons(opened(images)))
+    assert comparison.short == {("birds", "cnn"): "2 of 3 losses"}
+    assert list(comparison.standing.means) == ["bce", "reg"]  # on the other dataset, jaccard alone was not
+    assert "still falling" in comparison.not_judged["jaccard"]
+    assert comparison.grade == "C"
+    assert "2 of 3 losses were not trained to their end" in as_text(load_leaderboard(Path("results"), []))
 
 
 def test_a_loss_that_failed_is_not_judged_and_does_not_cost_the_dataset(images):
@@ -253,6 +272,18 @@ def test_a_failed_run_of_a_claim_leaves_it_undecided_a_missing_one_does_not(imag
     (failed,) = judge_over_studies([claim()], [opened(images)])
     assert failed.verdict.answer == "undecided"
     assert "runs failed on 1 more" in failed.verdict.remark
+
+
+def test_a_claim_is_not_decided_while_runs_are_missing_on_most_of_its_datasets(images):
+    images.datasets = {"scenes": "image", "birds": "image", "songs": "image"}
+    images.variants = {"base": {}}
+    images.plan().make_all()
+    for dataset in ("birds", "songs"):
+        images.paths.record(CellId(dataset, "cnn", "bce", "base", 1)).unlink()
+    (found,) = judge_over_studies([claim()], [opened(images)])
+    assert found.verdict.columns == ("scenes",)
+    assert found.verdict.answer == "undecided"
+    assert found.verdict.remark == "runs are missing on 2 more datasets, so not decided"
 
 
 def test_a_folder_without_kept_results_is_named(tmp_path):

@@ -3,8 +3,9 @@ amount of training data, by one readout.
 
 Studies differ in encoders, settings and losses, so they stand side by side and are not averaged. Within a comparison
 every dataset counts once. What would make the comparison unfair is left out and named: a dataset on which most losses
-have cells missing or were not trained to their end; a loss that failed, does not run, has cells missing or was not
-trained to its end on a dataset that is left.
+have cells missing; a loss that failed, does not run, has cells missing or was not trained to its end on a dataset that
+is left. Where most losses were not trained to their end, the budget is short for all of them: they are compared, and it
+is said.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ Grade = Literal["A", "B", "C", "D"]
 GRADES: dict[Grade, str] = {
     "A": "every cell is there, every loss was trained to its end and is better than the controls",
     "B": "losses are left out that failed or were not trained to their end, or some are below a control",
-    "C": "cells are missing, or datasets are left out on which most losses were not trained to their end",
+    "C": "cells are missing, or on a dataset most losses were not trained to their end",
     "D": "no statement: one seed, or fewer than two losses that can be compared",
 }
 RANKING_QUALITY = "map"
 """Shown beside the metric that losses are judged by."""
 MANY = 0.5
-"""A dataset is left out if more than this share of its losses has cells missing or was not trained to its end."""
+"""Most losses: more than this share of those of a dataset."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class Study:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`columns`: those that count; `left_out`: column -> why it does not; `not_judged`: loss -> why it is left out.
+    """`columns`: those that count; `left_out`: column -> why it does not; `short`: a column that counts though most
+    losses were not trained to their end there -> how many; `not_judged`: loss -> why it is left out.
 
     `standing` is None where fewer than two losses are left. `seconds`, `ranking_quality`: loss -> mean over `columns`.
     """
@@ -99,6 +101,7 @@ class Comparison:
     variant: str
     columns: tuple[Column, ...]
     left_out: dict[Column, str]
+    short: dict[Column, str]
     not_judged: dict[str, str]
     standing: Standing | None
     seconds: dict[str, float]
@@ -112,7 +115,7 @@ class Comparison:
     def grade(self) -> Grade:
         if self.standing is None or not self.standing.is_known:
             return "D"
-        if self.left_out or self.waiting:
+        if self.left_out or self.short or self.waiting:
             return "C"
         return "B" if self.not_judged or self.below_controls else "A"
 
@@ -180,6 +183,7 @@ class _Draft:
     losses: list[str]
     columns: list[Column]
     left_out: dict[Column, str]
+    short: dict[Column, str]
     not_judged: dict[str, str]
     waiting: bool
 
@@ -208,26 +212,31 @@ def _draft(study: Study, place: Place, variant: str, columns: Sequence[Column]) 
     kept = [column for column in columns if column not in left_out]
     if not kept and place.readout != own:
         return None
+    short = {column: how for column in kept if (how := _how_short(states[column]))}
     not_judged: dict[str, str] = {}
     for loss, column in product(losses, kept):
-        if why := _why_not_judged(states[column].get(loss)):
+        if why := _why_not_judged(states[column].get(loss), column not in short):
             not_judged.setdefault(loss, f"{why} on {results.outline.column_title(*column)}")
     judged = [loss for loss in losses if loss not in not_judged]
     waiting = any(states[column][loss].waiting for column in kept for loss in states[column])
-    return _Draft(study, place, variant, judged, kept, left_out, not_judged, waiting)
+    return _Draft(study, place, variant, judged, kept, left_out, short, not_judged, waiting)
 
 
 def _why_left_out(states: dict[str, RowState]) -> str:
     waiting = sum(bool(state.waiting) for state in states.values())
-    untrained = sum(bool(state.untrained) and not state.waiting for state in states.values())
-    if waiting + untrained > MANY * len(states):
-        reasons = {"have cells missing": waiting, "were not trained to their end": untrained}
-        said = " and ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
-        return f"of {len(states)} losses {said}"
+    if waiting > MANY * len(states):
+        return f"{waiting} of {len(states)} losses have cells missing"
     return "" if len(states) > 1 else "no two losses ran there"
 
 
-def _why_not_judged(state: RowState | None) -> str:
+def _how_short(states: dict[str, RowState]) -> str:
+    """How many losses were not trained to their end, where these are most."""
+    untrained = sum(bool(state.untrained) for state in states.values())
+    return f"{untrained} of {len(states)} losses" if untrained > MANY * len(states) else ""
+
+
+def _why_not_judged(state: RowState | None, trained: bool) -> str:
+    """`trained`: whether it counts that training did not reach its end."""
     if state is None:
         return "it does not run"
     if state.ok + state.waiting < state.expected:
@@ -235,7 +244,7 @@ def _why_not_judged(state: RowState | None) -> str:
         return f"failed ({failed})"
     if state.waiting:
         return f"{state.waiting} of {state.expected} cells are missing"
-    return f"not trained to its end ({state.untrained[0]})" if state.untrained else ""
+    return f"not trained to its end ({state.untrained[0]})" if state.untrained and trained else ""
 
 
 def _compared(draft: _Draft, confidence: float) -> Comparison:
@@ -263,6 +272,7 @@ def _compared(draft: _Draft, confidence: float) -> Comparison:
         draft.variant,
         tuple(draft.columns),
         draft.left_out,
+        draft.short,
         draft.not_judged,
         standing,
         _means(compute_seconds(results), draft),

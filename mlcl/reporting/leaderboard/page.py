@@ -170,6 +170,12 @@ def told(comparison: Comparison) -> list[str]:
         {outline.column_title(*column): why for column, why in comparison.left_out.items()}
     ):
         sentences.append(f"Left out: {listed(places)} ({reason}).")
+    for how, places in _grouped(
+        {outline.column_title(*column): how for column, how in comparison.short.items()}
+    ):
+        sentences.append(
+            f"On {listed(places)}, {how} were not trained to their end: they are compared by what this budget gives."
+        )
     if comparison.not_judged:
         names = [title(loss) for loss in comparison.not_judged]
         sentences.append(f"Not judged: {', '.join(names)} (why: the notes of the table).")

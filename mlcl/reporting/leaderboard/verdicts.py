@@ -2,7 +2,8 @@
 
 A study takes part with the datasets on which both losses have all their runs; studies with one seed do not. A dataset
 counts once, whatever number of studies has it. Verdicts by different readouts stand side by side. Where a cell of a
-claim failed, the claim is not decided: to leave the dataset out would favour the loss that failed.
+claim failed, the claim is not decided: to leave the dataset out would favour the loss that failed. Nor is it while runs
+are missing on most of its datasets.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ EXPLANATION = (
     "for these datasets, and all decided verdicts of this page hold together at 95 % (Bonferroni). A claim holds if "
     "the interval lies above 0 and more than half of the datasets are in favour; it does not hold if the interval lies "
     "below 0 and more than half are against. Datasets on which runs are still missing, and studies with one seed, are "
-    "left out."
+    "left out; while runs are missing on most datasets, or some failed, a claim is not decided."
 )
 
 
@@ -104,7 +105,8 @@ def _estimate(claim: Claim, readout: str, evidence: _Evidence, studies: Sequence
     if evidence.failed:
         remarks.append(f"runs failed on {_more(evidence.failed)}, so not decided")
     if evidence.waiting:
-        remarks.append(f"runs are missing on {_more(evidence.waiting)}")
+        many = ", so not decided" * (evidence.waiting > len(places))
+        remarks.append(f"runs are missing on {_more(evidence.waiting)}{many}")
     if not overall.covers_examples:
         remarks.append("over seeds only, on these test examples")
     verdict = Verdict(
@@ -115,7 +117,7 @@ def _estimate(claim: Claim, readout: str, evidence: _Evidence, studies: Sequence
         columns=tuple(datasets),
         favourable=sum(difference(own).value > 0 for own in datasets.values()),
         remark="; ".join(remarks),
-        is_complete=not evidence.failed,
+        is_complete=not evidence.failed and evidence.waiting <= len(places),
     )
     names = tuple(dict.fromkeys(studies[number].name for number, _ in places))
     return PooledVerdict(verdict, readout, names)
