@@ -39,8 +39,8 @@ A contrastive loss is a pair weighting. With s = similarity / temperature and p 
     L = 1/N Σ_i ( - Σ_k W_ik log p_ik )
 
 The losses differ in W, in who the anchors i and the references k are (batch, prototypes, a queue), and in N.
-W depends on the labels alone: on the numbers of shared labels and the sizes of the label sets. No tensor of
-size B × B × L appears anywhere.
+W depends on the labels alone: on the numbers of shared labels and the sizes of the label sets, and for `gma_scl` on
+how alike labels are, learnt from the training rows. No tensor of size B × B × L appears anywhere.
 
 ## All losses
 
@@ -95,8 +95,8 @@ float32, values are within 1e-6 and gradients within 1e-5 of one dense float64 m
 On CUDA, matrix products are torch's and everything between them is one Triton program a row
 (`mlcl/losses/_triton.py`). Triton's interpreter tests it on the CPU, `pytest -m gpu` on a GPU.
 
-On a GPU give labels as `bool`, as training does: then no step of a loss but `kmcl` waits for the device. The values of
-other types are checked, and read for that.
+On a GPU give labels as `bool`, as training does: then no step of a loss but `kmcl` and `gma_scl` waits for the device.
+The values of other types are checked, and read for that.
 
 ### The fused form
 

@@ -4,6 +4,7 @@ from torch import Generator
 from mlcl.losses._base import ClassificationLoss as ClassificationLoss
 from mlcl.losses._base import Loss as _Loss
 from mlcl.losses._base import across_processes as across_processes
+from mlcl.losses._contrastive import learn_from_training as learn_from_training
 from mlcl.losses._declarations import LossInfo as LossInfo
 from mlcl.losses._errors import LossError as LossError
 from mlcl.losses._errors import LossInputError as LossInputError
@@ -213,6 +214,26 @@ class Abalone(LabelWeighting):
         temperature: float = 0.1,
         alpha: float = 1.0,
         beta: float = 0.1,
+        generator: Generator | None = None,
+    ) -> None: ...
+
+class GmaScl(PairWeighting):
+    """GMA-SCL's soft targets: how alike two label sets are decides how close their items shall be.
+
+    w_ik = softmax_k(G_ik / t'), G_ik the harmonic mean of P_ik and P_ki (label similarity)
+
+    GMA-SCL (2026): its soft-target loss, from a description; there is no released code
+    """
+
+    temperature: float
+    target_temperature: float
+    def __init__(
+        self,
+        num_labels: int,
+        embedding_dim: int | None = None,
+        *,
+        temperature: float = 0.1,
+        target_temperature: float = 0.1,
         generator: Generator | None = None,
     ) -> None: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from mlcl.losses._distributed import Ranks
 from mlcl.losses._errors import LossError, LossInputError, NotFusedError
 from mlcl.losses._fused import FusedCrossEntropy, FusedWeighting, check_covered, check_faster
 from mlcl.losses._kernel import Problem, WeightedCrossEntropy
+from mlcl.losses._label_similarity import LabelSimilarity, of_training_labels
 from mlcl.losses._pairs import Participants, Tile
 
 # Elements of one (anchors, references) tile: large enough for full speed of the matrix products, small enough
@@ -38,9 +40,12 @@ class ContrastiveLoss(Loss):
     reduction: str = "anchors"
     never_push_positives = False  # no gradient moves a positive away from its anchor (REG)
     positives_share_labels = False  # whether W_ik > 0 only where i and k have a label in common
+    compares_labels = False  # whether the weights ask how alike labels are (`read_training_labels`)
     epsilon = 0.0  # added to each normaliser, where the paper's code does so
     temperature: float
     prototypes: nn.Parameter | None
+    label_similarity: Tensor
+    label_idf: Tensor
     tile_elements: int | None = None  # None: TILE_ELEMENTS
     kernel: str = "auto"
     """"tile", "fused" (CUDA: keeps no matrix of pairs) where `_fused.py` covers the call, or "auto": the fused
@@ -67,7 +72,25 @@ class ContrastiveLoss(Loss):
                 raise LossError(f"{type(self).__name__} has prototypes: give embedding_dim, their width")
             self.prototypes = nn.Parameter(torch.empty(num_labels, embedding_dim))
             nn.init.xavier_uniform_(self.prototypes, generator=generator)
+        if self.compares_labels:
+            self.register_buffer("label_similarity", torch.eye(num_labels))
+            self.register_buffer("label_idf", torch.ones(num_labels))
         self._calls = 0
+
+    def read_training_labels(self, labels: Tensor) -> None:
+        """Labels (N, L) of the training rows, to be given once before training to a loss that compares labels: how
+        alike they are is learnt from them. Without it, or for other losses, nothing changes."""
+        if self.compares_labels:
+            found = of_training_labels(labels)
+            self.label_similarity, self.label_idf = found.matrix, found.idf
+
+    def _participants(self, labels: Tensor, others: Tensor | None) -> Participants:
+        similarity = None
+        if self.compares_labels:
+            similarity = LabelSimilarity(
+                self.label_similarity.to(labels.dtype), self.label_idf.to(labels.dtype)
+            )
+        return Participants(labels, others, self.references, similarity)
 
     def label_sets(self, labels: Tensor) -> Tensor:
         """The label sets (B, any width) that the weights are made of; the labels themselves by default."""
@@ -112,7 +135,7 @@ class ContrastiveLoss(Loss):
                 prototype_anchors, order = count, occurs.argsort(descending=True, stable=True)
                 prototypes, labels = prototypes[order], labels[:, order]
                 other_labels = None if other_labels is None else other_labels[:, order]
-        participants = Participants(labels, other_labels, self.references)
+        participants = self._participants(labels, other_labels)
         problem = Problem(
             weights=lambda group, start, stop: self.tile_weights(participants.tile(group, start, stop)),
             anchors=self.anchors,
@@ -179,7 +202,7 @@ class ContrastiveLoss(Loss):
         """The loss's weights W of a batch with these labels (B, L), for a look: rows are anchors, columns
         references, each the batch and then the prototypes, where the loss has them on that side."""
         labels = self.label_sets(check_labels("labels", labels, len(labels), self.num_labels, labels))
-        participants = Participants(labels, None, self.references)
+        participants = self._participants(labels, None)
         counts = {"batch": len(labels), "prototypes": self.num_labels}
         return torch.cat([self.tile_weights(participants.tile(g, 0, counts[g])) for g in self.anchors])
 
@@ -211,3 +234,10 @@ class ContrastiveLoss(Loss):
 
     def _checked_labels(self, name: str, labels: Tensor, embeddings: Tensor) -> Tensor:
         return self.label_sets(check_labels(name, labels, len(embeddings), self.num_labels, embeddings))
+
+
+def learn_from_training(loss: nn.Module, labels: Callable[[], Tensor]) -> None:
+    """Lets the loss, and those it is made of, read the labels (N, L) of the training rows, where it asks for them."""
+    for part in loss.modules():
+        if isinstance(part, ContrastiveLoss) and part.compares_labels:
+            part.read_training_labels(labels())

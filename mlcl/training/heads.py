@@ -38,4 +38,6 @@ def loss(context: Context, embedding_dim: int | None = None) -> nn.Module:
         generator=generator(context.settings.seed, "loss"),
         **part.hyperparameters,
     )
-    return context.across_processes(criterion.to(context.device))
+    criterion = criterion.to(context.device)
+    losses.learn_from_training(criterion, lambda: context.labels_of_rows("train"))
+    return context.across_processes(criterion)

@@ -124,6 +124,25 @@ def multisupcon(loss: Any, inputs: Any, labels: Tensor, references: Any = None) 
 
 
 @reference
+def gma_scl(loss: Any, inputs: Any, labels: Tensor, references: Any = None) -> Tensor:
+    alike, idf = loss.label_similarity.tolist(), loss.label_idf.tolist()
+
+    def matched(y: Any, t: Any) -> float:
+        best = [idf[a] * max((alike[a][b] for b in t), default=0.0) for a in y]
+        return sum(best) / sum(idf[a] for a in y) if y else 0.0
+
+    def target(y: Any, t: Any) -> float:
+        forth, back = matched(y, t), matched(t, y)
+        harmonic = 2 * forth * back / (forth + back) if forth + back else 0.0
+        return math.exp(harmonic / loss.target_temperature)
+
+    def weight(y: Any, t: Any, all_sets: Any) -> float:
+        return target(y, t) / sum(target(y, s) for s in all_sets) if y else 0
+
+    return mean(weighted(loss, inputs, labels, references, weight), len(labels), inputs["embeddings"])
+
+
+@reference
 def overlap(loss: Any, inputs: Any, labels: Tensor, references: Any = None) -> Tensor:
     def weight(y: Any, t: Any, all_sets: Any) -> float:
         return len(y & t) / sum(len(y & s) for s in all_sets) if y & t else 0

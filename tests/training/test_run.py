@@ -15,6 +15,7 @@ from tiny import only_scores
 
 import data_prep
 from mlcl.data import PreparedDataset, open_dataset
+from mlcl.training import heads
 from mlcl.training.context import Context
 from mlcl.training.events import Diverged, EpochEnd
 from mlcl.training.fit import random_streams
@@ -154,6 +155,17 @@ def test_label_prior_is_the_frequency_in_the_subset(digits: PreparedDataset) -> 
     expected = digits["train"].dense_labels()[context.train_rows].mean(axis=0)
     assert len(context.train_rows) == 50
     assert np.allclose(only_scores(run(cell, digits))["test"], expected)
+
+
+def test_a_loss_that_compares_labels_learns_from_the_rows_of_the_subset(digits: PreparedDataset) -> None:
+    subset = {"source": "digit_scenes", "settings": {}, "subset": {"fraction": 0.25}}
+    cell = settings("gma_scl", dataset=subset)
+    context = Context(cell, digits, torch.device("cpu"), lambda line: None)
+    loss = heads.loss(context, embedding_dim=8)
+    counts = digits["train"].dense_labels()[context.train_rows].sum(axis=0)
+    expected = 1 + np.log((1 + len(context.train_rows)) / (1 + counts))
+    assert np.allclose(loss.label_idf.numpy(), expected)
+    assert (loss.label_similarity.fill_diagonal_(0) > 0).any()
 
 
 def test_a_non_finite_loss_stops_the_cell_and_is_located(digits: PreparedDataset, tmp_path: Path) -> None:

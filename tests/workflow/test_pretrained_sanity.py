@@ -16,7 +16,7 @@ from mlcl.cli import app
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import read_record
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CASES = {
     "voc2007": (
@@ -53,6 +53,7 @@ def test_frozen_features_of_published_weights_are_worth_more_than_random_ones(
         "encoders": {modality: encoders},
         "baselines": ["random_encoder"],
         "readouts": ["linear"],
+        "compute": {"evaluation_batch_size": 32},  # more takes gigabytes of activations
         "linear_evaluation": {"learning_rates": [0.1, 0.01], "weight_decays": [0.01, 0.0001], "epochs": 40},
     }
     Path("sanity.yaml").write_text(yaml.safe_dump(study))
