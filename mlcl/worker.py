@@ -229,18 +229,21 @@ def _receive(connection: socket.socket, outputs: list[int]) -> dict[str, Any]:
 
 
 def _load(environment: Mapping[str, str], threads: int) -> None:
-    """What cells import, with the number of threads that they have."""
+    """What cells import, with the number of threads that they have; and what is the same for all of them."""
     import gc
     from importlib import import_module
 
     os.environ.update(environment)
     from mlcl.study.fingerprint import metrics_source
-    from mlcl.study.make import limit_threads
+    from mlcl.study.make import limit_threads, run_facts
 
     limit_threads(threads)
     for module in LOADED:
         import_module(module)
-    metrics_source()  # remembered, as the code of each cell is (_load_parts)
+    from mlcl.cli import command
+
+    for remembered in (metrics_source, run_facts, command):
+        remembered()
     gc.freeze()  # so that collections in a child do not copy the pages that it shares with the worker
 
 
