@@ -49,9 +49,12 @@ MAY_IMPORT = {
         "mlcl.suggest", "mlcl.digests", "mlcl.errors", "data_prep", "mlcl.losses", "mlcl.encoders", "mlcl.study",
         "mlcl.doctor", "mlcl.scaffold",
         "mlcl.reporting", "mlcl.data", "mlcl.model", "mlcl.records", "mlcl.training", "mlcl.published",
+        "mlcl.work",
     },
     "mlcl.worker": {"data_prep", "mlcl.cli", "mlcl.encoders", "mlcl.study", "mlcl.training"},
-    "mlcl.__main__": {"mlcl.cli", "mlcl.worker"},
+    "mlcl.handover": set(),
+    "mlcl.work": {"mlcl.errors", "mlcl.handover", "mlcl.machine", "mlcl.records", "mlcl.study"},
+    "mlcl.__main__": {"mlcl.cli", "mlcl.handover"},
 }  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 `starting`  the first ten minutes: new, doctor, schema, cite
 `asking`    plan, why, status, coverage, verify, show
-`making`    prepare, train, choose, evaluate, adopt
-`showing`   aggregate, tables, figures, report, cards, diff, keep
+`making`    prepare, train, work, choose, evaluate, adopt
+`showing`   aggregate, tables, figures, report, cards, diff, keep, leaderboard
 `moving`    pack, unpack, merge
 `models`    export, predict, weights
 `common`    the application, and what the commands share

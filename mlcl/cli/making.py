@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mlcl.records.record import Record
 
 PANEL = "Make records"
+CELL_TAKEN = 75  # os.EX_TEMPFAIL, which other systems do not have
 
 
 @app.command(rich_help_panel=PANEL)
@@ -60,8 +62,13 @@ def train(
     cell: Annotated[str | None, typer.Argument(help="With a study file: the cell to make.")] = None,
     data_root: DataRoot = None,
     log: Log = None,
+    wait: Annotated[
+        bool,
+        typer.Option(hidden=True, help="Wait where another process makes the cell, or end with code 75."),
+    ] = True,
 ) -> None:
     """Make the record of one cell: train, evaluate, write. A record that is current is left as it is."""
+    from mlcl.errors import CellTakenError
     from mlcl.study.make import make_cell, prepare_dataset
 
     _require_one_launch()
@@ -74,8 +81,28 @@ def train(
             planned_study.write()
             prepare_dataset(planned_study.paths.dataset_request(planned.cell.id.dataset))
             target = planned_study.paths.request(planned.cell.id)
-        record = make_cell(target, log_file)
+        try:
+            record = make_cell(target, log_file, wait)
+        except CellTakenError:
+            sys.exit(CELL_TAKEN)
         _say_finished(record)
+
+
+@app.command(rich_help_panel=PANEL)
+def work(
+    study: StudyFile,
+    data_root: DataRoot = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Cells at once. Default: as many as this machine's cores or GPUs allow.", min=1),
+    ] = None,
+) -> None:
+    """Make a study's cells together with every other 'mlcl work' on it, here and on machines that share this folder."""
+    from mlcl import work as working
+    from mlcl.records.status import study_status
+
+    finished = working.work(study, data_root, jobs, CELL_TAKEN)
+    say(f"{finished.outline.study}: {study_status(finished).line()}")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -153,8 +180,7 @@ def _require_one_launch() -> None:
 
 def _say_finished(record: Record) -> None:
     """Never fails: the record is written, and the job must not count as failed for a line that cannot be printed."""
-    from mlcl.records.outline import open_study
-    from mlcl.records.status import study_status
+    from mlcl.records.status import line_if_due
 
     with contextlib.suppress(Exception):
         study = record.result["study"]
@@ -163,7 +189,8 @@ def _say_finished(record: Record) -> None:
         if told := ", ".join(f"{name} {score:.3f}" for name, score in scores.items() if score is not None):
             what = f"test map: {told}"
         say(f"{record.result['id']}: {what} ({record.run['wall_seconds']:.0f} s)")
-        say(f"{study}: {study_status(open_study(study)).line()}")
+        if (line := line_if_due(study)) is not None:
+            say(f"{study}: {line}")
 
 
 def _say_found(folder: Path) -> None:

@@ -82,19 +82,25 @@ def report(
     as_planned: AsPlanned = False,
     keep_going: KeepGoing = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="Write the tables and draw the figures first.")
+        bool,
+        typer.Option(
+            "--all", help="First collect whatever records exist, write the tables and draw the figures."
+        ),
     ] = False,
 ) -> None:
-    """Write the report, one self-contained HTML page."""
+    """Write the report, one self-contained HTML page; with --all, in one process all that it is made of."""
     from mlcl import reporting
 
     with logged(log):
         opened = open_current(study, write=True, as_planned=as_planned)
-        collect_if_needed(opened)
+        collect_if_needed(opened, anyway=everything)
         failed = []
         if everything:
+            say(f"{opened.outline.study}: collected the records in {opened.paths.metrics_csv}")
             failed += reporting.write_tables(opened.paths.results)
+            say(f"{opened.outline.study}: tables in {opened.paths.tables}/")
             failed += reporting.write_figures(opened.paths.results)
+            say(f"{opened.outline.study}: figures in {opened.paths.figures}/")
         failed += reporting.write_report(opened.paths.results)
         say(f"{opened.outline.study}: report in {opened.paths.report}")
         require_all_made(failed, keep_going)
@@ -138,6 +144,21 @@ def keep(
     opened = open_current(study, write=True)
     collect_if_needed(opened)
     say(f"{opened.outline.study}: {keep_results(opened, folder).render()}")
+
+
+@app.command(rich_help_panel=PANEL)
+def leaderboard(
+    folder: Annotated[Path, typer.Argument(help="Where kept results lie, one folder each.")] = Path(
+        "results/reference"
+    ),
+    page: Annotated[Path, typer.Option(help="The page to write.")] = Path("results/leaderboard.html"),
+    markdown: Annotated[Path, typer.Option(help="The text to write.")] = Path("docs/leaderboard.md"),
+) -> None:
+    """Say over all kept results which losses lead where, how surely and at what cost, as a page and as text."""
+    from mlcl.reporting.leaderboard.page import write_leaderboard
+
+    write_leaderboard(folder, page, markdown)
+    say(f"leaderboard of {folder}: {page} and {markdown}")
 
 
 def require_all_made(failed: Sequence[Failure], keep_going: bool) -> None:

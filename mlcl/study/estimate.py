@@ -46,6 +46,8 @@ STEP_SECONDS = 0.005
 FORWARD_AND_BACKWARD = 3
 HALF = 2
 """Bytes of a stored feature."""
+UNKNOWN_ROWS = 10_000
+"""Training rows of a dataset that is not prepared and whose size is not published."""
 
 START_UP_SECONDS = 4.0
 """What starting Python and importing torch takes in a process of a cell's own, before its record's clock runs: measured
@@ -312,6 +314,19 @@ def work(settings: CellSettings, train_rows: int) -> _Work:
         examples += count * batch
         passes += count * batch * (each + bool(micro and micro < batch))
     return _Work(examples, steps, passes)
+
+
+def training_passes(plan: Plan) -> dict[CellId, int]:
+    """Cell -> forward passes of its training, 0 where nothing is trained: which cells are long beside the others.
+
+    Known without torch, records and prepared data; where the number of rows is not, UNKNOWN_ROWS are assumed.
+    """
+    sizes = {name: size_of(dataset, plan) for name, dataset in plan.datasets.items()}
+    passes = {}
+    for planned in plan.all_cells:
+        size, settings = sizes[planned.cell.id.dataset], planned.cell.settings
+        passes[planned.cell.id] = work(settings, rows_of(settings, size) if size else UNKNOWN_ROWS).passes
+    return passes
 
 
 class _Measured:
