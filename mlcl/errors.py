@@ -23,3 +23,7 @@ class FailedCellsError(MlclError):
 
 class OutdatedPlanError(MlclError):
     """Code or data changed between planning and running; starting the run again plans anew."""
+
+
+class CellTakenError(MlclError):
+    """Another process makes the cell."""

@@ -1,10 +1,7 @@
-"""The warm worker of a run: a process that has torch and the rest loaded, and forks a child for each train command.
+"""The warm worker of a run: a process that has torch and the rest loaded, and forks a child for each command.
 
-Loading takes longer than training a small cell. So a run on one machine has one worker (`start`, called by the
-workflow). A job of the rule `train` hands its command over and waits (`hand_over`); the worker (`serve`) forks a child
-that runs it with the job's working directory, environment and output, as a process of its own would. A crash costs one
-cell. Where there is no worker, the job runs the command itself: on the nodes of a cluster, outside of Linux, and after
-the worker died.
+A job hands its command over (`mlcl.handover`); the worker (`serve`) forks a child that runs it with the job's working
+directory, environment and output, as a process of its own would. A crash costs one cell.
 
 Nothing is left behind. What goes to the job (SIGTERM, SIGINT) reaches the child as SIGTERM, so that it saves its state;
 so does the end of the job. When the run ends, also by a kill, the pipe to the worker breaks: it stops its children and
@@ -27,14 +24,8 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-if TYPE_CHECKING:
-    import subprocess
-
-SOCKET = "MLCL_WORKER"
-"""The variable that names the worker's socket to the jobs of a run, relative to their working directory. `off`, set
-by the user, starts none."""
 LOADED = (
     "mlcl.cli", "mlcl.study.make", "mlcl.training.launch", "mlcl.training.inputs.prefetch",
     "mlcl.training.feature_cache", "mlcl.evaluation.knn", "mlcl.reporting.failures", "accelerate", "accelerate.state",
@@ -46,88 +37,6 @@ STOP_SECONDS = 120.0
 REQUEST_SECONDS = 10.0
 """Within which a job has to send its whole request."""
 _PR_SET_PDEATHSIG = 1
-
-
-# In the process of the workflow.
-
-
-def start(path: Path, package_root: Path) -> subprocess.Popen[bytes] | None:
-    """Starts a worker for this process, which ends with it, and names it to the jobs. None where there can be none.
-
-    `path`: of the socket, relative to the working directory. `package_root`: the folder that holds `mlcl`. The worker
-    loads nothing before the first cell.
-    """
-    import subprocess
-
-    # Elsewhere system libraries start threads, and a child is not told when its parent dies.
-    if sys.platform != "linux" or os.environ.get(SOCKET) == "off":
-        return None
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        try:
-            listener.bind(str(path))
-        except OSError as error:  # a file system without sockets, a path that is too long
-            print(f"mlcl: no warm worker, cells start slower: {path}: {error}", file=sys.stderr)
-            return None
-        listener.listen(socket.SOMAXCONN)
-        search = os.pathsep.join(filter(None, [str(package_root), os.environ.get("PYTHONPATH")]))
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "mlcl.worker", str(listener.fileno()), str(path)],
-            stdin=subprocess.PIPE,  # breaks when this process ends
-            env=os.environ | {"PYTHONPATH": search},
-            pass_fds=[listener.fileno()],
-        )
-    os.environ[SOCKET] = str(path)
-    return worker
-
-
-# In a job.
-
-
-def hand_over(arguments: Sequence[str]) -> int | None:
-    """Lets the worker run a train command; returns its exit code, or None if the caller has to run it itself."""
-    path = os.environ.get(SOCKET)
-    if not path or arguments[:1] != ["train"]:
-        return None
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as worker:
-        try:
-            worker.connect(path)
-            request = {
-                "arguments": list(arguments),
-                "folder": str(Path.cwd()),
-                "environment": dict(os.environ),
-                "python": sys.executable,
-            }
-            socket.send_fds(worker, [b"\n"], [1, 2])
-            worker.sendall(json.dumps(request).encode() + b"\n")
-        except OSError:
-            return None
-
-        stopped = []
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            stopped.append(number)
-            worker.send(b"stop\n")
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            answer = worker.makefile("rb").readline()
-        except OSError:
-            answer = b""
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-    if not answer.endswith(b"\n"):
-        # The worker died, or does not want it. The caller waits for the cell's lock, if a child still has it.
-        return 128 + stopped[0] if stopped else None
-    code: int = json.loads(answer)["code"]
-    if code < 0:
-        print(f"mlcl: the cell's process was ended by {signal.Signals(-code).name}", file=sys.stderr)
-        return 128 - code
-    return code
-
-
-# The worker.
 
 
 class _Job:
@@ -216,7 +125,9 @@ class Worker:
             else:
                 connection.close()  # without an answer: the job runs the command itself
         except Exception as error:
-            print(f"mlcl: the warm worker did not take a cell, its job makes it: {error!r}", file=sys.stderr)
+            print(
+                f"mlcl: the warm worker did not take a command, its job runs it: {error!r}", file=sys.stderr
+            )
             connection.close()
         finally:
             for output in outputs:
@@ -242,11 +153,16 @@ class Worker:
         job.stop()
 
     def _suits(self, request: Mapping[str, Any]) -> bool:
-        """Would a process of its own run the same code with the same libraries? Loads them for the first request."""
+        """Would a process of its own run the same code with the same libraries? Loads them for the first cell."""
+        if request["python"] != sys.executable:
+            return False
+        if request["arguments"][0] != "train":  # worth it only where the libraries are loaded already
+            threads_asked = request["environment"].get("OMP_NUM_THREADS")
+            return threads_asked == str(self._threads) and self._sources == _sources()
         target = Path(request["folder"], request["arguments"][1])
         settings = json.loads(target.read_text(encoding="utf-8"))["settings"]
         threads = int(settings["compute"]["threads"])
-        if request["python"] != sys.executable or self._threads not in (None, threads):
+        if self._threads not in (None, threads):
             return False
         if self._threads is None:
             self._sources = _sources()

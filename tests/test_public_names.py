@@ -21,7 +21,8 @@ BY_NAME = {"setattr", "getattr", "delattr", "hasattr"}
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__") and name != "_"
+    """Names that end with an underscore, too, are of a protocol: `__len__`, or IPython's `_repr_html_`."""
+    return name.startswith("_") and not name.endswith("_")
 
 
 @cache

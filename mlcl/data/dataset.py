@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +183,22 @@ class PreparedDataset:
         """Writes a tokenizer (see `Split.tokens`) of the texts to a file; see `tokenizers.save_tokenizer`."""
         self.require("text", "tokens")
         return tokenizers.save_tokenizer(self.folder / form.TOKENS, self.texts, tokenizer, self.content, file)
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{name} {len(split):,}" for name, split in self._splits.items())
+        return f"<prepared dataset {self.name}: {self.modality}, {self.num_labels} labels; rows: {rows}>"
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook, with labels a row and rows without labels."""
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{counts['examples']:,}</td><td>{counts['cardinality']:.2f}</td>"
+            f"<td>{counts['empty_rows']:,}</td></tr>"
+            for name, counts in self.card["splits"].items()
+        )
+        return (
+            f"<p>{escape(self.name)}: {self.modality}, {self.num_labels} labels</p><table><thead><tr><th>split</th>"
+            f"<th>rows</th><th>labels a row</th><th>without labels</th></tr></thead><tbody>{rows}</tbody></table>"
+        )
 
     def __getitem__(self, split: str) -> Split:
         if split not in self._splits:

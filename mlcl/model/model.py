@@ -56,6 +56,10 @@ class Model:
             scores.append(self.score(batch, [f"input {start + row}" for row in range(len(batch))]))
         return np.concatenate(scores)
 
+    def predict_proba(self, inputs: Sequence[Any] | np.ndarray) -> np.ndarray:
+        """`predict` by the name that scikit-learn gives to what returns probabilities."""
+        return self.predict(inputs)
+
     @torch.no_grad()
     def score(self, inputs: Sequence[Any] | np.ndarray, places: Sequence[str]) -> np.ndarray:
         """As `predict`, for one batch; `places` are the names of its inputs in messages."""

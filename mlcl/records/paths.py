@@ -186,6 +186,11 @@ class StudyPaths:
         """What is asked of a cell, for the train command."""
         return self.bookkeeping / self.study / str(cell) / "cell.json"
 
+    @property
+    def line_due(self) -> Path:
+        """A file whose time says from when on a finished cell's job may say again where the study stands."""
+        return self.bookkeeping / self.study / ".line_due"
+
     def done(self, cell: CellId) -> Path:
         """There exactly if the cell's record is current: the output that Snakemake asks for."""
         return self.request(cell).with_name("done")

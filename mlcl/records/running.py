@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from mlcl.errors import CellTakenError
+
 RUNNING = "running.json"
 HEARTBEAT = 30.0
 """Seconds between two renewals of a mark."""
@@ -57,11 +59,11 @@ class Running:
     """The mark of this process, there as long as the block lasts.
 
     To be entered with the cell's file lock held: a mark of this machine is then left over and is replaced. As long
-    as a process of another machine renews its own, entering waits.
+    as a process of another machine renews its own, entering waits, or raises CellTakenError with `wait=False`.
     """
 
-    def __init__(self, unfinished: Path) -> None:
-        self._mark = unfinished / RUNNING
+    def __init__(self, unfinished: Path, wait: bool = True) -> None:
+        self._mark, self._wait = unfinished / RUNNING, wait
         self._ended = threading.Event()
 
     def __enter__(self) -> None:
@@ -69,6 +71,8 @@ class Running:
         while not self._create():
             if self._is_left_over():
                 self._remove_left_over()
+            elif not self._wait:
+                raise CellTakenError(f"{self._mark}: a process on {self._owner().get('host')} makes the cell")
             else:
                 time.sleep(LOOK_AGAIN)
         self._thread = threading.Thread(target=self._renew, name="heartbeat", daemon=True)

@@ -5,14 +5,16 @@ Plan, status, coverage, collected results, tables and the workflow all count wit
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mlcl.records.outline import OpenStudy, Outline, OutlineCell, Trial
+from mlcl.records.outline import OpenStudy, Outline, OutlineCell, Trial, open_study
 from mlcl.records.paths import CellId, StudyPaths
 from mlcl.records.record import Found, Record, find_record
 from mlcl.records.running import running_since
@@ -25,6 +27,11 @@ is no fingerprint to compare the record with."""
 
 Find = Callable[[Path, CellId], Found]
 """How the record of a cell is found at its place: `find_record`, or the same with a memory."""
+
+LINE_SHARE = 0.01
+"""Of a run's time, that may go into saying where the study stands."""
+LONGEST_SILENCE = 1200.0
+"""Seconds. A time at which the line is due that is further off is that of a clock that was wrong."""
 
 
 def state_of(fingerprint: str | None, record: Record | None) -> State:
@@ -167,6 +174,21 @@ def study_status(study: OpenStudy, find: Find = find_record) -> StudyStatus:
         if (since := running_since(study.paths.unfinished(cell))) is not None:
             running[cell] = since
     return StudyStatus(study.outline.study, cells, list(running), _seconds_left(open_cells, running, seconds))
+
+
+def line_if_due(study: str) -> str | None:
+    """The line of a study in `results/`; None where it was said so lately that another reading of all records, which
+    takes the longer the more there are, would cost more than LINE_SHARE of the time."""
+    due = StudyPaths(study).line_due
+    with suppress(FileNotFoundError):
+        if time.time() < due.stat().st_mtime < time.time() + LONGEST_SILENCE:
+            return None
+    begun = time.perf_counter()
+    line = study_status(open_study(study)).line()
+    next_time = time.time() + min((time.perf_counter() - begun) / LINE_SHARE, LONGEST_SILENCE / 2)
+    due.touch()
+    os.utime(due, (next_time, next_time))
+    return line
 
 
 def kind_of_cell(cell: CellId) -> tuple[str, str]:

@@ -15,7 +15,9 @@
 `claims`        those claims, tested on results
 `tables`        results -> LaTeX, PDF, Markdown, CSV, HTML
 `figures`       results -> PDF and PNG
+`pages`         HTML pages from templates
 `report`        all of it on one page
+`leaderboard`   what all kept studies together say
 `dataset_page`  one page about a prepared dataset
 `keep`, `wide`  results kept in the repository, as text and in short form
 `diff`          what changed beyond noise between two metrics files

@@ -13,6 +13,7 @@ from mlcl.reporting.contrasts import Contrasts, Term
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.results import Results
 from mlcl.reporting.specs import Claim, read_claims
+from mlcl.reporting.standings import equal_weights
 from mlcl.reporting.statistics import ALPHA, CONFIDENCE
 from mlcl.reporting.statistics.contrast import Contrast
 from mlcl.reporting.statistics.seeds import Estimate
@@ -80,7 +81,7 @@ def judge_all(results: Results, contrasts: Contrasts, claims: Sequence[Claim] | 
     if claims is None:
         claims = read_claims(results.paths.specs)
     verdicts = [estimate(claim, results, contrasts) for claim in claims]
-    decidable = sum(_is_decidable(verdict) for verdict in verdicts)
+    decidable = sum(is_decidable(verdict) for verdict in verdicts)
     return [decide(verdict, 1 - ALPHA / max(decidable, 1)) for verdict in verdicts]
 
 
@@ -95,42 +96,19 @@ def estimate(claim: Claim, results: Results, contrasts: Contrasts) -> Verdict:
     Datasets are taken as they are: a verdict speaks of these datasets, not of all that could be. A dataset with
     several encoders counts once. Rows that the study skips on purpose are no part of the claim's scope.
     """
-    if claim.readout is not None and claim.readout not in results.outline.readouts:
-        return _no_data(claim, f"the study has no readout {claim.readout}")
+    found = scope(claim, results)
     results, contrasts = results.with_readout(claim.readout), contrasts.with_readout(claim.readout)
-    outline = results.outline
-    if absent := [loss for loss in (claim.better, claim.worse) if loss not in outline.losses]:
-        return _no_data(claim, f"{' and '.join(absent)} not in this study")
-    in_scope: list[Column] = []
-    without_variant = None
-    for column in outline.columns():
-        if not _speaks_of(claim, results, *column):
-            continue
-        rows = _terms(claim, outline, column)
-        if isinstance(rows, str):
-            without_variant = rows
-        elif not any(row in results.rows and results.rows[row].skipped for _, row in rows):
-            in_scope.append(column)
-    if not in_scope:
-        return _no_data(claim, without_variant or "no such dataset in this study")
-    terms = {
-        column: rows
-        for column in in_scope
-        if not isinstance(rows := _terms(claim, outline, column), str) and _is_complete(results, rows, claim)
-    }
+    if not found.columns:
+        return no_data(claim, found.remark)
+    in_scope = found.columns
+    terms = {column: rows for column, rows in found.terms.items() if is_complete(results, rows, claim)}
     if not terms:
         title = metric_info(claim.metric).title
-        return _no_data(claim, f"no complete rows with {title} on {len(in_scope)} {_unit(in_scope)}")
+        return no_data(claim, f"no complete rows with {title} on {len(in_scope)} {_unit(in_scope)}")
 
     def difference(columns: Sequence[Column]) -> Contrast:
-        encoders: dict[str, int] = {}
-        for dataset, _ in columns:
-            encoders[dataset] = encoders.get(dataset, 0) + 1
-        weighted = [
-            (weight / len(encoders) / encoders[column[0]], row)
-            for column in columns
-            for weight, row in terms[column]
-        ]
+        weights = equal_weights(columns)
+        weighted = [(weights[c] * weight, row) for c in columns for weight, row in terms[c]]
         return contrasts.of(weighted, claim.metric, SPLIT)
 
     overall = difference(list(terms))
@@ -157,6 +135,39 @@ def estimate(claim: Claim, results: Results, contrasts: Contrasts) -> Verdict:
     )
 
 
+@dataclass(frozen=True)
+class Scope:
+    """The columns of a study that a claim speaks of, whether or not they have their runs: column -> the weighted rows
+    whose sum of means is the difference in favour. Without any, `remark` says why."""
+
+    terms: dict[Column, list[Term]]
+    remark: str = ""
+
+    @property
+    def columns(self) -> list[Column]:
+        return list(self.terms)
+
+
+def scope(claim: Claim, results: Results) -> Scope:
+    """Rows that the study skips on purpose are no part of it."""
+    outline = results.outline
+    if claim.readout is not None and claim.readout not in outline.readouts:
+        return Scope({}, f"the study has no readout {claim.readout}")
+    if absent := [loss for loss in (claim.better, claim.worse) if loss not in outline.losses]:
+        return Scope({}, f"{' and '.join(absent)} not in this study")
+    terms: dict[Column, list[Term]] = {}
+    without_variant = None
+    for column in outline.columns():
+        if not _speaks_of(claim, results, *column):
+            continue
+        rows = _terms(claim, outline, column)
+        if isinstance(rows, str):
+            without_variant = rows
+        elif not any(row in results.rows and results.rows[row].skipped for _, row in rows):
+            terms[column] = rows
+    return Scope(terms, without_variant or "no such dataset in this study")
+
+
 def decide(verdict: Verdict, confidence: float) -> Verdict:
     """With an answer: `holds` if the interval lies above 0 and more than half of the datasets are in favour, `does
     not hold` if it lies below and more than half are against. A difference that is printed as 0 decides nothing."""
@@ -164,7 +175,7 @@ def decide(verdict: Verdict, confidence: float) -> Verdict:
         return verdict
     interval = verdict.contrast.interval(confidence)
     decided = replace(verdict, estimate=interval)
-    if not _is_decidable(verdict) or not verdict.metric.is_visible(interval.value):
+    if not is_decidable(verdict) or not verdict.metric.is_visible(interval.value):
         return decided
     n = len(verdict.columns)
     if interval.low > 0:
@@ -176,7 +187,8 @@ def decide(verdict: Verdict, confidence: float) -> Verdict:
     return decided
 
 
-def _is_decidable(verdict: Verdict) -> bool:
+def is_decidable(verdict: Verdict) -> bool:
+    """Whether its interval is known and all its datasets are complete."""
     return verdict.contrast is not None and verdict.is_complete and verdict.contrast.interval().is_known
 
 
@@ -190,7 +202,8 @@ def _unit(columns: Sequence[Column]) -> str:
     return "pairs of dataset and encoder" if several else "datasets"
 
 
-def _no_data(claim: Claim, remark: str) -> Verdict:
+def no_data(claim: Claim, remark: str) -> Verdict:
+    """The verdict where there is nothing to judge by."""
     return Verdict(claim, "no data", None, None, (), 0, remark)
 
 
@@ -210,7 +223,8 @@ def _terms(claim: Claim, outline: Outline, column: Column) -> list[Term] | str:
     return terms
 
 
-def _is_complete(results: Results, terms: Sequence[Term], claim: Claim) -> bool:
+def is_complete(results: Results, terms: Sequence[Term], claim: Claim) -> bool:
+    """Whether every row has all its runs with the claim's metric."""
     return all(
         row in results.rows
         and results.rows[row].complete

@@ -28,11 +28,23 @@ class Contrasts:
     def of(self, terms: Sequence[Term], metric: str, split: str) -> Contrast:
         """The weighted sum of the rows' means over seeds. Rows of one dataset share its examples; datasets are
         independent. Every row must have a value of the metric."""
-        by_dataset: dict[str, list[Term]] = {}
+        return pooled([(self, terms)], metric, split)
+
+    def between_readouts(
+        self, terms: Sequence[Term], metric: str, split: str, readout: str, other: str
+    ) -> Contrast:
+        """The weighted sum of what the rows' means gain by `readout` over `other`. Both read the same encoders, so the
+        gains are paired by seed."""
+        first, second = self.with_readout(readout), self.with_readout(other)
+        by_dataset: dict[str, list[Row]] = {}
         for weight, row in terms:
-            by_dataset.setdefault(row[0], []).append((weight, row))
-        parts = [contrast(self._rows(dataset_terms, metric, split)) for dataset_terms in by_dataset.values()]
-        return mean_of(parts).scaled(len(parts))
+            (a,), (b,) = (one.rows([(weight, row)], metric, split) for one in (first, second))
+            gains = [x - y for x, y in zip(a.values, b.values, strict=True)]
+            without_groups = None
+            if a.without_groups is not None and b.without_groups is not None:
+                without_groups = a.without_groups - b.without_groups
+            by_dataset.setdefault(row[0], []).append(Row(weight, gains, without_groups))
+        return _sum_of([contrast(rows) for rows in by_dataset.values()])
 
     def with_readout(self, readout: str | None) -> Contrasts:
         """The same for another readout, with the same jackknife values; None: as it is."""
@@ -45,7 +57,13 @@ class Contrasts:
     def write(self) -> None:
         self._jackknife.write()
 
-    def _rows(self, terms: Sequence[Term], metric: str, split: str) -> list[Row]:
+    def examples_of(self, dataset: str) -> tuple[str, int | None]:
+        """What tells a dataset's test examples from those of others: its name and their number."""
+        card = self._results.cards.get(dataset)
+        return dataset, None if card is None else card["splits"]["test"]["examples"]
+
+    def rows(self, terms: Sequence[Term], metric: str, split: str) -> list[Row]:
+        """The rows with the values of their seeds, as `contrast` takes them."""
         rows = []
         for weight, row in terms:
             by_seed = self._results.values(row, split, metric)
@@ -73,3 +91,18 @@ class Contrasts:
             freedom = sum(len(values) - 1.0 for values in runs)
             self._pools[key] = Pool(fmean(map(variance, runs)), freedom) if runs else None
         return self._pools[key]
+
+
+def pooled(parts: Sequence[tuple[Contrasts, Sequence[Term]]], metric: str, split: str) -> Contrast:
+    """The weighted sum of rows of one study or of several. Rows of one dataset share its examples, also where the rows
+    are of different studies; datasets are independent."""
+    by_dataset: dict[tuple[str, int | None], list[Row]] = {}
+    for contrasts, terms in parts:
+        for weight, row in terms:
+            key = contrasts.examples_of(row[0])
+            by_dataset.setdefault(key, []).extend(contrasts.rows([(weight, row)], metric, split))
+    return _sum_of([contrast(rows) for rows in by_dataset.values()])
+
+
+def _sum_of(parts: Sequence[Contrast]) -> Contrast:
+    return mean_of(parts).scaled(len(parts))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from statistics import fmean
 
+import pandas as pd
+
 from mlcl.records.collect import STEP
 from mlcl.reporting.results import ROW, Results
 
@@ -56,3 +58,15 @@ def compute_seconds(results: Results) -> dict[tuple[str, ...], float]:
     accelerator the wall seconds for which it held that. Wall seconds on a shared CPU would tell of its other users."""
     wall, on_device = mean_costs(results, "wall_seconds"), mean_costs(results, "peak_device_memory_mb")
     return mean_costs(results, "cpu_seconds") | {row: wall[row] for row in on_device if row in wall}
+
+
+def compute_in_words(results: Results) -> str:
+    """Of all cells: of CPU cores, and of accelerators by the clock for the cells that held one."""
+    costs = results.costs.pivot_table(index=[*ROW, "seed"], columns="cost", values="value")
+    columns = (
+        costs.get(name, pd.Series(dtype=float))
+        for name in ("cpu_seconds", "wall_seconds", "peak_device_memory_mb")
+    )
+    cpu, wall, device = (column.reindex(costs.index) for column in columns)
+    times = {"a CPU core": cpu[device.isna()].sum(), "an accelerator": wall[device.notna()].sum()}
+    return " and ".join(f"{t / 60:.1f} minutes of {what}" for what, t in times.items() if t) or "not recorded"

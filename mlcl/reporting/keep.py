@@ -20,6 +20,8 @@ from mlcl.records.paths import StudyPaths
 from mlcl.reporting.claims import judge_all
 from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.failures import Attempts
+from mlcl.reporting.leaderboard.comparisons import Study
+from mlcl.reporting.leaderboard.page import study_contrasts
 from mlcl.reporting.overview import overview
 from mlcl.reporting.results import Results, load_results
 from mlcl.reporting.tables import study_tables, write_tables
@@ -94,6 +96,7 @@ def _compute_jackknife(results: Results) -> None:
     attempts.make("overview", lambda: overview(results, contrasts))
     study_tables(results, contrasts, attempts)
     attempts.make("claims", lambda: judge_all(results, contrasts))
+    attempts.make("leaderboard", lambda: study_contrasts(Study(results.outline.study, results, contrasts)))
     contrasts.write()
 
 

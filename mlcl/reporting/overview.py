@@ -10,6 +10,7 @@ from dataclasses import replace
 from math import ceil
 from statistics import fmean
 
+from mlcl.records.outline import Outline
 from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.cost_means import compute_seconds
 from mlcl.reporting.metric_info import metric_info
@@ -82,7 +83,7 @@ def _not_judged(
         if not losses:
             continue
         reasons = Counter(remark.partition(" (")[0] for own in losses.values() for remark in own)
-        names, are = _listed([title(loss) for loss in losses]), "is" if len(losses) == 1 else "are"
+        names, are = listed([title(loss) for loss in losses]), "is" if len(losses) == 1 else "are"
         if len(standing.means) - len(losses) < 2:
             said = f"no conclusion is drawn: not trained to the end {are} {names}"
         else:
@@ -105,7 +106,7 @@ def _told_apart(results: Results, all_standings: Sequence[Standing]) -> Iterator
         else [s for s in all_standings if s.column is None] or all_standings[:1]
     )
     for standing in shown:
-        yield _sentence(results, standing)
+        yield in_words(standing, results.outline)
     if len(shown) < len(all_standings):
         columns = [standing for standing in all_standings if standing.column is not None]
         clear = [standing for standing in columns if not standing.tied]
@@ -128,27 +129,28 @@ def _told_apart(results: Results, all_standings: Sequence[Standing]) -> Iterator
     )
 
 
-def _sentence(results: Results, standing: Standing) -> str:
-    title = results.outline.title_of
+def in_words(standing: Standing, outline: Outline) -> str:
+    """Which losses the best one can be told from, and by how much; intervals must be known."""
+    title = outline.title_of
     where = f"On {standing.title}"
-    first = f"{title(standing.best)} ({_value(standing, standing.best)})"
+    first = f"{title(standing.best)} ({value(standing, standing.best)})"
     if not standing.tied:
         second = standing.order[1]
         others = " and all others" if len(standing.order) > 2 else ""
         return (
-            f"{where}, {first} is better than {title(second)}{others}: {_lead(standing, second)} ahead of it."
+            f"{where}, {first} is better than {title(second)}{others}: {lead(standing, second)} ahead of it."
         )
     if not standing.apart:
         extreme = "highest" if standing.metric.higher_is_better else "lowest"
         return (
-            f"{where}, these losses cannot be told apart: {_listed([title(s) for s in standing.order])}; the {extreme} "
-            f"mean is that of {first}, {_lead(standing, standing.order[1])} from {title(standing.order[1])}."
+            f"{where}, these losses cannot be told apart: {listed([title(s) for s in standing.order])}; the {extreme} "
+            f"mean is that of {first}, {lead(standing, standing.order[1])} from {title(standing.order[1])}."
         )
     nearest = standing.apart[0]
     return (
-        f"{where}, {first} is better than {_listed([title(s) for s in standing.apart])} ({_lead(standing, nearest)} "
-        f"ahead of {title(nearest)}), and cannot be told from {_listed([title(s) for s in standing.tied])} "
-        f"({_lead(standing, standing.tied[0])} from {title(standing.tied[0])})."
+        f"{where}, {first} is better than {listed([title(s) for s in standing.apart])} ({lead(standing, nearest)} "
+        f"ahead of {title(nearest)}), and cannot be told from {listed([title(s) for s in standing.tied])} "
+        f"({lead(standing, standing.tied[0])} from {title(standing.tied[0])})."
     )
 
 
@@ -173,7 +175,7 @@ def _ranks(results: Results, all_standings: Sequence[Standing]) -> Iterator[str]
     apart = [m for m in ranking.order[1:] if m not in tied]
     text = f"The ranks of losses differ over {n} datasets (Friedman, p = {ranking.p_value:.2g})"
     if apart:
-        text += f": {title(best)} ranks above {_listed([title(m) for m in apart])} (Nemenyi)"
+        text += f": {title(best)} ranks above {listed([title(m) for m in apart])} (Nemenyi)"
     yield text + "."
 
 
@@ -182,7 +184,7 @@ def _winners(results: Results, standings_: Sequence[Standing]) -> str:
     for standing in standings_:
         by_loss.setdefault(standing.best, []).append(standing.title)
     return "; ".join(
-        f"{results.outline.title_of(loss)} on {_listed(places)}" for loss, places in by_loss.items()
+        f"{results.outline.title_of(loss)} on {listed(places)}" for loss, places in by_loss.items()
     )
 
 
@@ -197,7 +199,7 @@ def _one_seed(results: Results, all_standings: Sequence[Standing]) -> Iterator[s
         shown = [s for s in all_standings if s.column is None] or all_standings[:1]
     title = results.outline.title_of
     described = [
-        f"on {s.title} " + ", ".join(f"{title(loss)} {_value(s, loss)}" for loss in s.order[:MOST_NAMED])
+        f"on {s.title} " + ", ".join(f"{title(loss)} {value(s, loss)}" for loss in s.order[:MOST_NAMED])
         for s in shown
     ]
     yield "; ".join(described) + "."
@@ -218,7 +220,7 @@ def _close(results: Results, all_standings: Sequence[Standing]) -> Iterator[str]
         ]
         if close:
             yield (
-                f"On {standing.title}, {_listed([title(loss) for loss in close])} "
+                f"On {standing.title}, {listed([title(loss) for loss in close])} "
                 f"{'is' if len(close) == 1 else 'are'} within a point of {title(standing.best)}, interval included."
             )
     yield from _cheaper(results, all_standings[0])
@@ -326,7 +328,7 @@ def _criteria(results: Results) -> Iterator[str]:
     words = {"map": "mAP", "macro_f1_tuned": "macro-F1 at tuned thresholds", "macro_f1": "macro-F1 at 0.5"}
     if len(set(best.values())) == 1:
         same = title(next(iter(best.values())))
-        yield f"{same} has the highest {mean} by all criteria: {_listed([words[name] for name in best])}."
+        yield f"{same} has the highest {mean} by all criteria: {listed([words[name] for name in best])}."
     else:
         winners = ", ".join(f"by {words[name]} {title(loss)}" for name, loss in best.items())
         yield f"The criteria disagree about the highest {mean}: {winners}; the table of criteria has them side by side."
@@ -336,7 +338,7 @@ def _controls(results: Results, metric: str) -> Iterator[str]:
     for loss, baselines in controls_above(results, metric).items():
         title = results.outline.title_of
         below = (
-            f"{title(loss)} is below {_listed([title(b) for b in baselines])} in {metric_info(metric).title}"
+            f"{title(loss)} is below {listed([title(b) for b in baselines])} in {metric_info(metric).title}"
         )
         if len(results.outline.seeds) == 1:
             yield f"{below} in its one run."
@@ -347,11 +349,12 @@ def _controls(results: Results, metric: str) -> Iterator[str]:
 # --- Words ---------------------------------------------------------------------------------------------------
 
 
-def _value(standing: Standing, loss: str) -> str:
+def value(standing: Standing, loss: str) -> str:
+    """The mean of a loss as it is printed."""
     return f"{standing.means[loss] * standing.metric.scale:.{standing.metric.decimals}f}"
 
 
-def _lead(standing: Standing, loss: str) -> str:
+def lead(standing: Standing, loss: str) -> str:
     """How far the best is ahead of a loss, with its interval; points where the metric is a percentage."""
     metric = standing.metric
     sign = -1 if metric.higher_is_better else 1
@@ -361,7 +364,8 @@ def _lead(standing: Standing, loss: str) -> str:
     return f"{shown.value:{digits}}{unit} [{shown.low:{digits}}, {shown.high:{digits}}]"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`; of many names the first ones and a count."""
     if len(names) > MOST_NAMED + 1:
         return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -8,12 +8,8 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-import jinja2
-import pandas as pd
 
 from mlcl.errors import MlclError
 from mlcl.evaluation.readouts import in_words
@@ -24,15 +20,16 @@ from mlcl.records.paths import StudyPaths
 from mlcl.reporting.budgets import selection_rule, tuning_in_words
 from mlcl.reporting.claims import EXPLANATION, judge_all
 from mlcl.reporting.contrasts import Contrasts
+from mlcl.reporting.cost_means import compute_in_words
 from mlcl.reporting.failures import Attempts, Failure
 from mlcl.reporting.figures import INDEX
 from mlcl.reporting.overview import overview
-from mlcl.reporting.results import ROW, Results, load_results
+from mlcl.reporting.pages import render
+from mlcl.reporting.results import Results, load_results
 from mlcl.reporting.tables import html, label_tables, study_tables
 from mlcl.reporting.tables.grid import dataset_table
 from mlcl.reporting.tables.table import Table
 from mlcl.reporting.tables.text import comma_separated
-from mlcl.reporting.visible import visible
 
 SECTIONS = (
     ("overview", "Overview"),
@@ -64,19 +61,8 @@ def write_report(study: str | Path) -> list[Failure]:
     A part that fails is shown as failed in its place; the failures are returned.
     """
     results, attempts = load_results(study), Attempts("report")
-    template = files("mlcl.reporting").joinpath("templates/report.html").read_text("utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.finalize = _finalize
-    page = environment.from_string(template).render(_content(results, attempts))
-    write_text(results.paths.report, page)
+    write_text(results.paths.report, render("report.html", _content(results, attempts)))
     return attempts.write(results.paths)
-
-
-def _finalize(value: Any) -> Any:
-    """Texts of others without control characters; markup of our own as it is."""
-    return visible(value) if type(value) is str else value
 
 
 def _content(results: Results, attempts: Attempts) -> dict[str, Any]:
@@ -98,7 +84,9 @@ def _content(results: Results, attempts: Attempts) -> dict[str, Any]:
         "leading": _leading(figures),
         "tables": tables,
         "claims": (
-            [] if isinstance(verdicts, Failure) else sorted(verdicts, key=lambda v: v.answer == "no data")
+            []
+            if isinstance(verdicts, Failure)
+            else [(v, v.claim.readout) for v in sorted(verdicts, key=lambda v: v.answer == "no data")]
         ),
         "claims_failed": _in_words(verdicts) if isinstance(verdicts, Failure) else None,
         "explanation": EXPLANATION,
@@ -294,19 +282,7 @@ def _provenance(results: Results) -> dict[str, str]:
         facts[title] = (
             next(iter(told)) if len(told) == 1 else ", ".join(f"{v} ({n})" for v, n in told.most_common())
         )
-    return facts | {"Compute of cells": _compute(results)}
-
-
-def _compute(results: Results) -> str:
-    """In all: of CPU cores, and of accelerators by the clock for the cells that held one."""
-    costs = results.costs.pivot_table(index=[*ROW, "seed"], columns="cost", values="value")
-    columns = (
-        costs.get(name, pd.Series(dtype=float))
-        for name in ("cpu_seconds", "wall_seconds", "peak_device_memory_mb")
-    )
-    cpu, wall, device = (column.reindex(costs.index) for column in columns)
-    times = {"a CPU core": cpu[device.isna()].sum(), "an accelerator": wall[device.notna()].sum()}
-    return " and ".join(f"{t / 60:.1f} minutes of {what}" for what, t in times.items() if t) or "not recorded"
+    return facts | {"Compute of cells": compute_in_words(results)}
 
 
 def _remarks(results: Results) -> Iterable[dict[str, str]]:

@@ -48,6 +48,8 @@ class RowState:
     """Why training did not reach its end (`mlcl.records.diagnosis`): '... (2 of 3 seeds)'. No conclusion is drawn."""
     edges: tuple[str, ...] = ()
     """Choices of linear evaluation at an end of its grid, likewise."""
+    waiting: int = 0
+    """Seeds that have no current record yet; the others without a result failed."""
 
     @property
     def complete(self) -> bool:
@@ -65,7 +67,7 @@ class LearningCurve:
     val_micro_f1: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """Everything that tables, figures and the report are made of."""
 
@@ -85,6 +87,14 @@ class Results:
     """`commit`, `device`, ..., or a package's name -> what the records that count say -> how many of them do."""
     kept: bool = False
     """Are there only the collected files, without records (`mlcl keep`)?"""
+
+    def __repr__(self) -> str:
+        complete = sum(row.complete for row in self.rows.values())
+        return (
+            f"<results of the study {self.outline.study}: {len(self.outline.datasets)} datasets, "
+            f"{len(self.outline.losses)} losses, {len(self.outline.seeds)} seeds; {complete} of {len(self.rows)} rows "
+            "complete>"
+        )
 
     @cached_property
     def rows(self) -> dict[RowKey, RowState]:
@@ -146,7 +156,8 @@ class Results:
         if readout in (None, self.outline.readout):
             return self
         other = replace(self, outline=replace(self.outline, readout=readout))
-        other.__dict__["_values"] = self._values  # the cached property: one index serves all readouts
+        for shared in ("_values", "_readouts_of_rows", "rows"):  # cached properties that serve all readouts
+            other.__dict__[shared] = getattr(self, shared)
         return other
 
     def mean_sd_n(self, row: RowKey, split: str, metric: str) -> tuple[float, float, int] | None:
@@ -252,6 +263,7 @@ def _row_state(cells: pd.DataFrame) -> RowState:
         problems=(cells["reason"].iloc[0],) if skipped else problems,
         untrained=_counted(cells["untrained"], len(cells)),
         edges=_counted(cells["edges"], len(cells)),
+        waiting=int(cells["state"].isin(["missing", "stale"]).sum()),
     )
 
 

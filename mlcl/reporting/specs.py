@@ -33,12 +33,12 @@ class Spec(BaseModel):
 class Named(Spec):
     """A dataset, encoder or loss as the paper calls it, and what it may be called in a study.
 
-    `names`: sources of datasets, registered encoders, losses of the study. A dataset or encoder of the study counts
-    only with these `settings`, such as the split.
+    `names`: sources of datasets, registered encoders, losses of the study; none where nothing here is the same. A
+    dataset or encoder of the study counts only with these `settings`, such as the split.
     """
 
     title: str
-    names: Annotated[list[str], Field(min_length=1)]
+    names: list[str]
     settings: dict[str, Any] = {}
 
 
@@ -59,6 +59,8 @@ class ReportedNumber(Spec):
     spread: FiniteFloat | None
     source: str
     table: str
+    note: str = ""
+    """What a reader has to know of it, such as what is uncertain."""
 
 
 class PaperSpec(Spec):

@@ -8,6 +8,7 @@ in which all losses are equal names a winner in at most 5 % of its repetitions.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -72,6 +73,14 @@ class Standing:
         return self.metric.is_visible(interval.value) and not interval.low <= 0 <= interval.high
 
 
+@dataclass(frozen=True)
+class Family:
+    """What holds together: intervals of all pairs among so many losses, with this confidence in each column."""
+
+    confidence: float
+    losses: int
+
+
 def standings(
     results: Results,
     metric: str,
@@ -83,7 +92,6 @@ def standings(
     `left_out`: losses that are not compared on a column, nor in the mean. The intervals of the others stay as they are.
     """
     left_out = left_out or {}
-    info, split = metric_info(metric), results.outline.split
     means = complete_means(results, metric)
     columns = {
         column: [loss for loss, by_column in means.items() if column in by_column]
@@ -100,24 +108,12 @@ def standings(
         losses = [loss for loss in everyone if not any(loss in left_out.get(c, ()) for c in weights)]
         if len(losses) < 2:
             return None
-        scores = {loss: sum(weight * means[loss][c] for c, weight in weights.items()) for loss in losses}
-        best = max(scores, key=lambda loss: scores[loss] if info.higher_is_better else -scores[loss])
-        gaps = {
-            loss: contrasts.of(_difference(loss, best, weights), metric, split)
-            for loss in losses
-            if loss != best
-        }
-        intervals = {loss: gap.interval(confidence, len(everyone)) for loss, gap in gaps.items()}
-        datasets = tuple(dict.fromkeys(dataset for dataset, _ in weights))
-        return Standing(
-            column, title, info, datasets, len(results.outline.seeds), scores, gaps, intervals, confidence
-        )
+        family = Family(confidence, len(everyone))
+        return compare(results, metric, contrasts, weights, losses, family, column=column, title=title)
 
     result = []
     if len(shared) > 1:
-        weights = {
-            column: 1 / len(shared) / len(encoders) for encoders in shared.values() for column in encoders
-        }
+        weights = equal_weights([column for encoders in shared.values() for column in encoders])
         result.append(one(None, f"the mean over {len(shared)} datasets", list(means), weights))
     result += [
         one(column, results.outline.column_title(*column), losses, {column: 1.0})
@@ -126,9 +122,43 @@ def standings(
     return [standing for standing in result if standing is not None]
 
 
-def _difference(loss: str, other: str, weights: Mapping[Column, float]) -> list[Term]:
+def equal_weights(columns: Sequence[Column]) -> dict[Column, float]:
+    """Every dataset counts once, with the mean over its columns."""
+    encoders = Counter(dataset for dataset, _ in columns)
+    return {column: 1 / len(encoders) / encoders[column[0]] for column in columns}
+
+
+def compare(
+    results: Results,
+    metric: str,
+    contrasts: Contrasts,
+    weights: Mapping[Column, float],
+    losses: Sequence[str],
+    family: Family,
+    *,
+    column: Column | None = None,
+    title: str,
+    variant: str = "base",
+) -> Standing:
+    """Losses compared on the weighted mean over columns; every row must be complete, and there must be two losses."""
+    info, split = metric_info(metric), results.outline.split
+    means = complete_means(results, metric, variant)
+    scores = {loss: sum(weight * means[loss][c] for c, weight in weights.items()) for loss in losses}
+    best = max(scores, key=lambda loss: scores[loss] if info.higher_is_better else -scores[loss])
+    gaps = {
+        loss: contrasts.of(_difference(loss, best, weights, variant), metric, split)
+        for loss in losses
+        if loss != best
+    }
+    intervals = {loss: gap.interval(family.confidence, family.losses) for loss, gap in gaps.items()}
+    datasets = tuple(dict.fromkeys(dataset for dataset, _ in weights))
+    seeds = len(results.outline.seeds)
+    return Standing(column, title, info, datasets, seeds, scores, gaps, intervals, family.confidence)
+
+
+def _difference(loss: str, other: str, weights: Mapping[Column, float], variant: str) -> list[Term]:
     return [
-        (sign * weight, (*column, name, "base"))
+        (sign * weight, (*column, name, variant))
         for column, weight in weights.items()
         for name, sign in ((loss, 1.0), (other, -1.0))
     ]

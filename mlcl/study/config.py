@@ -41,10 +41,15 @@ class DatasetEntry(Settings):
     """A dataset of the study; keys that do not stand here are settings of its source (`data_prep`)."""
 
     source: str
+    """What kind of data it is, where the key is a name of its own."""
     fraction: Fraction = 1.0
+    """Share of the training rows that is used."""
     val_fraction: Fraction = 1.0
+    """Share of the validation rows that is used."""
     sampling: Literal["random", "stratified"] = "random"
+    """How these shares are drawn; `stratified` keeps the labels' shares."""
     accept_local: bool = False
+    """Accept raw files that differ from the published ones."""
     settings: Json = {}
 
 
@@ -52,27 +57,36 @@ class EncoderEntry(Settings):
     """An encoder of the study: a name known to `mlcl.encoders`, its settings, its own training settings."""
 
     name: str
+    """The encoder, where the key is a name of its own."""
     modality: Modality
     settings: Json = {}
     training: Json = {}
+    """Settings of training for this encoder."""
 
 
 class LossEntry(Settings):
     """A loss of the study: a name known to `mlcl.losses`, or a file of your own."""
 
     name: str
+    """The loss, where the key is a name of its own: two temperatures side by side."""
     file: Path | None = None
+    """A loss in a file of its own, relative to the study file."""
     protocol: Protocol | None = None
+    """The protocol that trains it. None: as `protocols` says."""
     hyperparameters: Json = {}
     training: Json = {}
+    """Settings of training for this loss."""
 
 
 class VariantEntry(Settings):
     """Settings that differ from the study's own."""
 
     dataset: Json = {}
+    """`fraction`, `val_fraction`, `sampling`."""
     encoder: Json = {}
+    """Settings of the encoder."""
     loss: Json = {}
+    """Hyperparameters."""
     training: Json = {}
     linear_evaluation: Json = {}
 
@@ -81,6 +95,7 @@ class TableSettings(Settings):
     """What the main table shows, in this order."""
 
     metrics: Annotated[list[str], Field(min_length=1)] = ["micro_f1", "macro_f1", "map"]
+    """Names as in metrics.csv."""
     split: Literal["val", "test"] = "test"
     readout: Literal["head", "linear", "knn", "own"] | None = None
     """None: the one that all losses have."""
@@ -101,27 +116,45 @@ class Study(Settings):
     name: str
     file: Path
     title: str
+    """Of tables and report."""
     description: str = ""
+    """Shown below the title."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
+    """Every cell is made once for each."""
     datasets: Annotated[dict[str, DatasetEntry], Field(min_length=1)]
+    """Name -> settings of its source, or a list of names."""
     encoders: Annotated[dict[str, EncoderEntry], Field(min_length=1)]
+    """Modality (`image`, `text`, `vector`) -> name -> settings."""
     losses: dict[str, LossEntry] = {}
+    """Name -> hyperparameters, or a list of names."""
     baselines: list[Baseline] = []
+    """What every loss should beat."""
     variants: dict[str, VariantEntry] = {}
+    """Name -> what differs from the study; `base`, the study itself, is always there."""
     search: SearchSettings | None = None
+    """How settings are searched for before the chosen ones run with the seeds."""
     tuned: TunedSettings | None = None
+    """Settings of single rows that an earlier search chose."""
     protocols: dict[Inputs, Protocol] = {}
     """What a loss is called with -> the protocol that trains it, where that is not the usual one."""
     training: Json = {}
+    """Settings of training, of all protocols that know them."""
     readouts: Annotated[list[Readout], Field(min_length=1)] = ["head", "linear"]
     """How each trained encoder is read; `head` where the loss trains one."""
     linear_evaluation: LinearEvaluationSettings = LinearEvaluationSettings()
+    """Of the readout `linear`."""
     knn_evaluation: KnnEvaluationSettings = KnnEvaluationSettings()
+    """Of the readout `knn`."""
     compute: ComputeSettings = ComputeSettings()
+    """The hardware, and how it is used."""
     table: TableSettings = TableSettings()
+    """What the main table shows."""
     keep_embeddings: bool = False
+    """Store the features of val and test."""
     keep_models: bool = False
+    """Keep each trained encoder with its heads, for `mlcl export`."""
     data_root: Path | None = None
+    """Where raw files lie; `--data-root` and MLCL_DATA_ROOT win over it."""
 
     @field_validator("seeds", "baselines", "readouts")
     @classmethod
@@ -176,7 +209,11 @@ class Study(Settings):
 
 def load_study(file: Path) -> Study:
     """Reads and checks a study file. Raises ConfigError with one line a defect, naming file and key."""
-    content = _read_yaml(file)
+    return parse_study(read_yaml(file), file)
+
+
+def parse_study(content: Json, file: Path) -> Study:
+    """Checks what a study file holds; `file` is its name in messages. Raises ConfigError as `load_study` does."""
     defects: list[str] = []
     raw = {
         **content,
@@ -242,7 +279,7 @@ _StudyLoader.add_implicit_resolver(
 _StudyLoader.add_constructor(_INTEGER, _StudyLoader.construct_decimal)
 
 
-def _read_yaml(file: Path) -> Json:
+def read_yaml(file: Path) -> Json:
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), Loader=_StudyLoader)  # a SafeLoader
     except FileNotFoundError:

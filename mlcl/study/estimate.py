@@ -25,17 +25,19 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlcl import encoders
+from mlcl.machine import cores
 from mlcl.records.paths import CellId
 from mlcl.records.status import duration
 from mlcl.study.sizes import FLOAT, Size, prepared_bytes, size_of
-from mlcl.training.settings import CellSettings
+from mlcl.training.settings import CellSettings, ComputeSettings
 
 if TYPE_CHECKING:
     from mlcl.study.plan import Plan, PlannedCell
 
 DEVICE_TFLOPS = 100.0
-"""10^12 operations a second of a large matrix product: modest for one data-centre GPU at mixed precision. A record's
-`device_flops_per_second` says it of the machine that made it."""
+"""10^12 operations a second of a large matrix product: modest for one data-centre GPU at mixed precision, and taken
+for any GPU; a CPU's is measured (`this_machine`). A record's `device_flops_per_second` says it of the machine that
+made it."""
 UTILISATION = 0.3
 """Share of that rate that training reaches: a cautious value for convolutional networks and transformers of the
 papers' sizes. A record's `flops_per_second` / `device_flops_per_second` is the measured one."""
@@ -44,6 +46,8 @@ STEP_SECONDS = 0.005
 FORWARD_AND_BACKWARD = 3
 HALF = 2
 """Bytes of a stored feature."""
+UNKNOWN_ROWS = 10_000
+"""Training rows of a dataset that is not prepared and whose size is not published."""
 
 START_UP_SECONDS = 4.0
 """What starting Python and importing torch takes in a process of a cell's own, before its record's clock runs: measured
@@ -123,13 +127,15 @@ class Estimate:
         lines = [
             *_aligned([HEADER, *rows]),
             "",
-            f"left to do: {len(to_make)} cells, {_sum(to_make)} of one device{_start_up(len(to_make))}",
+            f"left to do: {len(to_make)} cells, {_sum(to_make)} of {self.device.name}"
+            f"{self._side_by_side(to_make)}{_start_up(len(to_make))}",
             "disk: " + ", ".join(self._disk(everything)),
         ]
         if any(estimate.basis == "computed" for estimate in everything):
             lines.append(
-                f"computed: operations at {self.device.tflops:g} TFLOP/s (--device-tflops: a large matrix product) "
-                f"x {self.device.utilisation:g} utilisation, texts of full length; divide by the number of devices"
+                f"computed for {self.device.name}: operations at {self.device.tflops:g} TFLOP/s (a large matrix "
+                f"product; --device-tflops sets it, {DEVICE_TFLOPS:g} for a GPU) x {self.device.utilisation:g} "
+                "utilisation, texts of full length"
             )
         for comparison, basis in (
             (self.from_records, "said from the records of others of their kind"),
@@ -140,6 +146,13 @@ class Estimate:
         if any("?" in line for line in lines):
             lines.append("unknown (?): until the dataset is prepared; sums are without it")
         return "\n".join(lines)
+
+    def _side_by_side(self, to_make: Sequence[CellEstimate]) -> str:
+        seconds = sum(each.seconds or 0.0 for each in to_make)
+        at_once = min(self.device.side_by_side, len(to_make))
+        if at_once < 2 or not seconds:
+            return ""
+        return f" (about {duration(seconds / at_once)} with {at_once} cells at once)"
 
     def _disk(self, everything: list[CellEstimate]) -> list[str]:
         known = [size for size in self.prepared_bytes.values() if size is not None]
@@ -163,9 +176,31 @@ class Device:
 
     tflops: float = DEVICE_TFLOPS
     utilisation: float = UTILISATION
+    name: str = "one device"
+    side_by_side: int = 1
+    """How many cells are made at once; their times are those of a cell alone."""
 
     def seconds(self, flops: float, steps: int = 0) -> float:
         return max(flops / (self.tflops * 1e12 * self.utilisation), steps * STEP_SECONDS)
+
+
+def this_machine(compute: ComputeSettings) -> Device:
+    """What a study with these settings is computed on here: a GPU, if there is one or the study asks for one, else
+    the threads of a cell, whose rate is measured. Imports torch."""
+    import torch
+
+    from mlcl.training.throughput import matrix_product_rate
+
+    if compute.device == "cuda" or (compute.device == "auto" and torch.cuda.is_available()):
+        return Device(name="one GPU")
+    before = torch.get_num_threads()
+    torch.set_num_threads(compute.threads)
+    try:
+        rate = matrix_product_rate(torch.device("cpu"), compute)
+    finally:
+        torch.set_num_threads(before)
+    name = "one core" if compute.threads == 1 else f"{compute.threads} cores"
+    return Device(round(rate / 1e12, 3), name=name, side_by_side=max(1, cores() // compute.threads))
 
 
 def estimate(plan: Plan, device: Device | None = None) -> Estimate:
@@ -279,6 +314,19 @@ def work(settings: CellSettings, train_rows: int) -> _Work:
         examples += count * batch
         passes += count * batch * (each + bool(micro and micro < batch))
     return _Work(examples, steps, passes)
+
+
+def training_passes(plan: Plan) -> dict[CellId, int]:
+    """Cell -> forward passes of its training, 0 where nothing is trained: which cells are long beside the others.
+
+    Known without torch, records and prepared data; where the number of rows is not, UNKNOWN_ROWS are assumed.
+    """
+    sizes = {name: size_of(dataset, plan) for name, dataset in plan.datasets.items()}
+    passes = {}
+    for planned in plan.all_cells:
+        size, settings = sizes[planned.cell.id.dataset], planned.cell.settings
+        passes[planned.cell.id] = work(settings, rows_of(settings, size) if size else UNKNOWN_ROWS).passes
+    return passes
 
 
 class _Measured:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -17,9 +17,12 @@ from mlcl.records.cards import read_card
 from mlcl.records.files import atomic_folder
 from mlcl.records.outline import OpenStudy, Outline
 from mlcl.records.paths import CellId, StudyPaths
-from mlcl.records.record import MODEL, SCORES, Record, read_record_if_present
+from mlcl.records.record import MODEL, SCORES, Metrics, Record, read_record_if_present
 from mlcl.records.rescore import read_all_scores
 from mlcl.suggest import closest
+
+if TYPE_CHECKING:
+    from mlcl.model.config import ModelConfig
 
 EXPORTS = Path("models")
 
@@ -35,8 +38,7 @@ def export(study: OpenStudy, cell: str, to: Path | None = None, readout: str | N
     study's tables are about. Raises MlclError for a cell that is not there, failed, or kept no model, for a readout
     that it does not have, and for a folder that holds something else.
     """
-    from mlcl.model.card import render
-    from mlcl.model.config import CARD, read_config, write_config
+    from mlcl.model.config import read_config
 
     outline, paths = study
     cell_id, again = _known_cell(outline, cell)
@@ -44,22 +46,41 @@ def export(study: OpenStudy, cell: str, to: Path | None = None, readout: str | N
     config = read_config(model)
     if (defect := first_defect(model, config.files)) is not None:
         raise MlclError(f"{defect}; run '{again}'")
-    stored = read_all_scores(paths.cell(cell_id) / SCORES)
-    parts = {
-        name: part.model_copy(update={"thresholds": _tuned(stored[name]), "metrics": record.metrics[name]})
-        for name, part in config.readouts.items()
-    }
-    usual = next((name for name in preference(outline.readout) if name in parts), None)
-    config = config.model_copy(update={"readouts": parts}).with_readout(readout or usual)
+    usual = next((name for name in preference(outline.readout) if name in config.readouts), None)
+    config = config.with_readout(readout or usual)
     if (card := read_card(paths.card(cell_id.dataset))) is None:
         raise MlclError(f"{paths.card(cell_id.dataset)}: is not there; run the study again")
     folder = to or default_folder(outline.study, cell_id)
-    _refuse_foreign(folder)
+    refuse_foreign(folder)
     with atomic_folder(folder) as temporary:
         shutil.copytree(model, temporary, dirs_exist_ok=True)
-        write_config(temporary, config)
-        (temporary / CARD).write_text(render(config, card, record.result["selection"]), encoding="utf-8")
+        stored = read_all_scores(paths.cell(cell_id) / SCORES)
+        complete(temporary, config, stored, record.metrics, card, record.result["selection"])
     return folder
+
+
+def complete(
+    folder: Path,
+    config: ModelConfig,
+    stored: Mapping[str, Mapping[str, NDArray[Any]]],
+    metrics: Metrics,
+    card: Mapping[str, Any],
+    selection: str | None,
+) -> None:
+    """Adds thresholds, metrics and the model card to a model's folder.
+
+    stored: readout -> scores and labels of both splits (`mlcl.records.rescore.read_all_scores`).
+    """
+    from mlcl.model.card import render
+    from mlcl.model.config import CARD, write_config
+
+    parts = {
+        name: part.model_copy(update={"thresholds": _tuned(stored[name]), "metrics": metrics[name]})
+        for name, part in config.readouts.items()
+    }
+    config = config.model_copy(update={"readouts": parts})
+    write_config(folder, config)
+    (folder / CARD).write_text(render(config, card, selection), encoding="utf-8")
 
 
 def _tuned(scores: Mapping[str, NDArray[Any]]) -> list[float]:
@@ -92,7 +113,7 @@ def _stored_model(paths: StudyPaths, cell: CellId, again: str) -> tuple[Path, Re
     return folder, record
 
 
-def _refuse_foreign(folder: Path) -> None:
+def refuse_foreign(folder: Path) -> None:
     """Only an earlier export is replaced."""
     from mlcl.model.config import CONFIG, WEIGHTS
 

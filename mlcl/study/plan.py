@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ class PlannedTrial:
         return Trial(self.planned.cell.id, self.planned.fingerprint, self.draws)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A study with its datasets, cells and skipped rows."""
 
@@ -160,6 +161,23 @@ class Plan:
     trials: Sequence[PlannedTrial] = ()
     chosen: Mapping[SearchRow, Choice | None] = field(default_factory=dict)
     """What the search chose; None while trials of a row are missing or stale, or where all of them failed."""
+
+    def __repr__(self) -> str:
+        return f"<{self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: datasets, encoders and losses, and what there is to do."""
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{', '.join(map(escape, values))}</td></tr>"
+            for name, values in (
+                ("datasets", self.study.datasets),
+                ("encoders", self.study.encoders),
+                ("losses", self.study.losses),
+                ("baselines", self.study.baselines),
+                ("seeds", map(str, self.study.seeds)),
+            )
+        )
+        return f"<p>{escape(self.study.title)}</p><table>{rows}</table><p>{escape(self.summary())}</p>"
 
     @cached_property
     def all_cells(self) -> list[PlannedCell]:

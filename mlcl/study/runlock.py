@@ -69,6 +69,10 @@ class RunLock:
                 "a folder, so one run at a time works in it; another study can run meanwhile in a clone of its own"
             )
 
+    def release(self) -> None:
+        """Lets others have it before the process ends."""
+        self._flock.release()
+
     def _acquire(self, wait_s: float) -> bool:
         try:
             self._flock.acquire(timeout=wait_s)

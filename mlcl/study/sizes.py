@@ -41,7 +41,8 @@ def size_of(dataset: PlannedDataset, plan: Plan) -> Size | None:
     entry = registry.find(plan.study.datasets[name].source)
     settings = validate(entry.source.settings, plan.study.datasets[name].settings, entry.preset, name)
     about = entry.source.about(settings) if callable(entry.source.about) else entry.source.about
-    width = dataset.facts.settings.get("size") or about.published.get("features")
+    given = dataset.facts.settings
+    width = given.get("size") or given.get("canvas") or about.published.get("features")
     card = _card(dataset, plan)
     if card is not None:
         rows = {split: counts["examples"] for split, counts in card["splits"].items()}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 from mlcl.records.coverage import coverage
 from mlcl.records.outline import open_study
+from mlcl.records.paths import StudyPaths
+from mlcl.records.status import LONGEST_SILENCE, line_if_due
 from tests.synthetic import spoiled
 
 
@@ -33,3 +38,16 @@ def test_a_wide_study_is_shown_in_blocks_that_fit_a_line(grid):
     for title in (f"{dataset}/{encoder}" for dataset in grid.datasets for encoder in grid.encoders):
         assert sum(title in line.split() for line in lines) == 1, title
     assert sum(line.startswith("bce ") for line in lines) > 1
+
+
+def test_where_a_study_stands_is_not_said_after_each_of_many_short_cells(grid):
+    spoiled(grid)
+    due = StudyPaths("tiny").line_due
+    due.parent.mkdir(parents=True)
+    begun = time.time()
+    assert line_if_due("tiny").startswith("41 of 45 cells have a current record")
+    assert due.stat().st_mtime > begun
+    for ahead, is_said in ((60, False), (-1, True), (2 * LONGEST_SILENCE, True)):
+        when = time.time() + ahead
+        os.utime(due, (when, when))
+        assert (line_if_due("tiny") is not None) == is_said, f"due in {ahead} s"

@@ -214,13 +214,41 @@ def test_a_malformed_number_is_an_error_that_names_file_and_line(specs, old, new
 
 def test_the_shipped_specifications_are_well_formed_and_metrics_have_names():
     papers = read_papers(SHIPPED)
-    assert set(papers) == {"comprehensive", "kmcl", "mulsupcon", "simdissim"}
+    assert set(papers) == {
+        *("comprehensive", "kmcl", "mulsupcon", "simdissim"),
+        *("anemic", "asl", "mskd", "query2label", "sadcl"),
+    }
     for spec, _ in papers.values():
         assert all(metric_info(metric).title != metric.replace("_", " ") for metric in spec.metrics)
     _, numbers = papers["kmcl"]
     assert {(n.dataset, n.encoder, n.value) for n in numbers} >= {
         ("coco2014", "tresnet_m_224", 0.821), ("adp", "tresnet_l_448", 0.965)
     }  # fmt: skip
+
+
+def test_what_is_uncertain_about_a_reported_number_stands_in_a_note(specs):
+    (SPECS / "a.csv").write_text(
+        "dataset,encoder,loss,metric,value,spread,source,table,note\n"
+        "s,net,b,map,95.0,,v1,2,uncertain: the loss is not named\n"
+    )
+    (row,) = [row for key, row in rows_of(specs).items() if key == ("s", "b", "map")]
+    assert row["reported"]["notes"] == "uncertain: the loss is not named"
+    assert row["reproduced"]["notes"] == ""
+
+
+def test_a_row_that_nothing_here_can_fill_shows_the_reported_number_alone(specs):
+    (SPECS / "a.yaml").write_text(SPEC.replace("names: [zlpr]", "names: []"))
+    row = rows_of(specs)["s", "z", "map"]
+    assert float(row["reported"]["mean"]) == pytest.approx(0.5)
+    assert row["reproduced"]["text"] == "not run"
+
+
+def test_uncertain_rows_of_the_shipped_numbers_say_so():
+    papers = read_papers(SHIPPED)
+    for paper, loss in (("mskd", "mulcon"), ("sadcl", "bce")):
+        rows = [number for number in papers[paper][1] if number.loss == loss]
+        assert rows
+        assert all(number.note.startswith("uncertain: ") for number in rows)
 
 
 def test_a_metric_at_kmcls_threshold_says_so():

@@ -14,7 +14,16 @@ from typer.testing import CliRunner
 from mlcl import encoders
 from mlcl.records.paths import StudyPaths
 from mlcl.records.record import Record, write_record
-from mlcl.study.estimate import START_UP_SECONDS, STEP_SECONDS, Comparison, Device, Estimate, estimate, work
+from mlcl.study.estimate import (
+    START_UP_SECONDS,
+    STEP_SECONDS,
+    Comparison,
+    Device,
+    Estimate,
+    estimate,
+    training_passes,
+    work,
+)
 from mlcl.study.plan import Plan, make_plan
 from mlcl.study.sizes import published_rows
 
@@ -59,6 +68,14 @@ def of(found: Estimate, cell: str) -> tuple[float | None, str]:
         for planned, each in line.cells
         if str(planned.cell.id) == cell
     )
+
+
+def test_passes_of_training_tell_long_cells_from_short_ones() -> None:
+    made = plan(variants={"longer": {"training": {"epochs": 6}}})
+    passes = {str(cell): count for cell, count in training_passes(made).items()}
+    assert passes["digit_scenes/cnn/bce/base/seed0"] == 2 * 100 * 3
+    assert passes["digit_scenes/cnn/bce/longer/seed0"] == 6 * 100 * 3
+    assert passes["digit_scenes/none/label_prior/base/seed0"] == 0
 
 
 def test_end_to_end_training_by_hand() -> None:

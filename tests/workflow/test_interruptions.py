@@ -104,7 +104,7 @@ def test_a_finished_record_that_snakemake_did_not_see_finish_is_kept(box: Sandbo
     """The job is killed between the end of the record and the end of the job, as by a time limit."""
     record = box.records()[0]
     content = json.loads(record.read_text())
-    box.edit("mlcl/cli.py", "        _say_finished(record)\n", "        sys.exit(1)\n")
+    box.edit("mlcl/cli/making.py", "        _say_finished(record)\n", "        raise SystemExit(1)\n")
     content["result"]["fingerprint"] = "stale"
     record.write_text(json.dumps(content))
     run = box.snakemake("--cores", "1", check=False)

@@ -23,7 +23,7 @@ class Dice(PairWeighting):
     def weights(self, pairs):
         return 2 * pairs.shared / (pairs.anchor_sizes + pairs.reference_sizes).clamp_min(1)
 '''
-REPORTING = {"aggregate": 1, "tables": 1, "figures": 1, "report": 1, "complete": 1, "all": 1}
+REPORTING = {"report": 1, "complete": 1, "all": 1}
 
 
 def test_nothing_is_left_to_do_after_a_run(box: Sandbox) -> None:
@@ -144,7 +144,7 @@ def test_editing_the_loop_retrains_what_is_trained_and_says_so(box: Sandbox) -> 
 
 
 def test_editing_reporting_and_the_command_line_retrains_nothing(box: Sandbox) -> None:
-    for file in ("mlcl/cli.py", "mlcl/reporting/report.py", "mlcl/study/runlock.py"):
+    for file in ("mlcl/cli/common.py", "mlcl/reporting/report.py", "mlcl/study/runlock.py"):
         path = box.folder / file
         path.write_text(path.read_text() + "\nADDED = 1\n")
     jobs = box.jobs()
@@ -185,12 +185,32 @@ def test_metrics_are_computed_anew_without_training(box: Sandbox) -> None:
     )
     trained = json.loads(changed.read_text())
     before = (box.folder / "results" / "default" / "metrics.csv").read_text()
-    box.snakemake("--until", "aggregate")
+    box.snakemake("--until", "report")
     assert (box.folder / "results" / "default" / "metrics.csv").read_text() == before
     scored = json.loads(changed.read_text())
     assert scored["run"] == trained["run"]
     assert scored["result"]["metrics_source"] != trained["result"]["metrics_source"]
     assert box.trained() == 0
+
+
+def test_cells_that_another_study_in_the_folder_has_are_copied(box: Sandbox) -> None:
+    training = TINY["training"] | {"epochs": 2}
+    box.write_study("other", TINY | {"title": "Another", "variants": {"longer": {"training": training}}})
+    box.snakemake("--until", "train", "--config", "study=config/other.yaml")
+    folders = {name: box.folder / "results" / name for name in ("default", "other")}
+    for record in folders["default"].glob("*/*/*/base/seed0/metrics.json"):
+        before = json.loads(record.read_text())
+        copied = folders["other"] / record.relative_to(folders["default"])
+        content = json.loads(copied.read_text())
+        assert content["result"] == before["result"] | {"study": "other"}
+        assert content["run"] == before["run"] | {"copied_from": "default"}
+        assert copied.with_name("scores.npz").read_bytes() == record.with_name("scores.npz").read_bytes()
+    made = [
+        json.loads(record.read_text()) for record in folders["other"].glob("*/*/*/longer/seed0/metrics.json")
+    ]
+    assert made
+    assert not any("copied_from" in record["run"] for record in made)
+    assert "all is as written" in box.mlcl("verify", "config/other.yaml").stdout
 
 
 def test_paper_tables_never_prepare_or_train(box: Sandbox, fresh: Sandbox) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlcl import worker
+from mlcl import handover
 from tests.workflow.sandbox import Sandbox
 
 Wait = Callable[..., None]
@@ -37,11 +37,11 @@ class Run:
         self.box = box
         monkeypatch.chdir(box.folder)
         SOCKET.parent.mkdir(parents=True, exist_ok=True)
-        monkeypatch.delenv(worker.SOCKET, raising=False)
-        started = worker.start(SOCKET, box.folder)
+        monkeypatch.delenv(handover.SOCKET, raising=False)
+        started = handover.start(SOCKET, box.folder)
         assert started is not None
         self.worker = started
-        monkeypatch.setenv(worker.SOCKET, str(SOCKET))  # `start` set it; this takes it away after the test
+        monkeypatch.setenv(handover.SOCKET, str(SOCKET))  # `start` set it; this takes it away after the test
 
     def request(self, cell: str) -> Path:
         return self.box.folder / ".snakemake/mlcl/default" / cell / "cell.json"
@@ -115,7 +115,7 @@ def test_the_bits_are_those_of_processes_of_their_own(finished: Sandbox, run: Ru
     alone = run.box.copy(run.box.folder.with_name("alone"))
     for record in alone.records():
         record.unlink()
-    os.environ.pop(worker.SOCKET)
+    os.environ.pop(handover.SOCKET)
     for cell in cells:
         alone.mlcl("train", "config/default.yaml", cell)
     assert results(alone.folder) == by_worker == results(finished.folder)
@@ -125,9 +125,13 @@ def test_the_bits_are_those_of_processes_of_their_own(finished: Sandbox, run: Ru
 def test_the_workflow_uses_it_and_takes_it_along_when_it_ends(fresh: Sandbox) -> None:
     fresh.edit("mlcl/worker.py", "        self._selector.register(connection,", "        print('FORKED', pid)\n"
                "        self._selector.register(connection,")  # fmt: skip
-    said = fresh.snakemake("--cores", "2").stdout
-    assert len(re.findall("FORKED", said)) == len(fresh.records()) == 4
+    said = fresh.snakemake("--cores", "2", "--verbose").stdout
+    assert len(fresh.records()) == 4
+    assert len(re.findall("FORKED", said)) == 5, "each cell, and the report"
     assert not (fresh.folder / SOCKET).exists()
+    steps = int(re.findall(r"of (\d+) steps", said)[-1])
+    # Looked for when a job ends, not every second besides.
+    assert len(re.findall("Ready jobs: ", said)) <= steps + 1
 
 
 def test_told_to_end_the_child_saves_its_state_and_the_worker_goes_on(run: Run, wait_until: Wait) -> None:

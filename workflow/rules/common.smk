@@ -18,7 +18,7 @@ shell.prefix(
     f"PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )
 
-from mlcl import worker
+from mlcl import handover
 from mlcl.errors import MlclError
 from mlcl.records.paths import BOOKKEEPING, PREPARED, CellId, StudyPaths
 from mlcl.study.gpus import check_gpu_request, cpus_needed, gpus_needed, gres
@@ -65,6 +65,7 @@ if not IN_JOB and not DRY_RUN:
 if IN_JOB:
     STUDY, PATHS = STUDY_FILE.stem, StudyPaths(STUDY_FILE.stem)
 else:
+    from mlcl.study.estimate import training_passes
     from mlcl.study.plan import make_plan
     from mlcl.study.resources import ClusterResources
 
@@ -77,6 +78,7 @@ else:
             PLAN = PLAN.rehearsal(Path(REHEARSAL.name))
         PLAN.write()
         CLUSTER = ClusterResources(PLAN, GPU_REQUEST)
+        LENGTHS = training_passes(PLAN)
     except MlclError as error:
         raise WorkflowError(str(error))
     print(PLAN.summary(), file=sys.stderr)
@@ -105,9 +107,12 @@ WORKERS = []
 
 onstart:
     RUN_LOCK.take()
+    # With a limit of jobs in a time span, each look at the ready jobs asks for one more look a second later, and each
+    # finished job adds a row of these that never ends: after a thousand jobs Snakemake keeps a core busy.
+    workflow.scheduler.job_rate_limiter = None
     if workflow.local_exec:
         WORKERS.append(
-            worker.start(BOOKKEEPING / "worker.socket", Path(workflow.basedir))
+            handover.start(BOOKKEEPING / "worker.socket", Path(workflow.basedir))
         )
 
 
@@ -181,6 +186,15 @@ def settings_of(wildcards):
 
 def cell_cpus(wildcards):
     return cpus_needed(settings_of(wildcards))
+
+
+BEFORE_CELLS = 10**15
+"""The priority of what cells wait for: above the forward passes of any training."""
+
+
+def cell_priority(wildcards):
+    """Long cells first, so that at the end no long one runs alone; baselines fill the gap that is left."""
+    return 0 if IN_JOB else LENGTHS[planned_cell(wildcards).cell.id]
 
 
 def gpus_of(wildcards):

@@ -13,6 +13,4 @@ rule paper_tables:
     params:
         study=STUDY,
     shell:
-        "python -m mlcl tables {params.study} --as-planned --partial --log {log} && "
-        "python -m mlcl figures {params.study} --as-planned --log {log} && "
-        "python -m mlcl report {params.study} --as-planned --log {log}"
+        "python -m mlcl report {params.study} --all --as-planned --log {log}"

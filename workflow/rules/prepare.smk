@@ -10,6 +10,7 @@ rule prepare:
         str(PATHS.logs / "{dataset}" / "prepare-{digest}.log"),
     wildcard_constraints:
         digest="[0-9a-f]{12}",
+    priority: BEFORE_CELLS
     conda:
         ENVIRONMENT
     shell:

@@ -1,11 +1,14 @@
-"""Records -> long CSV -> tables, figures, report; and at the very end the verdict."""
+"""Records -> long CSV files, tables, figures and the report, in one process; and at the very end the verdict.
+
+Loading the libraries takes longer than each of these parts, so they are not rules of their own.
+"""
 
 
 localrules:
     complete,
 
 
-rule aggregate:
+rule report:
     input:
         str(PATHS.outline),
         marks,
@@ -16,20 +19,6 @@ rule aggregate:
         str(PATHS.curves_csv),
         str(PATHS.collected),
         update(str(PATHS.pair_weights)),
-    log:
-        str(PATHS.logs / "aggregate.log"),
-    conda:
-        ENVIRONMENT
-    params:
-        study=STUDY,
-    shell:
-        "python -m mlcl aggregate {params.study} --as-planned --log {log}"
-
-
-rule tables:
-    input:
-        rules.aggregate.output,
-    output:
         expand(str(PATHS.tables / "main.{kind}"), kind=["tex", "md", "csv"]),
         report(
             update(directory(str(PATHS.tables))),
@@ -38,21 +27,6 @@ rule tables:
             category="Tables",
             labels={"Table": "{table}", "Form": "{form}"},
         ),
-    log:
-        str(PATHS.logs / "tables.log"),
-    conda:
-        ENVIRONMENT
-    params:
-        study=STUDY,
-        captions=TableCaptions(PATHS.tables),
-    shell:
-        "python -m mlcl tables {params.study} --as-planned --keep-going --log {log}"
-
-
-rule figures:
-    input:
-        rules.aggregate.output,
-    output:
         report(
             update(directory(str(PATHS.figures))),
             patterns=["{figure}.png"],
@@ -60,24 +34,7 @@ rule figures:
             category="Figures",
             labels=figure_labels,
         ),
-    log:
-        str(PATHS.logs / "figures.log"),
-    conda:
-        ENVIRONMENT
-    params:
-        study=STUDY,
-        captions=FigureCaptions(PATHS.figures),
-    shell:
-        "python -m mlcl figures {params.study} --as-planned --keep-going --log {log}"
-
-
-rule report:
-    input:
-        rules.aggregate.output,
-        rules.tables.output,
-        rules.figures.output,
-    output:
-        report(
+        page=report(
             str(PATHS.report),
             caption="../report/study.rst",
             category="Report",
@@ -89,13 +46,15 @@ rule report:
         ENVIRONMENT
     params:
         study=STUDY,
+        table_captions=TableCaptions(PATHS.tables),
+        figure_captions=FigureCaptions(PATHS.figures),
     shell:
-        "python -m mlcl report {params.study} --as-planned --keep-going --log {log}"
+        "python -m mlcl report {params.study} --all --as-planned --keep-going --log {log}"
 
 
 rule complete:
     input:
-        rules.report.output,
+        rules.report.output.page,
     output:
         str(PATHS.complete),
     log:

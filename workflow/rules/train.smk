@@ -13,6 +13,7 @@ rule train:
         touch(str(PATHS.bookkeeping / STUDY / CELL / "done")),
     log:
         str(PATHS.logs / f"{CELL}.log"),
+    priority: cell_priority
     conda:
         ENVIRONMENT
     threads: cell_cpus
@@ -38,6 +39,7 @@ rule choose:
         touch(str(PATHS.bookkeeping / STUDY / ROW / "searched")),
     log:
         str(PATHS.logs / ROW / "choose.log"),
+    priority: BEFORE_CELLS
     conda:
         ENVIRONMENT
     params:

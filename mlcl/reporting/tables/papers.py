@@ -137,7 +137,7 @@ def _row(
         gap = estimate.value - reported.value
         difference = Number(gap, None, n, expected, info.scale, info.decimals, signed=True)
     cells = (
-        _reported_cell(reported, info),
+        _reported_cell(reported, info, notes),
         Text(f"not run: {reason}" if reason else "not run")
         if estimate is None
         else _number(estimate, n, expected, info, own_notes),
@@ -164,10 +164,11 @@ def _reproduced(row: RowKey | None, info: MetricInfo, results: Results) -> tuple
     return (mean_interval(values), len(values)) if values else None
 
 
-def _reported_cell(reported: ReportedNumber | None, info: MetricInfo) -> Cell:
+def _reported_cell(reported: ReportedNumber | None, info: MetricInfo, notes: Notes) -> Cell:
     if reported is None or reported.value is None:
         return Text()
-    return Number(reported.value, reported.spread, 1, 1, info.scale, info.decimals)
+    marks = (notes.refer(reported.note),) if reported.note else ()
+    return Number(reported.value, reported.spread, 1, 1, info.scale, info.decimals, notes=marks)
 
 
 def _number(estimate: Estimate, n: int, expected: int, info: MetricInfo, notes: tuple[int, ...]) -> Number:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Literal
 
 from mlcl.reporting.results import RowState
@@ -75,7 +76,7 @@ class Row:
     cells: tuple[Cell, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """Blocks of rows, with a rule between them. `notes` are referred to by cells, lettered in this order."""
 
@@ -89,6 +90,26 @@ class Table:
     columns: tuple[Column, ...]
     blocks: tuple[tuple[Row, ...], ...]
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """The table as plain text, with its caption."""
+        lines = self._lines()
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = ["  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+        return "\n".join([*text, self.caption])
+
+    def _repr_html_(self) -> str:
+        """For a notebook; reports have a form of their own (`html`)."""
+        head, *body = ("".join(f"<td>{escape(text)}</td>" for text in line) for line in self._lines())
+        rows = "".join(f"<tr>{line}</tr>" for line in body)
+        return (
+            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{escape(self.caption)}</p>"
+        )
+
+    def _lines(self) -> list[tuple[str, ...]]:
+        """The line of headers, then the rows."""
+        head = (*self.stubs, *(" ".join(filter(None, column.headers)) for column in self.columns))
+        return [head, *((*row.headers, *map(_in_text, row.cells)) for row in self.rows)]
 
     @property
     def is_empty(self) -> bool:
@@ -135,6 +156,10 @@ class Table:
                 blocks.append(piece)
         if blocks:
             yield replace(self, blocks=tuple(blocks))
+
+
+def _in_text(cell: Cell) -> str:
+    return f"{cell.text} {cell.spread_text}".rstrip() if isinstance(cell, Number) else cell.text
 
 
 def letter(note: int) -> str:

@@ -1,0 +1,5 @@
+"""A synthetic study."""
+
+from tests.synthetic import grid
+
+__all__ = ["grid"]

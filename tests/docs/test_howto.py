@@ -1,0 +1,112 @@
+"""docs/howto: the files, commands and Python of each page, as they stand there.
+
+`snakemake --config study=FILE` is taken for what its rules call: preparing, training each cell that is left, collecting
+and tables. The workflow itself has tests of its own (tests/workflow).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mlcl.cli import app
+from mlcl.records.paths import CellId, StudyPaths
+from mlcl.study.make import THREAD_VARIABLES
+from mlcl.study.plan import make_plan
+
+FOLDER = Path(__file__).parents[2] / "docs/howto"
+BLOCK = re.compile(r"```(\w+)(?: (file|edit)=(\S+))?\n(.*?)```", re.DOTALL)
+
+
+def call(*arguments: str) -> str:
+    done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def run_study(file: str) -> None:
+    call("prepare", file)
+    for planned in make_plan(Path(file)).cells:
+        if planned.state != "current":
+            call("train", file, str(planned.cell.id))
+    call("tables", file)
+
+
+def edit(file: Path, lines: str) -> None:
+    """Puts these top-level keys in the place of those of the same name."""
+    text = file.read_text()
+    for line in lines.splitlines():
+        key = line.partition(":")[0]
+        text, count = re.subn(rf"^{key}:.*$", line, text, flags=re.MULTILINE)
+        assert count == 1, key
+    file.write_text(text)
+
+
+@pytest.fixture
+def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    monkeypatch.chdir(tmp_path)
+    for variable in THREAD_VARIABLES:
+        monkeypatch.setenv(variable, os.environ.get(variable, "1"))
+
+    def follow_page(name: str) -> list[str]:
+        """Does what the page says; returns what its `mlcl` commands print."""
+        printed = []
+        for kind, action, file, content in BLOCK.findall((FOLDER / f"{name}.md").read_text(encoding="utf-8")):
+            if action == "file":
+                Path(file).write_text(content, encoding="utf-8")
+            elif action == "edit":
+                edit(Path(file), content)
+            elif kind == "python":
+                exec(content, {})
+            else:
+                assert kind == "bash"
+                for line in content.splitlines():
+                    program, *arguments = shlex.split(line)
+                    if program == "snakemake":
+                        run_study(arguments[-1].removeprefix("study="))
+                    else:
+                        printed.append(call(*arguments))
+        return printed
+
+    return follow_page
+
+
+def test_more_seeds(follow: Callable[[str], list[str]]) -> None:
+    plan, status = follow("more_seeds")
+    assert "2 of 6 cells current" in plan
+    assert "4 to make: there is no record (4)" in plan
+    assert "6 of 6" in status
+    paths = StudyPaths("digits")
+    first, second = (
+        paths.record(CellId("digit_scenes", "cnn", "reg", "base", seed)).stat().st_mtime_ns for seed in (0, 1)
+    )
+    assert first < second
+    assert " ± " in (paths.tables / "main.md").read_text()
+
+
+def test_an_ablation(follow: Callable[[str], list[str]]) -> None:
+    (plan,) = follow("ablation")
+    assert "digit_scenes/cnn/reg/cold/seed0: there is no record" in plan
+    assert "digit_scenes/cnn/bce/warm: skipped: bce has no temperature" in plan
+    table = Path("paper_tables/digits/variants.md").read_text()
+    assert "cold" in table
+    assert "warm" in table
+
+
+def test_sharing(follow: Callable[[str], list[str]]) -> None:
+    printed = follow("share_results")
+    assert "digit_scenes/cnn/reg/base/seed0 of the study digits: ok" in printed[-1]
+    shutil.rmtree("results")
+    assert Path("from_anna/tables/main.md").is_file()
+    assert "digit_scenes" in call("coverage", "from_anna")
+
+
+def test_the_page_of_each_howto_is_tested() -> None:
+    assert {page.stem for page in FOLDER.glob("*.md")} == {"more_seeds", "ablation", "share_results"}
