@@ -132,7 +132,9 @@ def study_page() -> str:
         "\nAll keys with types and defaults, as the models that check a study have them. What they are for, with "
         "examples: [studies](../../config/README.md). Editors that know the YAML language server complete and check "
         "them by the first line of each shipped study; `mlcl schema` writes the file that it names.\n",
-        *_table(own),
+        *_table(
+            replace(a, default="below") if a.name in SECTIONS and a.default != "none" else a for a in own
+        ),
         "`datasets`, `losses` and the encoders of a modality may also be lists of names: `losses: [bce, reg]`.\n",
     ]
     for key, (model, more) in SECTIONS.items():
@@ -235,7 +237,7 @@ def _table(attributes: Iterable[Attribute]) -> list[str]:
 
 
 def _code(default: str) -> str:
-    return default if default in ("required", "none", "its key") else f"`{default}`"
+    return default if default in ("required", "none", "its key", "below") else f"`{default}`"
 
 
 def _escaped(text: str) -> str:

@@ -49,7 +49,7 @@ def with_links(markdown: str, source: str, site: str) -> str:
         file = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         page = MOVED.get(file) or (file.removeprefix("docs/") if file.startswith("docs/") else None)
         if page is None:
-            return f"{text} (`{file}`)"
+            return f"`{file}`" if text == file else f"{text} (`{file}`)"
         return f"{picture}[{text}]({os.path.relpath(page, posixpath.dirname(site) or '.')}{anchor or ''})"
 
     return LINK.sub(moved, markdown)

@@ -80,9 +80,9 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], l
 
 def test_more_seeds(follow: Callable[[str], list[str]]) -> None:
     plan, status = follow("more_seeds")
-    assert "2 of 6 cells current" in plan
+    assert "2 of 6 cells have a current record, 4 missing" in plan
     assert "4 to make: there is no record (4)" in plan
-    assert "6 of 6" in status
+    assert "6 of 6 cells have a current record" in status
     paths = StudyPaths("digits")
     first, second = (
         paths.record(CellId("digit_scenes", "cnn", "reg", "base", seed)).stat().st_mtime_ns for seed in (0, 1)

@@ -66,6 +66,7 @@ def test_links_lead_to_files(page: Path) -> None:
         ("docs/howto/x.md", "howto/x.md", "[l](../losses.md)", "[l](../losses.md)"),
         ("docs/howto/x.md", "howto/x.md", "[s](../../config/README.md)", "[s](../studies.md)"),
         ("README.md", "index.md", "[c](config/default.yaml)", "c (`config/default.yaml`)"),
+        ("README.md", "index.md", "[config/x.yaml](config/x.yaml)", "`config/x.yaml`"),
         ("README.md", "index.md", "[a](https://arxiv.org/abs/1)", "[a](https://arxiv.org/abs/1)"),
         ("README.md", "index.md", "![p](docs/figures/a.png)", "![p](figures/a.png)"),
     ],

@@ -94,6 +94,7 @@ ARFF = (
     + b"{0 3, 2 1}\n"
 )
 FEATURES = b"x,y,l\n" + lines(lambda n: f"{n},{n}.5,{n % 2}")
+UNKNOWN = {"on_missing_label": "ignore"}
 NAMED = {**PICTURED, "table": "t.csv", "label_columns": ["cat", "dog"]}
 XML = b'<labels xmlns="http://mulan.sourceforge.net/labels"><label name="l"></label></labels>'
 
@@ -128,6 +129,27 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, bytes], str]] = {
         {"path": "x.npy", "labels_path": "y.npy"},
         {"x.npy": _npy(np.arange(28.0).reshape(14, 2)), "y.npy": _npy(np.ones((14, 1), dtype=np.uint8))},
         "x.npy",
+    ),
+    "npy of labels, some unknown": (
+        "vectors",
+        {"path": "x.npy", "labels_path": "y.npy", **UNKNOWN},
+        {
+            "x.npy": _npy(np.arange(28.0).reshape(14, 2)),
+            "y.npy": _npy(np.array([1, 0, np.nan, 1] * 7).reshape(14, 2)),
+        },
+        "y.npy",
+    ),
+    "features, some labels unknown": (
+        "vectors",
+        {"path": "t.csv", "label_columns": ["l"], **UNKNOWN},
+        {"t.csv": FEATURES.replace(b"3,3.5,1", b"3,3.5,")},
+        "t.csv",
+    ),
+    "arff, some labels unknown": (
+        "arff",
+        {"path": "t.arff", "labels": ["l"], **UNKNOWN},
+        {"t.arff": ARFF.replace(b"3,red,1", b"3,red,?")},
+        "t.arff",
     ),
     "svmlight": ("svmlight", {"path": "t.svm"}, {"t.svm": SVM}, "t.svm"),
     "svmlight with a first line": ("svmlight", {"path": "t.svm"}, {"t.svm": b"14 6 5\n" + SVM}, "t.svm"),
