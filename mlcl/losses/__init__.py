@@ -21,7 +21,7 @@ from mlcl.losses._registry import class_names, create, describe, names, validate
 if TYPE_CHECKING:  # also how a cell's code is followed through this module (`data_prep.definitions`)
     from mlcl.losses._base import ClassificationLoss as ClassificationLoss
     from mlcl.losses._base import across_processes as across_processes
-    from mlcl.losses._contrastive import learn_from_training as learn_from_training
+    from mlcl.losses._base import learn_from_training as learn_from_training
     from mlcl.losses._pairs import Pairs as Pairs
     from mlcl.losses._weighting import LabelWeighting as LabelWeighting
     from mlcl.losses._weighting import PairWeighting as PairWeighting
@@ -33,7 +33,7 @@ _LAZY = {
     "PairWeighting": "_weighting",
     "Pairs": "_pairs",
     "across_processes": "_base",
-    "learn_from_training": "_contrastive",
+    "learn_from_training": "_base",
     "kmcl_terms": "kmcl",
 }
 

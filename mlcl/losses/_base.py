@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ class Loss(nn.Module):
 
     inputs: str = "embeddings"
     allowed: tuple[str, ...] = ()
+    compares_labels = False  # whether it asks how alike labels are (`learn_from_training`)
 
     __signature__ = _Signature()
 
@@ -70,6 +72,9 @@ class Loss(nn.Module):
                 "of these"
             )
         return super().__call__(*arguments, **named)
+
+    def read_training_labels(self, labels: Tensor) -> None:
+        """Labels (N, L) of the training rows, given once before training to a loss that compares labels."""
 
     def extra_repr(self) -> str:
         shown = ("num_labels", *_declared(type(self)))
@@ -138,6 +143,13 @@ def across_processes(loss: nn.Module, group: dist.ProcessGroup | None = None) ->
         if isinstance(part, Loss):
             part.process_group = group or dist.group.WORLD
     return loss
+
+
+def learn_from_training(loss: nn.Module, labels: Callable[[], Tensor]) -> None:
+    """Lets the loss, and those it is made of, read the labels (N, L) of the training rows, where it asks for them."""
+    for part in loss.modules():
+        if isinstance(part, Loss) and part.compares_labels:
+            part.read_training_labels(labels())
 
 
 def full_precision(values: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -40,7 +39,6 @@ class ContrastiveLoss(Loss):
     reduction: str = "anchors"
     never_push_positives = False  # no gradient moves a positive away from its anchor (REG)
     positives_share_labels = False  # whether W_ik > 0 only where i and k have a label in common
-    compares_labels = False  # whether the weights ask how alike labels are (`read_training_labels`)
     epsilon = 0.0  # added to each normaliser, where the paper's code does so
     temperature: float
     prototypes: nn.Parameter | None
@@ -78,8 +76,7 @@ class ContrastiveLoss(Loss):
         self._calls = 0
 
     def read_training_labels(self, labels: Tensor) -> None:
-        """Labels (N, L) of the training rows, to be given once before training to a loss that compares labels: how
-        alike they are is learnt from them. Without it, or for other losses, nothing changes."""
+        """How alike labels are is learnt from those of the training rows (N, L); until then each is like itself alone."""
         if self.compares_labels:
             found = of_training_labels(labels)
             self.label_similarity, self.label_idf = found.matrix, found.idf
@@ -234,10 +231,3 @@ class ContrastiveLoss(Loss):
 
     def _checked_labels(self, name: str, labels: Tensor, embeddings: Tensor) -> Tensor:
         return self.label_sets(check_labels(name, labels, len(embeddings), self.num_labels, embeddings))
-
-
-def learn_from_training(loss: nn.Module, labels: Callable[[], Tensor]) -> None:
-    """Lets the loss, and those it is made of, read the labels (N, L) of the training rows, where it asks for them."""
-    for part in loss.modules():
-        if isinstance(part, ContrastiveLoss) and part.compares_labels:
-            part.read_training_labels(labels())
