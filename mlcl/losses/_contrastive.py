@@ -76,7 +76,7 @@ class ContrastiveLoss(Loss):
         self._calls = 0
 
     def read_training_labels(self, labels: Tensor) -> None:
-        """How alike labels are is learnt from those of the training rows (N, L); until then each is like itself alone."""
+        """How alike labels are is learnt from those of the training rows (N, L); before, each is like itself alone."""
         if self.compares_labels:
             found = of_training_labels(labels)
             self.label_similarity, self.label_idf = found.matrix, found.idf
