@@ -29,7 +29,9 @@ from typing import Any, NoReturn
 LOADED = (
     "mlcl.cli", "mlcl.study.make", "mlcl.training.launch", "mlcl.training.inputs.prefetch",
     "mlcl.training.feature_cache", "mlcl.evaluation.knn", "mlcl.reporting.failures", "accelerate", "accelerate.state",
-    "torch.utils.flop_counter", "torch.utils.checkpoint", "numpy.random", "ctypes",
+    "mlcl.training.fit", "mlcl.training.heads", "torch.utils.flop_counter", "torch.utils.checkpoint",
+    "torch.nested._internal.nested_tensor", "torch.utils.serialization.config", "numpy.random", "ctypes",
+    "pydantic.dataclasses", "encodings.cp437",
 )  # fmt: skip
 """What nearly every cell imports, besides its own encoder, loss and protocol."""
 STOP_SECONDS = 120.0
@@ -227,16 +229,21 @@ def _receive(connection: socket.socket, outputs: list[int]) -> dict[str, Any]:
 
 
 def _load(environment: Mapping[str, str], threads: int) -> None:
-    """What cells import, with the number of threads that they have."""
+    """What cells import, with the number of threads that they have; and what is the same for all of them."""
     import gc
     from importlib import import_module
 
     os.environ.update(environment)
-    from mlcl.study.make import limit_threads
+    from mlcl.study.fingerprint import metrics_source
+    from mlcl.study.make import limit_threads, run_facts
 
     limit_threads(threads)
     for module in LOADED:
         import_module(module)
+    from mlcl.cli import command
+
+    for remembered in (metrics_source, run_facts, command):
+        remembered()
     gc.freeze()  # so that collections in a child do not copy the pages that it shares with the worker
 
 

@@ -144,7 +144,7 @@ def _rows_of_frame(frame: pd.DataFrame, labels: Any, text: str | None, split: An
         raise DataError(
             f"prepare: columns that are no numbers: {_listed(unfit)}; name one with text, or drop them"
         )
-    return _rows(features.to_numpy(), values, None, splits, None)
+    return _rows(features.to_numpy(dtype=np.float64), values, None, splits, None)
 
 
 def _content(data: Any) -> list[str] | NDArray[Any]:

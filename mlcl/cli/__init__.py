@@ -16,12 +16,21 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import NoReturn
+from functools import cache
+from typing import Any, NoReturn
+
+import typer
 
 from mlcl.cli import starting, asking, making, showing, moving, models  # isort: skip (the order of the help)
 from mlcl.cli.common import app, say
 
-__all__ = ["app", "asking", "main", "making", "models", "moving", "showing", "starting"]
+__all__ = ["app", "asking", "command", "main", "making", "models", "moving", "showing", "starting"]
+
+
+@cache
+def command() -> Any:
+    """All commands, put together once: a warm worker does it for all of its children."""
+    return typer.main.get_command(app)
 
 
 def main() -> NoReturn:
@@ -34,7 +43,7 @@ def main() -> NoReturn:
     from mlcl.training.events import Interrupted
 
     try:
-        app()
+        command()()
     except (MlclError, DataError, LossError, EncoderError, PublishedError) as error:
         _fail(str(error), code=2)
     except Interrupted as error:

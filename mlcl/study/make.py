@@ -21,6 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field, fields
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -380,16 +381,24 @@ def _run_block(
         "cpu_seconds": round(cpu_seconds, 3),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "host": socket.gethostname(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in VERSIONS_OF} | {"mlcl": mlcl.__version__},
-        "commit": _commit(),
+        **run_facts(),
         **_device(settings),
     }
     if outcome is not None:
         block |= outcome.throughput
     return block
+
+
+@cache
+def run_facts() -> dict[str, Any]:
+    """The machine and the code of this process; a warm worker asks before it forks, when it has loaded the code."""
+    return {
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in VERSIONS_OF} | {"mlcl": mlcl.__version__},
+        "commit": _commit(),
+    }
 
 
 def _device(settings: CellSettings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Checkpoints: the state of an unfinished training, written at the end of each epoch and on SIGTERM.
+"""Checkpoints: the state of an unfinished training, written at ends of epochs and on SIGTERM.
 
 A checkpoint file is MAGIC, the SHA-256 of the rest (32 bytes), and the rest: what `torch.save` writes.
 """

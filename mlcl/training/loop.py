@@ -2,7 +2,7 @@
 
 One step: the views of a batch go through the encoder, the loss sees all features at once, gradients are clipped, the
 optimizer steps. No step synchronises with the device; losses and gradients are checked for non-finite values now and
-then. At the end of each epoch, and on SIGTERM, the whole state is saved: a resumed training ends with the same bits as
+then. At ends of epochs, and on SIGTERM, the whole state is saved: a resumed training ends with the same bits as
 one that was never stopped.
 """
 
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 PREFETCHED_BATCHES = 2
 """Batches gathered in advance while a GPU computes; on a CPU a thread would only compete for its cores."""
+SAVE_EVERY = 10.0
+"""Seconds between two checkpoints at ends of epochs: writing one takes as long as a short epoch. The first and the last
+epoch are always saved."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,9 @@ class TrainingRun:
         self.wrapped = distributed.wrap_ddp(method, self.device)
         total = self.settings.epochs * self.steps_per_epoch
         optimizer, self.schedule = optim.create(method, self.settings, total)
-        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
+        # Only loss scaling needs Accelerate's optimizer, which takes longer than a step of a small network.
+        scaled = self.accelerator.scaler is not None
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer) if scaled else optimizer
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if loop.compute.compile:
             method.encoder.compile()
@@ -126,6 +131,7 @@ class TrainingRun:
         self.progress = Progress(loop.random.order.get_state())
         self.watch = NonFiniteWatch(data.ids, self.steps_per_epoch)
         self.last_report = 0
+        self.last_save = -math.inf
         self.begun = time.perf_counter()
         self.begun_cpu = time.process_time()
         self.earlier_seconds = self.earlier_cpu_seconds = 0.0
@@ -181,7 +187,9 @@ class TrainingRun:
                     self._report_progress()
         self._check_finite(batches)
         self._end_epoch()
-        self.save()
+        is_over = self.progress.epoch == self.settings.epochs  # a second stage, or the evaluation, follows
+        if is_over or distributed.any_rank(time.monotonic() - self.last_save >= SAVE_EVERY):
+            self.save()
 
     def gather(self, rows: np.ndarray) -> list[Tensors]:
         """This rank's rows of the batch on the host, in the fewest micro-batches of similar size that are allowed.
@@ -322,6 +330,7 @@ class TrainingRun:
 
     def save(self) -> None:
         self.timer.collect()
+        self.last_save = time.monotonic()
         random = distributed.all_gather_object(self.loop.random.state())
         if distributed.rank() > 0:
             return

@@ -76,7 +76,7 @@ def sample_rows(context: Context, lengths: np.ndarray | None) -> np.ndarray:
 def matrix_product_rate(device: torch.device, compute: ComputeSettings) -> float:
     """FLOP per second of a large matrix product, in the cell's precision."""
     on_gpu = device.type == "cuda"
-    size = 8192 if on_gpu else 1024
+    size = 8192 if on_gpu else 512
     dtype = DTYPES[distributed.precision(compute, device)]
     # Random values: on constant ones a GPU draws less power and runs faster.
     left = torch.rand(size, size, device=device, generator=torch.Generator(device).manual_seed(0)).to(dtype)

@@ -117,6 +117,8 @@ def test_one_dataset_in_several_forms() -> None:
     names = [[name for name, there in zip("abc", row, strict=True) if there] for row in labels]
     assert mlcl.prepare(vectors, names, seed=1).content == one.content
     assert mlcl.prepare(vectors, pd.DataFrame(labels, columns=list("abc")), seed=1).content == one.content
+    mixed = frame.assign(flag=vectors[:, 0] > 0)
+    assert mlcl.prepare(mixed, labels=["a", "b", "c"])["train"].vectors.shape[1] == 9
     assert mlcl.prepare(one) is one
     assert mlcl.prepare(one.folder).content == one.content
 
