@@ -125,11 +125,13 @@ def test_the_bits_are_those_of_processes_of_their_own(finished: Sandbox, run: Ru
 def test_the_workflow_uses_it_and_takes_it_along_when_it_ends(fresh: Sandbox) -> None:
     fresh.edit("mlcl/worker.py", "        self._selector.register(connection,", "        print('FORKED', pid)\n"
                "        self._selector.register(connection,")  # fmt: skip
-    said = fresh.snakemake("--cores", "2", "--verbose").stdout
+    said = fresh.snakemake("--cores", "1", "--verbose").stdout
     assert len(fresh.records()) == 4
     assert len(re.findall("FORKED", said)) == 5, "each cell, and the report"
     assert not (fresh.folder / SOCKET).exists()
     steps = int(re.findall(r"of (\d+) steps", said)[-1])
+    assert "Execute 1 jobs" in said
+    assert not re.search("Execute [2-9] jobs", said)  # one core, one job
     # Looked for when a job ends, not every second besides.
     assert len(re.findall("Ready jobs: ", said)) <= steps + 1
 
