@@ -157,7 +157,7 @@ def test_a_failed_submission_is_told_and_ctrl_c_cancels_the_jobs(box: ClusterBox
     run = box.start()
     box.wait_until(lambda: epochs_of(box, slow) >= 1)
     os.killpg(run.pid, signal.SIGINT)
-    run.wait(timeout=60)
+    run.wait(timeout=300)
     box.wait_until(lambda: [state for _, state in box.states(slow)] == ["CANCELLED"])
 
 
