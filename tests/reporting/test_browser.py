@@ -58,7 +58,7 @@ window.addEventListener("load", () => {
 
 def visit(paths, folder, width):
     """What the script found, and what the browser complained of."""
-    page = folder / "page.html"
+    page = paths.report.with_name("visited.html").resolve()  # beside the report, where its other pictures lie
     report = paths.report.read_text(encoding="utf-8")
     assert ' loading="lazy"' in report
     page.write_text(report.replace(' loading="lazy"', "").replace("</body>", SCRIPT), encoding="utf-8")
