@@ -12,12 +12,12 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Sequence
-    from pathlib import Path
     from types import FrameType
 
 SOCKET = "MLCL_WORKER"
@@ -67,7 +67,7 @@ def hand_over(arguments: Sequence[str]) -> int | None:
             worker.connect(path)
             request = {
                 "arguments": list(arguments),
-                "folder": os.getcwd(),  # noqa: PTH109  # pathlib is slow to import
+                "folder": str(Path.cwd()),
                 "environment": dict(os.environ),
                 "python": sys.executable,
             }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -13,18 +12,14 @@ from data_prep.planning import check
 from mlcl.cli import app
 from mlcl.study.attributes import Attribute, attributes_of
 from mlcl.training.settings import ComputeSettings, TrainingSettings
+from tests import scripts
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_reference", ROOT / "docs/make_reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.load("docs/make_reference.py")
 
 
 def test_the_pages_are_up_to_date(script: ModuleType) -> None:

@@ -281,7 +281,7 @@ def _sorted(
 
 def _only_cell(study: Study, dataset: PreparedDataset) -> CellSettings:
     facts = DatasetFacts(
-        dataset.modality,  # type: ignore[arg-type]
+        dataset.modality,
         dict(dataset.card.get("settings", {})),
         str(dataset.card.get("title", dataset.name)),
     )

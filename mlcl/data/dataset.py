@@ -13,6 +13,7 @@ import numpy as np
 
 from data_prep import DataError
 from data_prep import format as form
+from data_prep.source import Modality
 from mlcl.data import tokenizers
 from mlcl.data.texts import Texts
 from mlcl.data.tokens import Tokens
@@ -148,9 +149,9 @@ class PreparedDataset:
         return str(self.card["name"])
 
     @property
-    def modality(self) -> str:
-        """`image`, `text` or `vector`."""
-        return str(self.card["modality"])
+    def modality(self) -> Modality:
+        modality: Modality = self.card["modality"]
+        return modality
 
     @property
     def fingerprint(self) -> str:

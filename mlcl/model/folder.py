@@ -87,7 +87,7 @@ def save(
     write_config(
         folder,
         ModelConfig(
-            modality=dataset.modality,  # type: ignore[arg-type]
+            modality=dataset.modality,
             labels=dataset.label_names,
             encoder=_encoder_part(context, folder),
             adapter=adapter,

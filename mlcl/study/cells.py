@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from data_prep.source import Modality
 from mlcl import encoders, losses
 from mlcl.errors import ConfigError
 from mlcl.evaluation.readouts import READOUTS
@@ -19,7 +20,6 @@ from mlcl.study.config import (
     Baseline,
     EncoderEntry,
     LossEntry,
-    Modality,
     Study,
     TunedSettings,
     VariantEntry,

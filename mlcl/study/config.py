@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from data_prep.source import Modality
 from mlcl.errors import ConfigError
 from mlcl.evaluation.readouts import OWN, Readout
 from mlcl.records.paths import RESERVED_NAMES, is_valid_name
@@ -32,7 +33,6 @@ TRIAL = "trial-"
 """How the variants of a search's trials begin."""
 BASELINES = ("label_prior", "random", "random_encoder")
 Baseline = Literal["label_prior", "random", "random_encoder"]
-Modality = Literal["image", "text", "vector"]
 Inputs = Literal["embeddings", "logits", "both", "features"]
 Json = dict[str, Any]
 

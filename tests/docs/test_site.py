@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import yaml
 
 import mlcl
+from tests import scripts
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -26,12 +26,7 @@ LINK = re.compile(r"\]\(([^)\s#]+)(?:#([^)\s]*))?\)")
 
 @pytest.fixture(scope="module")
 def hooks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs/site/hooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.load("docs/site/hooks.py")
 
 
 def places(nav: Any) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -138,15 +138,9 @@ def test_heads_differ_in_the_order_of_their_rows() -> None:
     batches = []
 
     class Recorded(linear.HeadStack):
-        def step(
-            self,
-            inputs: torch.Tensor,
-            truth: torch.Tensor,
-            decay_to_zero: float,
-            known: torch.Tensor | None = None,
-        ) -> None:
+        def step(self, inputs: torch.Tensor, truth: torch.Tensor, **others: Any) -> None:
             batches.append((inputs[0].clone(), truth[0].clone()))
-            super().step(inputs, truth, decay_to_zero, known)
+            super().step(inputs, truth, **others)
 
     grid = linear.Grid((0.1,), (0.01,), heads=2, epochs=2, batch_size=16)
     with pytest.MonkeyPatch.context() as patch:

@@ -1,32 +1,22 @@
 """docs/losses.md is what its command makes, and the weights that it shows are those that the kernel sums."""
 
-import importlib.util
 import re
-from types import ModuleType
 
 import pytest
 import torch
 from cases import ROOT, build, random_labels
 
 from mlcl import losses
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests import scripts
 
 
 def test_the_stub_of_the_classes_is_up_to_date() -> None:
-    module = script("make_loss_stubs")
+    module = scripts.load("docs/make_loss_stubs.py")
     assert module.STUB.read_text() == module.stub(), "run: python docs/make_loss_stubs.py"
 
 
 def test_the_page_of_losses_is_up_to_date() -> None:
-    module = script("make_losses")
+    module = scripts.load("docs/make_losses.py")
     assert (ROOT / "docs/losses.md").read_text() == module.page(), "run: python docs/make_losses.py"
     for picture in re.findall(r"\]\((figures/.*?)\)", module.page()):
         assert (ROOT / "docs" / picture).is_file(), picture

@@ -1,27 +1,14 @@
-"""The report in a real browser, headless: sorting, filtering, no complaint on the console, nothing wider than a phone.
-
-A script is put at the end of a copy of the page; it does what a reader would do and writes what it finds into the
-document, which the browser then prints. The copy's pictures are not lazy, so that a page that has loaded has them all.
-"""
+"""The report in a real browser: sorting, filtering, no complaint on the console, nothing wider than a phone."""
 
 from __future__ import annotations
 
-import html
-import json
-import re
-import shutil
-import subprocess
-
 import pytest
 
-BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
-    None,
-)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine")
+from tests.browser import needs_browser, visit
+
+pytestmark = needs_browser
 
 SCRIPT = """
-<pre id="found"></pre><script>
 const found = {};
 const table = document.querySelector('table[data-name="main"]');
 const names = () => Array.from(table.tBodies[0].rows, row => row.cells[0].textContent);
@@ -52,32 +39,7 @@ window.addEventListener("load", () => {
   found.broken = Array.from(document.images).filter(image => image.naturalWidth === 0).length;
   document.getElementById("found").textContent = JSON.stringify(found);
 });
-</script></body>
 """
-
-
-def visit(paths, folder, width):
-    """What the script found, and what the browser complained of."""
-    page = paths.report.with_name("visited.html").resolve()  # beside the report, where its other pictures lie
-    report = paths.report.read_text(encoding="utf-8")
-    assert ' loading="lazy"' in report
-    page.write_text(report.replace(' loading="lazy"', "").replace("</body>", SCRIPT), encoding="utf-8")
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--enable-logging=stderr",
-        "--v=0",
-        f"--user-data-dir={folder}",
-    ]
-    done = subprocess.run(
-        [BROWSER, *options, f"--window-size={width},900", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=180, check=True,
-    )  # fmt: skip
-    found = json.loads(
-        html.unescape(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL).group(1))
-    )
-    return found, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +48,9 @@ def desktop(finished_folder, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(finished_folder)
-        return visit(StudyPaths("tiny"), tmp_path_factory.mktemp("desktop"), 1280)
+        report = StudyPaths("tiny").report
+        assert ' loading="lazy"' in report.read_text(encoding="utf-8")
+        return visit(report, SCRIPT, tmp_path_factory.mktemp("desktop"), 1280)
 
 
 def test_a_columns_button_sorts_down_up_and_back(desktop):
@@ -113,6 +77,6 @@ def test_the_console_is_silent_and_every_picture_is_there(desktop):
 
 
 def test_on_a_phone_only_tables_and_wide_figures_scroll_sideways(finished, tmp_path):
-    found, complaints = visit(finished, tmp_path, 500)  # the narrowest window that headless chromium gives
+    found, complaints = visit(finished.report, SCRIPT, tmp_path, 500)  # the narrowest window there is
     assert complaints == []
     assert found["pageWidth"] <= found["windowWidth"]

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import html
-import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from statistics import fmean
 
@@ -26,13 +22,10 @@ from mlcl.reporting.leaderboard.quality import quality
 from mlcl.reporting.leaderboard.verdicts import judge_over_studies
 from mlcl.reporting.results import load_results
 from mlcl.reporting.specs import Claim
+from tests.browser import needs_browser, visit
 from tests.synthetic import Grid
 
 ROOT = Path(__file__).parents[2]
-BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
-    None,
-)
 METRIC = "macro_f1_tuned"
 
 
@@ -309,20 +302,13 @@ def test_the_page_needs_no_network(page):
     assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine")
+@needs_browser
 def test_on_a_phone_only_tables_scroll_sideways(page, tmp_path):
-    script = """<pre id="found"></pre><script>
+    script = """
     document.querySelectorAll("details").forEach(part => { part.open = true; });
     document.getElementById("found").textContent = JSON.stringify({
       page: document.documentElement.scrollWidth, window: document.documentElement.clientWidth});
-    </script></body>"""
-    text = page.read_text(encoding="utf-8")
-    page.write_text(text.replace("</body>", script), encoding="utf-8")
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
-    command += ["--window-size=500,900", "--enable-logging=stderr", "--v=0", "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
-    found = json.loads(
-        html.unescape(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL).group(1))
-    )
+    """
+    found, complaints = visit(page, script, tmp_path, 500)
     assert found["page"] <= found["window"]
-    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    assert complaints == []
