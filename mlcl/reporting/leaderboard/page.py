@@ -131,10 +131,14 @@ def summary(board: Leaderboard) -> list[str]:
     ok, cells = sum(one.ok for one in board.qualities), sum(one.cells for one in board.qualities)
     sure = [one for one in board.comparisons if one.leaders]
     alone = sum(len(one.leaders) == 1 for one in sure)
+    found = (
+        f"in {alone} of these one loss is better than all others, in the rest the best ones cannot be told apart"
+        if alone
+        else "in each of these the best losses cannot be told apart"
+    )
     sentences = [
         f"{len(board.studies)} studies with {len(datasets)} datasets; {ok:,} of {cells:,} cells have a result. "
-        f"{len(board.comparisons)} comparisons, {len(sure)} with intervals: in {alone or 'none'} of these one loss is "
-        "better than all others, in the others the best ones cannot be told apart."
+        f"{len(board.comparisons)} comparisons, {len(sure)} with intervals: {found}."
     ]
     if board.families:
         answers = [one.answer for one in board.families]
