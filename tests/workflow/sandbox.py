@@ -24,6 +24,12 @@ TINY = {
     "linear_evaluation": {"learning_rates": [0.1], "weight_decays": [0.01], "heads": 1, "epochs": 2},
     "table": {"metrics": ["map"]},
 }
+LONG = {
+    "losses": ["jaccard"],
+    "baselines": [],
+    "training": {"epochs": 400, "steps_per_epoch": 20, "batch_size": 32, "projection_dim": 8},
+}
+"""Changes of the tiny study: one cell that trains for longer than any test waits."""
 
 
 class Sandbox:

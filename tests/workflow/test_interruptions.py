@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.sandbox import Sandbox
+from tests.workflow.sandbox import LONG, Sandbox
 
 Wait = Callable[[Callable[[], bool]], None]
 
@@ -63,6 +63,7 @@ def test_killed_and_resumed_gives_the_same_results(
 
 @pytest.mark.usefixtures("no_survivors")
 def test_two_live_runs_in_one_folder_are_refused(fresh: Sandbox, wait_until: Wait) -> None:
+    fresh.change_study(**LONG)  # else it may end before the other one looks
     run = fresh.start("--cores", "1")
     wait_until(lambda: is_training(fresh))
     second = fresh.snakemake("--cores", "1", check=False)
@@ -88,6 +89,7 @@ def test_a_lock_of_another_host_is_left_alone(box: Sandbox) -> None:
 
 @pytest.mark.usefixtures("no_survivors")
 def test_a_dry_run_beside_a_run_changes_nothing_and_stops_nothing(fresh: Sandbox, wait_until: Wait) -> None:
+    fresh.change_study(**LONG)  # else it may end before the other one looks
     run = fresh.start("--cores", "1")
     wait_until(lambda: is_training(fresh))
     outline = fresh.folder / "results/default/outline.json"

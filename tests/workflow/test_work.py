@@ -13,8 +13,8 @@ import pytest
 
 from mlcl.errors import CellTakenError
 from mlcl.records.running import Running
-from tests.workflow.sandbox import Sandbox
-from tests.workflow.test_worker import CELL, LONG, results
+from tests.workflow.sandbox import LONG, Sandbox
+from tests.workflow.test_worker import CELL, results
 
 Wait = Callable[..., None]
 STUDY = "config/default.yaml"

@@ -15,16 +15,10 @@ import numpy as np
 import pytest
 
 from mlcl import handover
-from tests.workflow.sandbox import Sandbox
+from tests.workflow.sandbox import LONG, Sandbox
 
 Wait = Callable[..., None]
 SOCKET = Path(".snakemake/mlcl/worker.socket")
-LONG = {
-    "losses": ["jaccard"],
-    "baselines": [],
-    "training": {"epochs": 400, "steps_per_epoch": 20, "batch_size": 32, "projection_dim": 8},
-}
-"""One cell that trains for longer than any test waits."""
 CELL = "digit_scenes/cnn/jaccard/base/seed0"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the warm worker needs Linux")
