@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,11 @@ class Host:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def processes(self) -> list[int]:
+        """The numbers of all that run on this host."""
+        done = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, timeout=30)
+        return [int(number) for number in done.stdout.split()]
 
 
 @contextmanager
@@ -68,6 +74,9 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
         yield hosts[0], hosts[1]
     finally:
         for host in hosts:
+            for process in host.processes():
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
             _ip("netns", "delete", host.name)
 
 
