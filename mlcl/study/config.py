@@ -18,6 +18,7 @@ from data_prep.source import Modality
 from mlcl.errors import ConfigError
 from mlcl.evaluation.readouts import OWN, Readout
 from mlcl.records.paths import RESERVED_NAMES, is_valid_name
+from mlcl.study.deprecated import with_new_keys
 from mlcl.study.search import SearchSettings
 from mlcl.suggest import closest
 from mlcl.training.settings import (
@@ -214,6 +215,7 @@ def load_study(file: Path) -> Study:
 
 def parse_study(content: Json, file: Path) -> Study:
     """Checks what a study file holds; `file` is its name in messages. Raises ConfigError as `load_study` does."""
+    content = with_new_keys(content, file)
     defects: list[str] = []
     raw = {
         **content,
