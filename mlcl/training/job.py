@@ -133,7 +133,7 @@ class Job:
 
     def __init__(self, place: Place, join_timeout: float = JOIN_TIMEOUT) -> None:
         self.place, self._join_timeout = place, join_timeout
-        self._hosts: dict[int, str] = {}
+        self._hosts = {place.rank: socket.gethostname()}
         self._beats: dict[int, tuple[bytes, float]] = {}
         """rank -> its last beat, and when that came"""
         self._outbox: list[tuple[float, Exception]] = []
@@ -149,9 +149,9 @@ class Job:
         return self.place.rank == 0
 
     def __enter__(self) -> Job:
-        begun = time.monotonic()
         self._store = self.open_store(self._join_timeout, self.leads and not self.place.store_is_there)
-        self._store.set(f"host/{self.place.rank}", socket.gethostname())
+        begun = time.monotonic()
+        self._store.set(f"host/{self.place.rank}", self._hosts[self.place.rank])
         self._thread = threading.Thread(target=self._talk, name="job", daemon=True)
         self._thread.start()
         try:
@@ -299,7 +299,7 @@ class Job:
 
     def _listen_for_beats(self, store: Store) -> None:
         now = time.monotonic()
-        for rank in range(self.place.size) if self.leads else (0,):
+        for rank in range(1, self.place.size) if self.leads else (0,):
             if rank not in self._hosts:
                 if not store.check([f"beat/{rank}"]):
                     continue
