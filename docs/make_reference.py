@@ -211,8 +211,14 @@ def _command(command: Callable[..., Any]) -> Iterator[str]:
     for each in arguments:
         yield _parameter(each[0].upper(), *each[1:])
     for name, kind, info, default in options:
-        yield _parameter(", ".join(info.param_decls or [f"--{name.replace('_', '-')}"]), kind, info, default)
+        yield _parameter(", ".join(_spellings(name, info)), kind, info, default)
     yield ""
+
+
+def _spellings(name: str, info: Any) -> list[str]:
+    """How an option is written: as declared (`Annotated` puts the first spelling in the place of the default)."""
+    declared = [each for each in (info.default, *info.param_decls) if isinstance(each, str)]
+    return declared or [f"--{name.replace('_', '-')}"]
 
 
 def _parameter(name: str, kind: Any, info: Any, default: Any) -> str:

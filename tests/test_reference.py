@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -9,6 +10,7 @@ import pytest
 
 from data_prep import registry
 from data_prep.planning import check
+from mlcl import cli
 from mlcl.cli import app
 from mlcl.study.attributes import Attribute, attributes_of
 from mlcl.training.settings import ComputeSettings, TrainingSettings
@@ -53,6 +55,16 @@ def test_every_command_is_there(script: ModuleType) -> None:
     for command in app.registered_commands:
         assert command.callback is not None
         assert f"### `mlcl {command.callback.__name__}" in page
+
+
+def test_options_are_spelt_as_the_command_line_takes_them(script: ModuleType) -> None:
+    sections = script.commands_page().split("### `mlcl ")[1:]
+    shown = {
+        part.split("`")[0].split()[0]: set(re.findall(r"^\| `(--[^`]+)`", part, re.M)) for part in sections
+    }
+    for name, command in cli.command().commands.items():
+        options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
+        assert shown[name] == {", ".join(o.opts) for o in options if o.name != "help"}, name
 
 
 def test_types_defaults_and_docstrings_in_words() -> None:

@@ -5,6 +5,7 @@
 `making`    prepare, train, work, choose, evaluate, adopt
 `showing`   aggregate, tables, figures, report, cards, diff, keep, leaderboard
 `moving`    pack, unpack, merge
+`publishing` crate, croissant
 `models`    export, predict, weights
 `common`    the application, and what the commands share
 
@@ -21,10 +22,12 @@ from typing import Any, NoReturn
 
 import typer
 
-from mlcl.cli import starting, asking, making, showing, moving, models  # isort: skip (the order of the help)
+from mlcl.cli import starting, asking, making, showing, moving, publishing, models  # isort: skip (the order of the help)
 from mlcl.cli.common import app, say
 
-__all__ = ["app", "asking", "command", "main", "making", "models", "moving", "showing", "starting"]
+__all__ = [
+    "app", "asking", "command", "main", "making", "models", "moving", "publishing", "showing", "starting",
+]  # fmt: skip
 
 
 @cache

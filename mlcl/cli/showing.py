@@ -97,10 +97,7 @@ def report(
         failed = []
         if everything:
             say(f"{opened.outline.study}: collected the records in {opened.paths.metrics_csv}")
-            failed += reporting.write_tables(opened.paths.results)
-            say(f"{opened.outline.study}: tables in {opened.paths.tables}/")
-            failed += reporting.write_figures(opened.paths.results)
-            say(f"{opened.outline.study}: figures in {opened.paths.figures}/")
+            failed += write_parts(opened)
         failed += reporting.write_report(opened.paths.results)
         say(f"{opened.outline.study}: report in {opened.paths.report}")
         require_all_made(failed, keep_going)
@@ -159,6 +156,17 @@ def leaderboard(
 
     write_leaderboard(folder, page, markdown)
     say(f"leaderboard of {folder}: {page} and {markdown}")
+
+
+def write_parts(opened: OpenStudy) -> list[Failure]:
+    """Writes tables and figures, of which the report is made; returns those that failed."""
+    from mlcl import reporting
+
+    failed = [*reporting.write_tables(opened.paths.results)]
+    say(f"{opened.outline.study}: tables in {opened.paths.tables}/")
+    failed += reporting.write_figures(opened.paths.results)
+    say(f"{opened.outline.study}: figures in {opened.paths.figures}/")
+    return failed
 
 
 def require_all_made(failed: Sequence[Failure], keep_going: bool) -> None:

@@ -56,10 +56,20 @@ class Archive:
         )
 
 
-def pack(study: OpenStudy, file: Path) -> Archive:
-    """Writes the archive: outline, whole records with their files, cards, lists of code, collected files.
+@dataclass(frozen=True)
+class Belongings:
+    """The files that are a study's results, without what can be made of them again."""
 
-    Raises MlclError if there is no record, or a file that belongs in it is a link.
+    files: list[Path]
+    records: int
+    left_out: tuple[str, ...]
+    """Damaged records, and how."""
+
+
+def belongings(study: OpenStudy) -> Belongings:
+    """Outline, whole records with their files, cards, lists of code, collected files.
+
+    Raises MlclError if there is no record, or a file is a link.
     """
     results = study.paths.results
     left_out: list[str] = []
@@ -80,11 +90,20 @@ def pack(study: OpenStudy, file: Path) -> Archive:
     ]
     for one in files:
         _refuse_link(one, results)
+    return Belongings(files, records, tuple(left_out))
+
+
+def pack(study: OpenStudy, file: Path) -> Archive:
+    """Writes the archive of what belongs to the study. Raises MlclError as `belongings` does."""
+    results = study.paths.results
+    packed = belongings(study)
     listed: dict[str, dict[str, Any]] = {
         one.relative_to(results).as_posix(): {"bytes": one.stat().st_size, "sha256": sha256_of(one)}
-        for one in files
+        for one in packed.files
     }
-    contents = sealed({"format": FORMAT, "study": study.outline.study, "records": records, "files": listed})
+    contents = sealed(
+        {"format": FORMAT, "study": study.outline.study, "records": packed.records, "files": listed}
+    )
     head = (json.dumps(contents, indent=1) + "\n").encode()
     with atomic_file(file) as temporary, tarfile.open(temporary, "w:gz", compresslevel=1) as archive:
         _add(archive, CONTENTS, len(head), io.BytesIO(head))
@@ -92,7 +111,7 @@ def pack(study: OpenStudy, file: Path) -> Archive:
             with (results / name).open("rb") as content:
                 _add(archive, name, told["bytes"], content)
     size = sum(told["bytes"] for told in listed.values())
-    return Archive(study.outline.study, file, records, len(listed), size, tuple(left_out))
+    return Archive(study.outline.study, file, packed.records, len(listed), size, packed.left_out)
 
 
 def unpack(file: Path, folder: Path) -> Archive:

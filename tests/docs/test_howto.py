@@ -102,7 +102,11 @@ def test_an_ablation(follow: Callable[[str], list[str]]) -> None:
 
 def test_sharing(follow: Callable[[str], list[str]]) -> None:
     printed = follow("share_results")
-    assert "digit_scenes/cnn/reg/base/seed0 of the study digits: ok" in printed[-1]
+    shown, crate = printed[-2:]
+    assert "digit_scenes/cnn/reg/base/seed0 of the study digits: ok" in shown
+    assert "described in digits-crate/ro-crate-metadata.json" in crate
+    assert Path("digits-crate/report.html").is_file()
+    assert '"https://spdx.org/licenses/CC-BY-4.0"' in Path("digits-crate/ro-crate-metadata.json").read_text()
     shutil.rmtree("results")
     assert Path("from_anna/tables/main.md").is_file()
     assert "digit_scenes" in call("coverage", "from_anna")
