@@ -25,10 +25,19 @@ from mlcl.records.rescore import read_scores
 from mlcl.reporting.results import Results
 from mlcl.reporting.statistics import examples
 
-UNIT = 1e-7
+UNIT = 1e-6
 """Of stored values: far below what their variance could show."""
-COLUMNS = (*COORDINATES, "readout", "split", "metric", "made_of", "first", "others_less_first", "seal")
-"""The values in units of 1e-7: the first, then the others as differences from it, separated by spaces; the seal is a
+COLUMNS = (
+    *COORDINATES,
+    "readout",
+    "split",
+    "metric",
+    "made_of",
+    "first_in_millionths",
+    "others_less_first",
+    "seal",
+)
+"""The values in units of 1e-6: the first, then the others as differences from it, separated by spaces; the seal is a
 digest of the other columns."""
 Key = tuple[CellId, str, str, str]
 """Cell, readout, split, metric."""
@@ -76,8 +85,14 @@ class Jackknife:
         """Rows that are not what was written count as none, but in kept results, where there is no other source."""
         try:
             with self._file.open(newline="", encoding="utf-8", errors="replace") as lines:
-                rows = list(csv.reader(lines))[1:]
+                header, *rows = csv.reader(lines)
         except FileNotFoundError:
+            return {}
+        except ValueError:
+            header, rows = [], []
+        if tuple(header) != COLUMNS:
+            if self._results.kept:
+                raise MlclError(f"{self._file}: was kept by another version of mlcl; keep the study again")
             return {}
         whole = [row for row in rows if len(row) == len(COLUMNS) and row[-1] == _seal(row[:-1])]
         if self._results.kept and len(whole) < len(rows):

@@ -54,7 +54,7 @@ def keep(study: OpenStudy, folder: Path) -> Kept:
     """Writes the collected results of a study into `folder`, in the place of what was kept there; texts
     (`*.md`) that lie there stay.
 
-    Metrics of the split of the study's tables are kept, others left out; values are rounded to seven digits; maps of
+    Metrics of the split of the study's tables are kept, others left out; values are rounded to six digits; maps of
     embeddings are left out. Raises MlclError if the study's results are kept ones, were not collected, or are larger
     than 3 MB in this form.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-DIGITS = 7
+DIGITS = 6
 """Decimals of a fraction, significant digits of a number above 1: tables print three or four."""
 
 

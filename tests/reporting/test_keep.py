@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from mlcl.cli import app
 from mlcl.errors import MlclError
-from mlcl.records.collect import collect
+from mlcl.records.collect import collect, require_collected, write_collected
 from mlcl.records.coverage import coverage
 from mlcl.records.outline import Outline, open_study
+from mlcl.records.paths import StudyPaths
 from mlcl.records.verify import defects
 from mlcl.reporting import keep as keeping
 from mlcl.reporting import load_results, write_tables
@@ -118,6 +119,19 @@ def test_a_changed_file_is_named_and_gives_no_table(kept, name):
     assert (kept / name).read_text() == text.replace(
         "1", "2", 1
     )  # not collected anew from records that are not there
+
+
+def test_intervals_of_another_version_are_made_anew_or_refused_where_they_cannot(grid, kept):
+    here = StudyPaths("tiny").jackknife
+    written = here.read_text()
+    for file in (here, kept / "jackknife.csv"):
+        file.write_text(file.read_text().replace("first_in_millionths", "first"))
+    write_tables(Path("results/tiny"), markdown_alone=True)
+    assert here.read_text() == written
+    opened = open_study(kept)
+    write_collected(opened, "", require_collected(opened).provenance, kept=True)
+    with pytest.raises(MlclError, match="kept by another version of mlcl; keep the study again"):
+        write_tables(kept, markdown_alone=True)
 
 
 def test_a_foreign_folder_is_left_alone_and_texts_stay(grid, kept, tmp_path):

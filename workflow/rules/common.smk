@@ -25,7 +25,6 @@ from mlcl.study.gpus import check_gpu_request, cpus_needed, gpus_needed, gres
 from mlcl.study.runlock import RunLock, forget_unfinished
 from mlcl.training.settings import CellSettings
 
-from snakemake.exceptions import WorkflowError
 from snakemake.logging import get_event, logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -38,17 +37,33 @@ wildcard_constraints:
     seed=r"\d+",
 
 
+def stop(error):
+    """Ends the run with one line; Snakemake would add a traceback to an exception."""
+    sys.exit(f"mlcl: {error}")
+
+
+def text_in_config(key):
+    """What --config says of a key; Snakemake makes a number of what looks like one: 2024, 2023_10."""
+    value = config.get(key)
+    if value is not None and not isinstance(value, str):
+        stop(
+            f"--config {key}: Snakemake read the value as {value!r} ({type(value).__name__}), not as text; "
+            f"a path may be written with ./ before it: {key}=./NAME"
+        )
+    return value
+
+
 # Studies are chosen, never merged: Snakemake's own `configfile:` would let the default's losses leak in.
-STUDY_FILE = Path(config.get("study", "config/default.yaml"))
-DATA_ROOT = Path(config["data_root"]) if config.get("data_root") else None
+STUDY_FILE = Path(text_in_config("study") or "config/default.yaml")
+DATA_ROOT = Path(given) if (given := text_in_config("data_root")) else None
 DATA_ROOT_OPTION = f"--data-root {shlex.quote(str(DATA_ROOT))}" if DATA_ROOT else ""
 RUN_LOCK = RunLock(BOOKKEEPING)
 DRY_RUN = workflow.output_settings.dryrun
 
-GPU_REQUEST = config.get("gpu_request")
+GPU_REQUEST = text_in_config("gpu_request")
 
 if unknown := set(config) - {"study", "data_root", "gpu_request"}:
-    raise WorkflowError(
+    stop(
         f"--config {min(unknown)}=...: unknown; what can be set there: study, data_root, gpu_request"
     )
 
@@ -80,7 +95,7 @@ else:
         CLUSTER = ClusterResources(PLAN, GPU_REQUEST)
         LENGTHS = training_passes(PLAN)
     except MlclError as error:
-        raise WorkflowError(str(error))
+        stop(error)
     print(PLAN.summary(), file=sys.stderr)
     STUDY, PATHS = PLAN.study.name, PLAN.paths
 
@@ -174,7 +189,7 @@ def require_data():
     try:
         PLAN.require_data()
     except MlclError as error:
-        sys.exit(f"mlcl: {error}")
+        stop(error)
 
 
 def settings_of(wildcards):
