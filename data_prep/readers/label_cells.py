@@ -2,12 +2,14 @@
 
 names          a;b    ["a", "b"]    [{"name": "a"}, {"name": "b"}]    {"a": 1, "b": 0}
 lists in text  ['a', 'b'] (pandas)    ['a' 'b'] (numpy)    {'a', 'b'} (sets)    ["a"] (JSON)    {a,b} (Postgres)
+               a    ["a", "b"]    {"choices": ["a", "b"]}: a name where there is one, else JSON (Label Studio)
 numbers        3    [0, 5]: each number is a label, or a class number where the column declares classes
 multi-hot      [0.0, 1.0, 0.0]: a value for each label, the form that transformers trains on
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -31,7 +33,16 @@ from data_prep.readers.labels import (
 )
 
 BRACKETS = {"[": "]", "{": "}", "(": ")"}
-BITS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
+BITS = {
+    "0": 0.0,
+    "1": 1.0,
+    "0.0": 0.0,
+    "1.0": 1.0,
+    "false": 0.0,
+    "true": 1.0,
+    "no": 0.0,
+    "yes": 1.0,
+}
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 BARE = re.compile(r"""[^,'"\[\]{}():]+""")
@@ -76,6 +87,9 @@ class _Observed:
     repeated: str = ""
     incomplete: bool = False
     real: bool = False
+    entries: set[int] = field(default_factory=set)
+    """How many names the cells list."""
+    listed_twice: str = ""
 
     def add(self, reading: Reading, where: str) -> None:
         for raw in reading.all_names:
@@ -84,6 +98,10 @@ class _Observed:
             name = normal_form(raw)
             self.counts[name] += 1
             self.first.setdefault(name, where)
+        if reading.names:
+            self.entries.add(len(reading.names))
+            if len(set(reading.names)) < len(reading.names) and not self.listed_twice:
+                self.listed_twice = where
         self._observe_numbers(reading, where)
 
     def _observe_numbers(self, reading: Reading, where: str) -> None:
@@ -101,6 +119,11 @@ class _Observed:
             self.repeated = where
         self.incomplete |= not reading.complete
         self.real |= reading.real and reading.complete
+
+    @property
+    def of_two_words(self) -> bool:
+        """Whether the cells are vectors of other words than 0 and 1: of two words, of one length, with repetitions."""
+        return len(self.counts) == 2 and len(self.entries) == 1 and bool(self.listed_twice)
 
     @property
     def binary(self) -> bool:
@@ -137,7 +160,9 @@ class LabelColumn:
         self._class_numbers = class_numbers
         self._plain, self._as_lists = _Observed(), _Observed()
         self._in_text = self._only_lists_in_text = False
-        self._other_text = False
+        self._other_text = ""
+        self._lists_in_text = self._json = False
+        self._only_json = True
         self._multi_hot = False
 
     def observe(self, value: Any, where: str) -> None:
@@ -146,12 +171,18 @@ class LabelColumn:
         if value is None:
             return
         plain = self._read(value, where)
-        as_list = _list_in_text(value) if isinstance(value, str) else None
+        listed = self._of_text_list(value, where) if isinstance(value, str) else None
         if isinstance(value, str) and value.strip():
             self._in_text = True
-            self._other_text |= as_list is None
+            if listed is None:
+                self._other_text = self._other_text or f"{where} holds {shown(value.strip())}"
+            else:
+                json_list = _json_in_text(value)
+                self._lists_in_text = True
+                self._json |= bool(json_list)
+                self._only_json &= json_list is not None
         self._plain.add(plain, where)
-        self._as_lists.add(plain if as_list is None else self._of_list(as_list, where), where)
+        self._as_lists.add(listed or plain, where)
 
     def decide(self) -> list[str]:
         """All labels, in order.
@@ -160,10 +191,13 @@ class LabelColumn:
             DataError: vectors without names or of different lengths, numbers that are no label numbers, names that
                 look misread (pieces of lists, several labels joined by another separator, missing values).
         """
-        self._only_lists_in_text = self._in_text and not self._other_text
+        mixed = self._json and self._only_json  # a name where there is one, JSON where there are several
+        self._only_lists_in_text = self._in_text and (mixed or not self._other_text)
         seen = self._as_lists if self._only_lists_in_text else self._plain
         if seen.defect:
-            raise DataError(seen.defect)
+            several = self._in_text and "holds a line break" in seen.defect
+            hint = '; if line breaks separate labels, set separator: "\\n"' if several else ""
+            raise DataError(f"{seen.defect}{hint}")
         if self._is_multi_hot(seen):
             self._multi_hot = True
             return self.names
@@ -186,8 +220,8 @@ class LabelColumn:
         value = self._without_missing(value)
         if value is None:
             return []
-        as_list = _list_in_text(value) if isinstance(value, str) and self._only_lists_in_text else None
-        reading = self._read(value, where) if as_list is None else self._of_list(as_list, where)
+        in_text = isinstance(value, str) and self._only_lists_in_text
+        reading = (self._of_text_list(value, where) if in_text else None) or self._read(value, where)
         if self._multi_hot:
             return [self.names[position] for position, bit in enumerate(reading.numbers) if bit]
         if self._class_numbers and reading.numbers:
@@ -198,6 +232,8 @@ class LabelColumn:
         """Whether the lists are vectors: repeated numbers, or floats, tell them from label numbers."""
         if not seen.binary or not (seen.real or seen.repeated or set(seen.lengths) == {2}):
             return False
+        if seen.entries and self._known.issuperset(seen.counts):
+            return False  # the words are labels: yes and no, say
         where = next(iter(seen.first.values()))
         if len(seen.lengths) > 1:
             lengths = ", ".join(map(str, sorted(seen.lengths)[:5]))
@@ -220,6 +256,12 @@ class LabelColumn:
                 f"{seen.first.get(bits, '')}: label {shown(bits)} looks like a vector of zeros and ones; write it as "
                 f"[0, 1, 1] and name its labels, in order, with {self.names_setting}"
             )
+        if seen.of_two_words and open_names:
+            raise DataError(
+                f"{seen.listed_twice}: column {self.column!r} looks like vectors of the words "
+                f"{' and '.join(map(shown, sorted(seen.counts)))}; write them as 0 and 1 and name their labels, in "
+                f"order, with {self.names_setting} (if the words are the labels, list them there)"
+            )
         for name in open_names:
             where = seen.first.get(name, self.column)
             if found := INVISIBLE.search(name):
@@ -232,10 +274,11 @@ class LabelColumn:
                     f"{where}: label {name} is negative; if it stands for no label, set na_values: ['{name}']"
                 )
             if looks_like_a_list(name):
+                other = f" ({self._other_text})" if self._lists_in_text and self._other_text else ""
                 raise DataError(
                     f"{where}: label {shown(name)} looks like a piece of a list; the cells of column "
-                    f"{self.column!r} must all be lists, or names joined by {self.separator!r} (or list all labels in "
-                    f"{self.names_setting})"
+                    f"{self.column!r} must all be lists{other}, or names joined by {self.separator!r} (or list all "
+                    f"labels in {self.names_setting})"
                 )
             if looks_missing(name):
                 raise DataError(
@@ -292,6 +335,15 @@ class LabelColumn:
         if isinstance(value, int | float) and math.isfinite(value):
             return Reading(numbers=(float(value),))
         raise DataError(f"{where}: column {self.column!r} holds {shown(str(value))}, which is no label")
+
+    def _of_text_list(self, text: str, where: str) -> Reading | None:
+        """A list that a program wrote as text; None where the text is none."""
+        found = _json_in_text(text)
+        if found is None:
+            found = _list_in_text(text)
+        if isinstance(found, dict):
+            return self._of_dictionary(found, where)
+        return None if found is None else self._of_list(found, where)
 
     def _of_list(self, value: list[Any], where: str) -> Reading:
         entries = [entry for entry in value if not self._is_missing(entry)]
@@ -353,6 +405,20 @@ def _of_texts(names: list[str]) -> Reading:
         numbers = tuple(BITS[name.lower()] for name in names)
         return Reading(tuple(names), numbers, listed=True, real=not all(name in ("0", "1") for name in names))
     return Reading(tuple(names))
+
+
+def _json_in_text(text: str) -> list[Any] | dict[str, Any] | None:
+    """The list of texts or objects, or the object, that a text in JSON says; None for other texts, also numbers."""
+    text = text.strip()
+    if not text.startswith(("[", "{")):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(found, list) and not all(isinstance(entry, str | dict) for entry in found):
+        return None
+    return found if isinstance(found, list | dict) else None
 
 
 def _list_in_text(text: str) -> list[Any] | None:

@@ -17,8 +17,14 @@ JOINTS = (";", "|", ",", "\t", "\n")
 WEAK_JOINTS = ("/", "&", "+", " ")
 PAIRS = {"[": "]", "{": "}", "(": ")"}
 QUOTATION_MARKS = {"'": "'", '"': '"', "`": "`", "‘": "’", "“": "”", "„": "“", "«": "»"}
-MISSING = {"nan", "na", "n/a", "<na>", "null", "none", "nat", "#n/a", "#na", "nil", "[]", "{}", "()", "set()"}
+MISSING = {"nan", "na", "n/a", "<na>", "null", "none", "nat", "#n/a", "#na", "nil"}
 """What pandas and others write for a missing value, in lower case."""
+EMPTY_LIST = re.compile(
+    r"(any|array|character|dict|frozenset|integer|list|logical|numeric|set|string|tuple|vector)?"
+    r"(\[\s*\]|\{\s*\}|\(\s*0?\s*\))",
+    re.IGNORECASE,
+)
+"""What programs write for an empty list: `[]`, `set()`; `character(0)` (R), `String[]` (Julia)."""
 PIECE_OF_A_LIST = re.compile(
     r"[\[{(]\s*[a-z]{0,2}['\"]|['\"]\s*[\]})]|^\w+\([\[{]|^(\.\.\.|…)$|^<[^\W\d][^>]*$|^[^<]*[^\W\d]>$"
 )
@@ -95,7 +101,11 @@ def looks_like_a_list(name: str) -> bool:
 
 def looks_missing(name: str) -> bool:
     """Whether a name is what programs and people write for a missing value; a sign alone (-, ?) is one."""
-    return name.lower() in MISSING or all(character in string.punctuation for character in name)
+    return (
+        name.lower() in MISSING
+        or bool(EMPTY_LIST.fullmatch(name))
+        or all(character in string.punctuation for character in name)
+    )
 
 
 def look_like_vectors(names: Iterable[str]) -> str | None:

@@ -277,19 +277,31 @@ def is_set(value: Any, column: str, where: str, na_values: Sequence[str] = ()) -
 
 
 def refuse_swallowed_rows(settings: LabelColumns, table: Table, labels: Sequence[str]) -> None:
-    """Raise DataError where the lines of a quoted cell look like rows of their own: a quotation mark is missing."""
+    """Raise DataError where the lines of a quoted cell look like rows of their own: a quotation mark is missing.
+
+    They do if all have as many cells as the header and those with labels hold known ones: with columns of 0 and 1 all
+    of them, in a list most, since a label may occur in swallowed rows only.
+    """
+    known = YES | NO if settings.label_columns else set(labels)
     for long_cell in table.counts.long_cells:
-        # The first line holds the quotation mark, so that its cells cannot be counted, unless it is all there is.
-        lines = long_cell.lines[1:-1] or long_cell.lines[:-1]
+        lines = [line for line in long_cell.lines[1:-1] if line.strip()]
+        if not lines and "\n" not in settings.separator:
+            # The first line holds the quotation mark, so that its cells cannot be counted, unless it is all there is.
+            lines = [*long_cell.lines[:-1]]
         found = [_labels_of_a_row(settings, table, line) for line in lines]
-        known = YES | NO if settings.label_columns else set(labels)
-        rows = [parts is not None and known.issuperset(filter(None, parts)) for parts in found]
-        if all(rows) and any(any(parts) for parts in found if parts):
+        labelled = [parts for parts in found if parts]
+        if None in found or not labelled:
+            continue
+        if settings.label_columns:
+            rows = all(map(known.issuperset, labelled))
+        else:
+            rows = sum(not known.isdisjoint(parts) for parts in labelled) > len(labelled) / 2
+        if rows:
             raise DataError(_swallowed(long_cell))
 
 
 def _labels_of_a_row(settings: LabelColumns, table: Table, line: str) -> list[str] | None:
-    """What stands in the columns of labels, if the line has the form of a row."""
+    """What stands in the columns of labels, if the line has the form of a row; cells without labels are left out."""
     cells = line.split(table.delimiter)
     if len(cells) != len(table.header):
         return None
@@ -297,8 +309,9 @@ def _labels_of_a_row(settings: LabelColumns, table: Table, line: str) -> list[st
     if settings.label_columns:
         parts = [row[name].strip().lower() for name in settings.label_columns]
     else:
-        parts = [normal_form(part.strip('" ')) for part in row[settings.label_list].split(settings.separator)]
-    return ["" if part in settings.na_values else part for part in parts]
+        listed = row[settings.label_list].split(settings.separator)
+        parts = [normal_form(part.strip(" \"'[](){}")) for part in listed]
+    return [part for part in parts if part and part not in settings.na_values]
 
 
 def _swallowed(long_cell: LongCell) -> str:

@@ -25,7 +25,7 @@ NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
 RUN = ROOT / "build/tutorials"
 """Where `docs/run_tutorials.py` writes them with what they print."""
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
-DOWNLOAD = "as a notebook"
+DOWNLOAD = "download it"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 FENCE = re.compile(r"^```(\w+) [^\n{]*$", re.MULTILINE)
 
@@ -89,7 +89,7 @@ def as_markdown(notebook: Mapping[str, Any], name: str) -> str:
             parts.append(f"```{_language(text)}\n{text}\n```")
             parts += filter(None, map(_output, cell["outputs"]))
     title, _, rest = "\n\n".join(parts).partition("\n")
-    return f"{title}\n\n*This page is a notebook: [{DOWNLOAD}]({name}).*\n{rest}\n"
+    return f"{title}\n\n*A notebook: [{DOWNLOAD}]({name}).*\n{rest}\n"
 
 
 def _language(code: str) -> str:

@@ -68,6 +68,37 @@ def test_swallowed_rows_are_noticed_where_the_text_holds_the_delimiter(tmp_path:
     assert len(rows_of(prepare(tmp_path, "table", path="t.csv", text="text", label_columns=["a"]))) == 12
 
 
+@pytest.mark.parametrize(
+    "swallowed",
+    [
+        "four,a\nfive,rare\nsix,b\n",  # a label that occurs nowhere else
+        "four,a\n\nfive,b\n\n",
+        "four,\nfive,a\n",
+        "four,['a']\nfive,['b']\n",
+    ],
+)
+def test_swallowed_rows_are_noticed_whatever_else_they_hold(tmp_path: Path, swallowed: str) -> None:
+    (tmp_path / "t.csv").write_text(f'{lines(ROWS)}"open,a\n{swallowed}close",c\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"t\.csv:32: .* which look like rows of their own: '\"open,a'"):
+        prepare(tmp_path, "table", path="t.csv", **TABLE)
+
+
+def test_lines_of_a_text_that_end_like_a_row_are_no_rows(tmp_path: Path) -> None:
+    text = '"Roses, red\nviolets, a\nsugar, sweet\nhoney, too"'
+    (tmp_path / "t.csv").write_text(f"{lines(ROWS)}{text},b\n", encoding="utf-8")
+    dataset = prepare(tmp_path, "table", path="t.csv", **TABLE)
+    assert rows_of(dataset)["Roses, red violets, a sugar, sweet honey, too"] == ["b"]
+
+
+def test_labels_in_lines_of_a_cell(tmp_path: Path) -> None:
+    """As Excel writes them where Alt and Enter separate them."""
+    (tmp_path / "t.csv").write_text(f'{lines(ROWS)}two,"a\nb"\nthree,"a\nb\nc"\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"'a\\nb' holds a line break .*set separator: \"\\n\""):
+        prepare(tmp_path, "table", path="t.csv", **TABLE)
+    rows = rows_of(prepare(tmp_path, "table", path="t.csv", separator="\n", **TABLE))
+    assert (rows["two"], rows["three"]) == (["a", "b"], ["a", "b", "c"])
+
+
 def test_quoted_cells_over_several_lines_are_read_and_counted(tmp_path: Path) -> None:
     letter = '"Dear Sir,\nmy order, number 7,\n\nis late"'
     (tmp_path / "t.csv").write_text(lines(ROWS) + f"{letter},b\n\n", encoding="utf-8")
@@ -221,6 +252,34 @@ def test_lists_that_were_written_as_text_are_lists(tmp_path: Path, kind: str) ->
     assert found == {f"row {number}": sorted(tags) for number, tags in enumerate(TAGS)}
 
 
+def test_names_and_lists_in_json_may_be_mixed(tmp_path: Path) -> None:
+    """Label Studio writes a name where there is one label, and JSON where there are several."""
+    cells = [
+        "a",
+        '["a", "b"]',
+        '{"choices": ["b", "c"]}',
+        '[{"name": "c"}]',
+        '{"a": 1, "b": 0, "c": 1}',
+        "",
+        "[]",
+    ]
+    labels = [["a"], ["a", "b"], ["b", "c"], ["c"], ["a", "c"], [], []]
+    rows = [{"text": f"row {number}", "tags": cells[number % 7]} for number in range(35)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = rows_of(prepare(tmp_path, "table", path="t.jsonl", **TABLE))
+    assert {text: sorted(row) for text, row in found.items()} == {
+        f"row {n}": labels[n % 7] for n in range(35)
+    }
+
+
+@pytest.mark.parametrize("cell", ["a", "None"])
+def test_a_cell_that_is_no_list_among_lists_is_named(tmp_path: Path, cell: str) -> None:
+    rows = [{"text": text, "tags": cell if n == 7 else f"['{tag}']"} for n, (text, tag) in enumerate(ROWS)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.raises(DataError, match=rf"must all be lists \(.*t\.jsonl:8 holds '{cell}'\)"):
+        prepare(tmp_path, "table", path="t.jsonl", **TABLE)
+
+
 @pytest.mark.parametrize("joint", [";", "|", " | ", ",", "\t"])
 def test_another_separator_is_an_error_that_names_it(tmp_path: Path, joint: str) -> None:
     given = "#" if joint != "#" else ","
@@ -271,7 +330,9 @@ def test_names_of_several_words_are_no_combinations(tmp_path: Path) -> None:
         ("['a', b", "looks like a piece of a list"),
         ("frozenset({'a'})", "looks like a piece of a list"),
         ("array(['a'], dtype=object)", "looks like a piece of a list"),
-        ('{"a": true, "b": false}', "looks like a piece of a list"),
+        ("{'a': True, 'b': False}", "looks like a piece of a list"),
+        ("character(0)", "looks like a missing value"),
+        ("String[]", "looks like a missing value"),
         ("[b'a']", "looks like a piece of a list"),
         ("<a,b>", "looks like a piece of a list"),
         ("<li>a</li>", "looks like a piece of a list"),
@@ -337,6 +398,7 @@ def test_vectors_of_zeros_and_ones_need_names(tmp_path: Path, form: type) -> Non
         lambda row: ",".join(str(bool(bit)) for bit in row),
         lambda row: [str(bit) for bit in row],
         lambda row: [f"{bit:.1f}" for bit in row],
+        lambda row: [["no", "yes"][bit] for bit in row],
     ],
 )
 def test_vectors_written_as_texts_are_vectors(tmp_path: Path, form: Any) -> None:
@@ -347,6 +409,22 @@ def test_vectors_written_as_texts_are_vectors(tmp_path: Path, form: Any) -> None
         prepare(tmp_path, "table", path="t.jsonl", **TABLE)
     found = rows_of(prepare(tmp_path, "table", path="t.jsonl", labels=["w", "x", "y", "z"], **TABLE))
     assert found == {f"row {n}": ["wxyz"[bit] for bit in np.flatnonzero(row)] for n, row in enumerate(hot)}
+
+
+def test_vectors_of_two_words_are_an_error_unless_these_are_the_labels(tmp_path: Path) -> None:
+    hot = np.random.default_rng(0).integers(0, 2, (30, 4)).tolist()
+    rows = [{"text": f"row {n}", "tags": ["-+"[bit] for bit in row]} for n, row in enumerate(hot)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.raises(DataError, match=r"t\.jsonl:1: .* looks like vectors of the words '\+' and '-'"):
+        prepare(tmp_path, "table", path="t.jsonl", **TABLE)
+    found = rows_of(prepare(tmp_path, "table", path="t.jsonl", labels=["-", "+"], **TABLE))
+    assert found == {
+        f"row {n}": [word for bit, word in enumerate("-+") if bit in row] for n, row in enumerate(hot)
+    }
+    yes_and_no = [{"text": f"row {n}", "tags": ["yes", "no"]} for n in range(30)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, yes_and_no)), encoding="utf-8")
+    found = rows_of(prepare(tmp_path, "table", path="t.jsonl", labels=["no", "yes"], **TABLE))
+    assert found == {f"row {n}": ["no", "yes"] for n in range(30)}
 
 
 @pytest.mark.parametrize(

@@ -113,9 +113,7 @@ def test_the_site_shows_what_cells_gave(hooks: ModuleType) -> None:
         },
         "x.ipynb",
     )
-    assert page.startswith(
-        "# Title\n\n*This page is a notebook: [as a notebook](x.ipynb).*\nText.\n\n```python\nprint()"
-    )
+    assert page.startswith("# Title\n\n*A notebook: [download it](x.ipynb).*\nText.\n\n```python\nprint()")
     assert "```{.text .output}\none\ntwo\n```" in page
     assert "a warning" not in page
     assert '```bash\n!mlcl plan x\n```\n\n<div class="output"><table><tr></tr></table></div>' in page
