@@ -6,6 +6,7 @@ COCO's annotations, of 450 MB, would otherwise need several GB.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -16,6 +17,7 @@ BLOCK = 1 << 20
 MAX_VALUE = 1 << 24
 """Characters of one item: the annotation of one image, say."""
 SPACE = " \t\r\n"
+SPACES = re.compile("[ \t\r\n]*")
 
 
 def array_items(file: IO[bytes], where: str) -> Iterator[tuple[str, Any]]:
@@ -118,8 +120,8 @@ class _Stream:
     def _next(self) -> str:
         """The next character that is not space, without taking it."""
         while True:
-            while self._at < len(self._text) and self._text[self._at] in SPACE:
-                self._at += 1
+            if match := SPACES.match(self._text, self._at):
+                self._at = match.end()
             if self._at < len(self._text):
                 return self._text[self._at]
             if self._ended:
