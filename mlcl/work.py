@@ -34,6 +34,7 @@ from mlcl.study.gpus import cpus_needed, gpus_needed, visible
 from mlcl.study.make import prepare_dataset
 from mlcl.study.plan import Plan, PlannedCell, make_plan
 from mlcl.study.runlock import RunLock
+from mlcl.training.job import without_place
 
 
 def work(study: Path, data_root: Path | None, jobs: int | None, taken: int) -> OpenStudy:
@@ -158,7 +159,9 @@ class _Work:
         log = self._plan.paths.logs / f"{cell}.log"
         command = ["train", str(self._plan.paths.request(cell)), "--log", str(log), "--no-wait"]
         threads = {"OMP_NUM_THREADS": str(planned.cell.settings.compute.threads)}
-        process = subprocess.Popen([sys.executable, "-m", "mlcl", *command], env=os.environ | threads)
+        # One `mlcl work` on each machine may be started by srun; their cells are made by one process each.
+        environment = without_place(os.environ) | threads
+        process = subprocess.Popen([sys.executable, "-m", "mlcl", *command], env=environment)
         self._processes.add(process)
         try:
             code = process.wait()

@@ -1,11 +1,16 @@
 """Fixtures of all tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("MLCL_OFFLINE", "1")  # no test reaches for the network by accident
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells start what they run in the background so, and everything that a test starts would ignore Ctrl-C, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

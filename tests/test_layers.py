@@ -53,7 +53,7 @@ MAY_IMPORT = {
     },
     "mlcl.worker": {"data_prep", "mlcl.cli", "mlcl.encoders", "mlcl.study", "mlcl.training"},
     "mlcl.handover": set(),
-    "mlcl.work": {"mlcl.errors", "mlcl.handover", "mlcl.machine", "mlcl.records", "mlcl.study"},
+    "mlcl.work": {"mlcl.errors", "mlcl.handover", "mlcl.machine", "mlcl.records", "mlcl.study", "mlcl.training"},
     "mlcl.__main__": {"mlcl.cli", "mlcl.handover"},
 }  # fmt: skip
 

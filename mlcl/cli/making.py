@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,6 +20,7 @@ from mlcl.cli.common import (
     planned_cell,
     say,
 )
+from mlcl.training.job import JOIN_TIMEOUT
 
 if TYPE_CHECKING:
     from mlcl.records.record import Record
@@ -66,13 +66,26 @@ def train(
         bool,
         typer.Option(hidden=True, help="Wait where another process makes the cell, or end with code 75."),
     ] = True,
+    join_timeout: Annotated[
+        float,
+        typer.Option(help="Started by torchrun or srun: seconds within which all processes must have come."),
+    ] = JOIN_TIMEOUT,
 ) -> None:
-    """Make the record of one cell: train, evaluate, write. A record that is current is left as it is."""
-    from mlcl.errors import CellTakenError
-    from mlcl.study.make import make_cell, prepare_dataset
+    """Make the record of one cell: train, evaluate, write. A record that is current is left as it is.
 
-    _require_one_launch()
-    with logged(log, append=True) as log_file:
+    Started by torchrun or srun in as many processes as compute.processes says, on one machine or several, all of them
+    train the cell together.
+    """
+    from mlcl.errors import CellTakenError
+    from mlcl.study.make import make_cell, prepare_dataset, report_curve, take_part
+    from mlcl.training.job import Job, find_place
+
+    with contextlib.ExitStack() as stack:
+        place = find_place()
+        job = stack.enter_context(Job(place, join_timeout)) if place is not None else None
+        if job is not None and not job.leads:
+            sys.exit(take_part(job))
+        log_file = stack.enter_context(logged(log, append=True))
         if target.suffix != ".json":
             if cell is None:
                 raise typer.BadParameter("with a study file, name the cell to make")
@@ -82,9 +95,13 @@ def train(
             prepare_dataset(planned_study.paths.dataset_request(planned.cell.id.dataset))
             target = planned_study.paths.request(planned.cell.id)
         try:
-            record = make_cell(target, log_file, wait)
+            record = make_cell(target, log_file, wait, job)
         except CellTakenError:
             sys.exit(CELL_TAKEN)
+        try:
+            report_curve(target)
+        except Exception as error:  # the record is there; the report makes up for it
+            say(f"{record.result['id']}: its learning curve could not be written: {error}")
         _say_finished(record)
 
 
@@ -165,17 +182,6 @@ def adopt(
         adopted = adopting.adopt(planned, say, training_log, sample == "all", within)
         make_plan(study, data_root).write()
         say(f"{planned.study.name}: {adopted.render()}")
-
-
-def _require_one_launch() -> None:
-    """Raises MlclError in a process that torchrun started beside others: they would all wait for one of them."""
-    from mlcl.errors import MlclError
-
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise MlclError(
-            "'mlcl train' was started in several processes (WORLD_SIZE is set, as torchrun does); start it once, "
-            "without torchrun: it starts as many processes as compute.processes says"
-        )
 
 
 def _say_finished(record: Record) -> None:

@@ -32,10 +32,11 @@ IMPORT_BY_NAME = frozenset({
 
 NO_PART_IN_RESULTS = (
     "mlcl.encoders.flops",
+    "mlcl.training.job",
     "mlcl.training.step_timer",
     "mlcl.training.throughput",
 )
-"""What is measured beside the training and goes into the record's `run` block."""
+"""What is measured beside the training and goes into the record's `run` block, and how processes find each other."""
 
 LISTS_OF_NAMES = (
     "mlcl.encoders.catalog._FAMILIES",
@@ -160,6 +161,8 @@ def loss_digest(loss: LossPart) -> str:
 def _entries(settings: CellSettings) -> Iterator[str]:
     """Where a cell enters the code, dotted names."""
     yield from ENTRIES
+    if settings.compute.processes > 1:
+        yield "mlcl.training.launch.train_in_job"
     yield f"mlcl.training.protocols.{settings.protocol}.run"
     if settings.encoder is not None:
         family = encoders.describe(encoders.describe(settings.encoder.name).name)

@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 
 import data_prep
 import mlcl
-from mlcl.errors import CellTakenError, OutdatedPlanError
+from mlcl.errors import CellTakenError, ConfigError, OutdatedPlanError
 from mlcl.records.code import write_definitions
 from mlcl.records.files import atomic_file
 from mlcl.records.live import PROGRESS
@@ -50,6 +50,7 @@ from mlcl.records.record import (
 )
 from mlcl.records.rescore import SPLITS, metrics_of, write_scores
 from mlcl.records.running import Running
+from mlcl.records.tensorboard import write_curve
 from mlcl.study import gpus
 from mlcl.study.code import code_of
 from mlcl.study.fingerprint import metrics_source
@@ -60,6 +61,7 @@ from mlcl.training.settings import CellSettings
 
 if TYPE_CHECKING:
     from mlcl.data import PreparedDataset
+    from mlcl.training.job import Job
     from mlcl.training.outcome import Outcome
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -82,15 +84,20 @@ def prepare_dataset(request_file: Path) -> Path:
     return folder
 
 
-def make_cell(request_file: Path, log: TextIO, wait: bool = True) -> Record:
+def make_cell(request_file: Path, log: TextIO, wait: bool = True, job: Job | None = None) -> Record:
     """Makes the record of a requested cell, or returns the one that is there if it is what is asked for.
 
     Two processes may be asked for the same cell at once (one of them left behind by a run that was killed, or on
     another machine): the second waits for the first and takes over its record, or raises CellTakenError with
     `wait=False`.
+
+    job: this process is the first of several that train the cell together; the others call `take_part`. Raises
+    ConfigError where the cell asks for another number of processes.
     """
     request = read_request(request_file)
     paths, cell = StudyPaths(request["study"]), CellId.parse(request["cell"])
+    if job is not None:
+        _require_suitable(CellSettings.model_validate(request["settings"]), cell, job)
     unfinished = paths.unfinished(cell)
     with _file_lock(request_file.with_name("cell.lock"), wait), Running(unfinished, wait):
         slot = RecordSlot(paths.cell(cell), unfinished)
@@ -101,11 +108,46 @@ def make_cell(request_file: Path, log: TextIO, wait: bool = True) -> Record:
             return record
         settings = CellSettings.model_validate(request["settings"])
         gpu_locks = paths.bookkeeping / "gpus"
-        maker = _Maker(request, settings, slot, paths, cell, log)
+        maker = _Maker(request, settings, slot, paths, cell, log, job)
         if (equal := maker.find_equal()) is not None:
             return maker.copy(equal)
+        if job is not None:  # the launcher says which process uses which GPU
+            return maker.make()
         with gpus.reserve_gpus(settings, gpu_locks):
             return maker.make()
+
+
+def report_curve(request_file: Path) -> None:
+    """Hands the curve of a cell's record to what its study reports to, if it asks for that."""
+    request = json.loads(request_file.read_text(encoding="utf-8"))
+    if request.get("report_to") == "tensorboard":
+        write_curve(StudyPaths(request["study"]), CellId.parse(request["cell"]))
+
+
+def take_part(job: Job) -> int:
+    """The part of a process of a job, other than the first, in the cell that the first makes; returns the exit code of
+    the first. Raises Interrupted if the first is gone."""
+    task = job.wait_for_task()
+    if task is not None:
+        limit_threads(CellSettings.model_validate_json(task.settings_json).compute.threads)
+        from mlcl.training import launch
+
+        launch.take_part(job, task)
+    return job.wait_for_end()
+
+
+def _require_suitable(settings: CellSettings, cell: CellId, job: Job) -> None:
+    asked, started = settings.compute.processes, job.place.size
+    if asked != started:
+        raise ConfigError(
+            f"{cell}: compute.processes is {asked}, but {started} processes were started; start {asked}, or set "
+            f"compute.processes: {started}"
+        )
+    if settings.encoder is not None and settings.encoder.settings["freeze"]:
+        raise ConfigError(
+            f"{cell}: of a frozen encoder only a small adapter is trained, for which one process is enough; start "
+            "one, and set compute.processes: 1"
+        )
 
 
 @contextlib.contextmanager
@@ -129,6 +171,7 @@ class _Maker:
     paths: StudyPaths
     cell: CellId
     log: TextIO
+    job: Job | None = None
 
     def make(self) -> Record:
         limit_threads(self.settings.compute.threads)
@@ -274,7 +317,8 @@ class _Maker:
 
         gpus.require_assigned_gpus(self.settings)
         with ProgressDisplay(self.log, self.paths.unfinished(self.cell) / PROGRESS) as display:
-            outcome = launch.train(self.settings, dataset, display.report, checkpoints)
+            cell = (self.settings, dataset, display.report, checkpoints)
+            outcome = launch.train_in_job(self.job, *cell) if self.job else launch.train(*cell)
         if not all(np.isfinite(s).all() for splits in outcome.scores.values() for s in splits.values()):
             raise Diverged("the scores are not finite")
         return outcome

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -176,3 +178,22 @@ def test_short_cells_share_a_job(box: ClusterBox, slurm: Slurm) -> None:
     assert asked["MinMemoryNode"] == "4100M"
     assert asked["TimeLimit"] == "12:00:00"
     assert len(box.records()) == 3
+
+
+def test_srun_starts_the_processes_of_one_cell(box: ClusterBox) -> None:
+    compute = {"device": "cpu", "processes": 2}
+    box.change_study(losses=["jaccard"], baselines=[], training=END_TO_END, compute=compute)
+    train = [sys.executable, "-m", "mlcl", "train", "config/default.yaml", cell("jaccard")]
+    run = subprocess.run(
+        ["srun", "--ntasks=2", "--mem=8000", *train],
+        cwd=box.folder,
+        env=box.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+    print(run.stdout)
+    assert run.returncode == 0
+    assert record(box, cell("jaccard"))["result"]["status"] == "ok"
+    assert run.stdout.count(f"{cell('jaccard')}: test map") == 1

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -283,11 +284,18 @@ def test_the_log_of_a_cell_is_kept(plan: Plan, monkeypatch: pytest.MonkeyPatch) 
         assert any(line.startswith("epoch") for line in lines)
 
 
-def test_torchrun_is_refused(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    result = CliRunner().invoke(app, ["train", str(request(plan))])
+def test_one_of_several_processes_that_torchrun_started_does_not_make_the_cell_by_itself(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, ["train", str(request(plan)), "--join-timeout", "1"])
     assert isinstance(result.exception, MlclError)
-    assert "without torchrun" in str(result.exception)
+    assert "process 2 of 2 did not come within 1 s" in str(result.exception)
     assert not (folder(plan) / "metrics.json").exists()
 
 
