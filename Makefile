@@ -25,6 +25,7 @@ lint:
 docs:
 	test -d build/site-env || $(PYTHON) -m venv build/site-env
 	build/site-env/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r docs/site/requirements.lock
+	$(RUN) python docs/run_tutorials.py
 	build/site-env/bin/mkdocs build --strict
 
 study:
