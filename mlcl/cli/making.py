@@ -77,7 +77,7 @@ def train(
     train the cell together.
     """
     from mlcl.errors import CellTakenError
-    from mlcl.study.make import make_cell, prepare_dataset, take_part
+    from mlcl.study.make import make_cell, prepare_dataset, report_curve, take_part
     from mlcl.training.job import Job, find_place
 
     with contextlib.ExitStack() as stack:
@@ -98,6 +98,10 @@ def train(
             record = make_cell(target, log_file, wait, job)
         except CellTakenError:
             sys.exit(CELL_TAKEN)
+        try:
+            report_curve(target)
+        except Exception as error:  # the record is there; the report makes up for it
+            say(f"{record.result['id']}: its learning curve could not be written: {error}")
         _say_finished(record)
 
 

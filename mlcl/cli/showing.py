@@ -103,6 +103,17 @@ def report(
         require_all_made(failed, keep_going)
 
 
+def _write_curves(opened: OpenStudy) -> None:
+    """Of records that were made before their study asked for it, too."""
+    from mlcl.records.tensorboard import write_curves
+    from mlcl.study.config import load_study
+
+    file = Path(opened.outline.file)
+    if opened.paths.folder is None and file.is_file() and load_study(file).report_to == "tensorboard":
+        write_curves(opened)
+        say(f"{opened.outline.study}: learning curves in {opened.paths.tensorboard}/")
+
+
 @app.command(rich_help_panel=PANEL)
 def cards(study: StudyFile, data_root: DataRoot = None) -> None:
     """Write a page on each prepared dataset of a study: label frequencies, examples, counts."""

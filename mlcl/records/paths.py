@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NAME_PATTERN = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
-RESERVED_NAMES = frozenset({"code", "figures", "logs", "reference", "report_files", "specs", "tables"})
+RESERVED_NAMES = frozenset(
+    {"code", "figures", "logs", "reference", "report_files", "specs", "tables", "tensorboard"}
+)
 
 RESULTS = Path("results")
 PREPARED = RESULTS / ".prepared"
@@ -159,6 +161,11 @@ class StudyPaths:
     def report_files(self) -> Path:
         """What is too large to stand in the report itself, beside `figures`."""
         return self.results / "report_files"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Learning curves as TensorBoard reads them, where the study asks for them (`report_to`)."""
+        return self.results / "tensorboard"
 
     @property
     def complete(self) -> Path:

@@ -154,6 +154,8 @@ class Study(Settings):
     """Store the features of val and test."""
     keep_models: bool = False
     """Keep each trained encoder with its heads, for `mlcl export`."""
+    report_to: Literal["none", "tensorboard"] = "none"
+    """Who gets the learning curve of each cell, besides its record; `tensorboard` needs the extra of that name."""
     data_root: Path | None = None
     """Where raw files lie; `--data-root` and MLCL_DATA_ROOT win over it."""
 

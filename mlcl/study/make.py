@@ -50,6 +50,7 @@ from mlcl.records.record import (
 )
 from mlcl.records.rescore import SPLITS, metrics_of, write_scores
 from mlcl.records.running import Running
+from mlcl.records.tensorboard import write_curve
 from mlcl.study import gpus
 from mlcl.study.code import code_of
 from mlcl.study.fingerprint import metrics_source
@@ -114,6 +115,13 @@ def make_cell(request_file: Path, log: TextIO, wait: bool = True, job: Job | Non
             return maker.make()
         with gpus.reserve_gpus(settings, gpu_locks):
             return maker.make()
+
+
+def report_curve(request_file: Path) -> None:
+    """Hands the curve of a cell's record to what its study reports to, if it asks for that."""
+    request = json.loads(request_file.read_text(encoding="utf-8"))
+    if request.get("report_to") == "tensorboard":
+        write_curve(StudyPaths(request["study"]), CellId.parse(request["cell"]))
 
 
 def take_part(job: Job) -> int:

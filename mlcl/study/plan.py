@@ -46,6 +46,7 @@ from mlcl.records.paths import SearchRow, StudyPaths, prepared
 from mlcl.records.record import Record, find_record
 from mlcl.records.search import Choice, choose
 from mlcl.records.status import Counts, State, state_of
+from mlcl.records.tensorboard import require_tensorboard
 from mlcl.study.cells import (
     Cell,
     DatasetFacts,
@@ -226,7 +227,10 @@ class Plan:
     def write(self, retry_failed: bool = False) -> None:
         """Writes the study's outline, and requests and marks of its cells and datasets, each only if it changed.
 
-        With `retry_failed`, cells whose record says that they failed are requested once more."""
+        With `retry_failed`, cells whose record says that they failed are requested once more. Raises MlclError where
+        what the study reports to is not installed."""
+        if self.study.report_to == "tensorboard":
+            require_tensorboard(f"{self.study.file}: report_to")
         self.write_outline()
         for dataset in self.datasets.values():
             if dataset.recipe is not None:
@@ -284,7 +288,7 @@ class Plan:
             "made_of": planned.payload,
             "prepared": str(folder),
             "attempt": 1 + replaced.attempt if retry and replaced is not None else 1,
-        }
+        } | ({} if self.study.report_to == "none" else {"report_to": self.study.report_to})
 
     def _write_request(self, planned: PlannedCell, retry_failed: bool) -> None:
         request, done = self.paths.request(planned.cell.id), self.paths.done(planned.cell.id)
