@@ -21,6 +21,7 @@ PAGES = sorted(
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "config/README.md")),
     }
 )
+NOTEBOOK = "docs/tutorials/your_data_to_an_answer.ipynb"
 LINK = re.compile(r"\]\(([^)\s#]+)(?:#([^)\s]*))?\)")
 
 
@@ -41,6 +42,7 @@ def places(nav: Any) -> Iterator[str]:
 def test_the_navigation_has_every_page_once(hooks: ModuleType) -> None:
     listed = list(places(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
     own = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")]
+    own += [page.relative_to(ROOT / "docs").with_suffix(".md").as_posix() for page in hooks.NOTEBOOKS]
     assert sorted(listed) == sorted([*own, *hooks.MOVED.values()])
 
 
@@ -64,10 +66,20 @@ def test_links_lead_to_files(page: Path) -> None:
         ("README.md", "index.md", "[config/x.yaml](config/x.yaml)", "`config/x.yaml`"),
         ("README.md", "index.md", "[a](https://arxiv.org/abs/1)", "[a](https://arxiv.org/abs/1)"),
         ("README.md", "index.md", "![p](docs/figures/a.png)", "![p](figures/a.png)"),
+        ("README.md", "index.md", f"[n]({NOTEBOOK})", "[n](tutorials/your_data_to_an_answer.md)"),
+        (NOTEBOOK, "tutorials/x.md", "[s](../../config/README.md#search)", "[s](../studies.md#search)"),
     ],
 )
 def test_links_are_moved(hooks: ModuleType, source: str, site: str, link: str, moved: str) -> None:
     assert hooks.with_links(link, source, site) == moved
+
+
+def test_bars_in_the_code_of_a_table_are_shown_without_their_backslash(hooks: ModuleType) -> None:
+    html = r"<p><code>a \| b</code></p><table><tr><td>x</td><td><code>1/\|y_i\|</code></td></tr></table>"
+    shown = hooks.on_page_content(html, None, None, None)
+    assert (
+        shown == r"<p><code>a \| b</code></p><table><tr><td>x</td><td><code>1/|y_i|</code></td></tr></table>"
+    )
 
 
 def test_one_version_everywhere() -> None:
