@@ -27,6 +27,7 @@ RUN = ROOT / "build/tutorials"
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 DOWNLOAD = "download it"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+CELL = re.compile(r"<td.*?</td>", re.DOTALL)
 FENCE = re.compile(r"^```(\w+) [^\n{]*$", re.MULTILINE)
 
 
@@ -47,6 +48,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     site = page.file.src_uri
     source = next((file for file, moved in MOVED.items() if moved == site), f"docs/{site}")
     return FENCE.sub(r"```\1", with_links(markdown, source, site))
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """A bar in a table's code is written `\\|`, or it would end the cell; mkdocs shows the backslash, forges do not."""
+    return CELL.sub(lambda cell: cell[0].replace("\\|", "|"), html)
 
 
 def with_links(markdown: str, source: str, site: str) -> str:

@@ -74,6 +74,14 @@ def test_links_are_moved(hooks: ModuleType, source: str, site: str, link: str, m
     assert hooks.with_links(link, source, site) == moved
 
 
+def test_bars_in_the_code_of_a_table_are_shown_without_their_backslash(hooks: ModuleType) -> None:
+    html = r"<p><code>a \| b</code></p><table><tr><td>x</td><td><code>1/\|y_i\|</code></td></tr></table>"
+    shown = hooks.on_page_content(html, None, None, None)
+    assert (
+        shown == r"<p><code>a \| b</code></p><table><tr><td>x</td><td><code>1/|y_i|</code></td></tr></table>"
+    )
+
+
 def test_one_version_everywhere() -> None:
     import tomllib
 

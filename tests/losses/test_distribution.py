@@ -41,8 +41,7 @@ print(len(losses.names()), sorted(name for name in sys.modules if name.startswit
 
 @pytest.mark.slow
 def test_the_wheel_stands_alone(tmp_path: Path) -> None:
-    script = ROOT / "distributions/mlcl-losses/build.py"
-    command = [sys.executable, str(script), "--to", str(tmp_path / "dist")]
+    command = [sys.executable, "distributions/build.py", "mlcl-losses", "--to", str(tmp_path / "dist")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     wheel, sdist = map(Path, done.stdout.splitlines()[-2:])
     assert wheel.name.startswith("mlcl_losses-")

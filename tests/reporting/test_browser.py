@@ -36,6 +36,9 @@ document.querySelectorAll("details").forEach(part => { part.open = true; });
 found.pageWidth = document.documentElement.scrollWidth;
 found.windowWidth = document.documentElement.clientWidth;
 window.addEventListener("load", () => {
+  window.scrollTo({ top: document.body.scrollHeight, behavior: "instant" });
+  found.scrolled = window.scrollY;
+  found.contentsAt = document.querySelector("nav").getBoundingClientRect().top;
   found.broken = Array.from(document.images).filter(image => image.naturalWidth === 0).length;
   document.getElementById("found").textContent = JSON.stringify(found);
 });
@@ -74,6 +77,12 @@ def test_the_console_is_silent_and_every_picture_is_there(desktop):
     found, complaints = desktop
     assert complaints == []
     assert found["broken"] == 0
+
+
+def test_the_contents_stay_in_sight(desktop):
+    found, _ = desktop
+    assert found["scrolled"] > 500
+    assert found["contentsAt"] == 0
 
 
 def test_on_a_phone_only_tables_and_wide_figures_scroll_sideways(finished, tmp_path):
