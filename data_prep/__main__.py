@@ -9,6 +9,7 @@ import typer
 
 from data_prep import DataError, names, plan, prepare, sanity
 from data_prep.planning import describe
+from data_prep.readers.json_stream import unique_keys
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -51,7 +52,7 @@ def _prepare(name: str, data_root: Path, out: Path | None, accept_local: bool, s
 
 def _parsed(settings: str) -> dict[str, Any]:
     try:
-        parsed = json.loads(settings)
+        parsed = json.loads(settings, object_pairs_hook=unique_keys)
     except ValueError as error:
         raise DataError(f"--settings is not JSON: {error}") from None
     if not isinstance(parsed, dict):

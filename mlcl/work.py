@@ -42,7 +42,7 @@ def work(study: Path, data_root: Path | None, jobs: int | None, taken: int) -> O
 
     jobs: cells at once; None: as many as the cores, or the GPUs, of this machine allow. taken: the exit code by which
     the train command says that another process makes the cell. Raises MlclError where raw files are missing or a
-    Snakemake run is at work in the folder, and at the end if processes of cells ended without a record.
+    Snakemake run is at work at this study in the folder, and at the end if processes of cells ended without a record.
     """
     done: set[str] = set()
     with _warm_worker():
@@ -62,8 +62,8 @@ def _planned(study: Path, data_root: Path | None) -> Plan:
     """The plan, its requests written and its datasets prepared."""
     planned = make_plan(study, data_root)
     planned.require_data()
-    lock = RunLock(BOOKKEEPING)
-    lock.take()
+    lock = RunLock(BOOKKEEPING, planned.study.name)
+    lock.take_beside_others()
     try:
         planned.write()
     finally:

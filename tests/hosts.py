@@ -25,12 +25,17 @@ class Host:
     address: str
 
     def start(
-        self, command: list[str], folder: Path, environment: Mapping[str, str]
+        self, command: list[str], folder: Path, environment: Mapping[str, str], own: Path | None = None
     ) -> subprocess.Popen[str]:
-        """A process of this host. Signals reach the command itself: all before it is replaced by what it starts."""
-        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.name]
+        """A process of this host. Signals reach the command itself: all before it is replaced by what it starts.
+
+        own: a folder that is empty here, and that the other host does not see.
+        """
+        mount = 'mount -t tmpfs none "$1" && ' if own is not None else ""
+        script = f'hostname "$0" && {mount}shift && exec "$@"'
+        before = ["unshare", "--uts", "--mount", "sh", "-c", script, self.name, str(own or "")]
         return subprocess.Popen(
-            ["ip", "netns", "exec", self.name, *named, *command],
+            ["ip", "netns", "exec", self.name, *before, *command],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ Format: cocodataset.org/#format-data; `images`, `annotations` and `categories` i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import IO, Any
 
 from data_prep.errors import DataError
@@ -122,7 +123,7 @@ def _number(item: dict[str, Any], name: str, key: str, where: str) -> Number:
 def _join_equal_files(coco: CocoLabels) -> None:
     first: dict[str, Number] = {}
     for image, name in list(coco.files.items()):
-        first_id = first.setdefault(name, image)
+        first_id = first.setdefault(str(PurePosixPath(name.replace("\\", "/"))), image)
         if first_id == image:
             continue
         coco.warnings.append(("files listed more than once; their labels are put together", name))

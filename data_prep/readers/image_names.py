@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from data_prep.errors import DataError
 from data_prep.readers.images import SUFFIXES
@@ -16,6 +16,19 @@ MOST_CANDIDATES = 4  # that a message names
 def _folded(name: str) -> str:
     """For names that differ by case only, or by the form of accents, which some file systems change."""
     return unicodedata.normalize("NFC", name).lower()
+
+
+def _path_of_address(name: str) -> str:
+    if "://" not in name:
+        return name
+    try:
+        return urlsplit(name).path
+    except ValueError:  # brackets that are no IPv6 address
+        return name
+
+
+def _without_suffix(member: str) -> str:
+    return f"/{PurePosixPath(member).with_suffix('')}"
 
 
 class ImageNames:
@@ -44,12 +57,16 @@ class ImageNames:
         """The member that is meant.
 
         The name is tried as a path in the archive, as the end of one, by ever shorter ends of its own (as annotation
-        tools write paths of other machines), and by its stem, each with backslashes and percent signs decoded.
+        tools write paths of other machines), each also without its suffix. Backslashes and percent signs are decoded,
+        and an address (https://...) counts without its query.
 
         Raises:
             DataError: there is none; there are several; another name already stands for the same image.
         """
-        for variant in dict.fromkeys((name, name.replace("\\", "/"), unquote(name.replace("\\", "/")))):
+        path_of = _path_of_address(name)
+        for variant in dict.fromkeys(
+            (path_of, path_of.replace("\\", "/"), unquote(path_of.replace("\\", "/")))
+        ):
             path = PurePosixPath(variant.strip())
             if ".." in path.parts:
                 raise DataError(f"{self.where}: {name} leads out of the folder")
@@ -64,17 +81,21 @@ class ImageNames:
         parts = [part for part in path.parts if part not in ("/", "")]
         if not parts:
             return
+        stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
         same_name = self._by_name.get(_folded(parts[-1]), [])
+        same_stem = self._by_stem.get(_folded(stem), [])
         for start in range(len(parts)):
             end = "/".join(parts[start:])
             members = [member for member in same_name if f"/{member}".endswith(f"/{end}")]
             yield members or [
                 member for member in same_name if _folded(f"/{member}").endswith(_folded(f"/{end}"))
             ]
-            if _folded(parts[start]) in self._folders and start < len(parts) - 1:
-                return  # the folder is there, and the image is not in it
-        stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
-        yield self._by_stem.get(_folded(stem), [])
+            if start < len(parts) - 1:
+                end = _folded("/".join(["", *parts[start:-1], stem]))
+                yield [member for member in same_stem if _folded(_without_suffix(member)).endswith(end)]
+                if _folded(parts[start]) in self._folders:
+                    return  # the folder is there, and the image is not in it
+        yield same_stem
 
     def _unique(self, candidates: list[str], name: str) -> str:
         if len(candidates) > 1:

@@ -1,8 +1,12 @@
-"""The items of a large JSON file's arrays, one at a time: COCO's annotations need 450 MB otherwise several GB."""
+"""JSON as users bring it: keys that occur twice are an error. Large files are read item by item.
+
+COCO's annotations, of 450 MB, would otherwise need several GB.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -13,22 +17,47 @@ BLOCK = 1 << 20
 MAX_VALUE = 1 << 24
 """Characters of one item: the annotation of one image, say."""
 SPACE = " \t\r\n"
+SPACES = re.compile("[ \t\r\n]*")
 
 
 def array_items(file: IO[bytes], where: str) -> Iterator[tuple[str, Any]]:
     """(key, item) for every item of every array in the file's top-level object; other values are (key, value).
 
-    An empty array gives nothing for its key but (key, []). Raises DataError where the file is not one JSON object.
+    An empty array gives nothing for its key but (key, []). Raises DataError where the file is not one JSON object, is
+    not UTF-8, or an object has a key twice.
     """
     try:
         yield from _Stream(file, where).walk()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not valid JSON ({error})") from None
 
 
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError for a key that it has twice: Python takes the last one in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in found if keys.count(key) > 1)!r} occurs twice")
+    return found
+
+
+class _RepeatedKeyError(ValueError):
+    """Reading on does not help, as it does where a value is cut off."""
+
+
+def _checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    try:
+        return unique_keys(pairs)
+    except ValueError as error:
+        raise _RepeatedKeyError(str(error)) from None
+
+
 class _Stream:
     def __init__(self, file: IO[bytes], where: str) -> None:
-        self._file, self._where, self._decoder = file, where, json.JSONDecoder()
+        self._file, self._where = file, where
+        self._decoder = json.JSONDecoder(object_pairs_hook=_checked)
         self._started = False
         self._bytes, self._text, self._at, self._ended = b"", "", 0, False
 
@@ -38,11 +67,15 @@ class _Stream:
             self._take()
             self._expect_end()
             return
+        seen: set[str] = set()
         while True:
             key = self._value()
             self._expect(":")
             if not isinstance(key, str):
                 raise ValueError(f"{key!r} is no key")
+            if key in seen:
+                raise ValueError(f"the key {key!r} occurs twice")
+            seen.add(key)
             if self._next() == "[":
                 empty = True
                 for item in self._items():
@@ -72,8 +105,8 @@ class _Stream:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
-            except ValueError:
-                if self._ended:
+            except ValueError as error:
+                if self._ended or isinstance(error, _RepeatedKeyError):
                     raise
             else:
                 # A number at the very end of the block may go on in the next one.
@@ -87,8 +120,8 @@ class _Stream:
     def _next(self) -> str:
         """The next character that is not space, without taking it."""
         while True:
-            while self._at < len(self._text) and self._text[self._at] in SPACE:
-                self._at += 1
+            if match := SPACES.match(self._text, self._at):
+                self._at = match.end()
             if self._at < len(self._text):
                 return self._text[self._at]
             if self._ended:

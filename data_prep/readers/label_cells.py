@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_prep.errors import DataError, closest
+from data_prep.readers.json_stream import unique_keys
 from data_prep.readers.labels import (
     INVISIBLE,
     WEAK_JOINTS,
@@ -413,7 +414,7 @@ def _json_in_text(text: str) -> list[Any] | dict[str, Any] | None:
     if not text.startswith(("[", "{")):
         return None
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError):
         return None
     if isinstance(found, list) and not all(isinstance(entry, str | dict) for entry in found):

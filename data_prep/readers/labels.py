@@ -32,7 +32,10 @@ PIECE_OF_A_LIST = re.compile(
 MARKUP = re.compile(r"<(\w+)[^>]*>.*</\1>$", re.DOTALL)
 VECTOR = re.compile(r"[01](\W*[01])+")
 # They change no name that is read, and make two of what looks like one. Joiners (U+200C, U+200D) have a meaning.
-INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
+INVISIBLE = re.compile(
+    "[\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2060-\u2064\u206a-\u206f\u2800\u3164\ufeff\uffa0\ufff9-\ufffb"
+    "\U000e0000-\U000e007f]"
+)
 WORDS_THAT_JOIN = ("and", "or")
 MANY_JOINED = 3
 

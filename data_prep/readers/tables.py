@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from data_prep.errors import DataError, closest
+from data_prep.readers.json_stream import unique_keys
 from data_prep.readers.lines import DAMAGED, MAX_LINE, decoded_lines, lines
 
 Row = dict[str, Any]
@@ -201,7 +202,7 @@ class Table:
                     self.counts.blank_lines += 1
                     continue
                 try:
-                    row = json.loads(line, object_pairs_hook=_object)
+                    row = json.loads(line, object_pairs_hook=unique_keys)
                 except (ValueError, RecursionError) as error:
                     raise DataError(f"{where}: not valid JSON ({error})") from None
                 if not isinstance(row, dict):
@@ -257,15 +258,6 @@ def as_text(value: Any, where: str = "", column: str = "") -> str:
     if isinstance(value, list | dict | tuple):
         raise DataError(f"{where}: column {column!r} holds a {type(value).__name__}, not a text")
     return str(value)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> Row:
-    """A JSON object; ValueError for a key that it has twice: Python takes the last one in silence."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in found if keys.count(key) > 1)!r} occurs twice")
-    return found
 
 
 def _kind(path: Path) -> str:

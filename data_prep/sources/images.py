@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from pydantic import Field
 
@@ -158,8 +159,26 @@ def _coco_files(settings: ImagesSettings) -> dict[str, str]:
     return {split: path for split, path in named.items() if path}
 
 
+@contextmanager
+def _coco_file(path: Path) -> Iterator[IO[bytes]]:
+    """A json, also gzipped, or the one in a zip."""
+    if path.is_dir() or not zipfile.is_zipfile(path):
+        with opened(path) as file:
+            yield file
+        return
+    with open_archive(path) as archive:
+        found = [
+            name for name in archive.names() if name.lower().endswith(".json") and "__MACOSX" not in name
+        ]
+        if len(found) != 1:
+            listed = f": {', '.join(sorted(found)[:5])}" if found else ""
+            raise DataError(f"{path}: must hold one json, holds {len(found)}{listed}; unpack the one to read")
+        with archive.open(found[0]) as file:
+            yield file
+
+
 def _read_coco(path: Path, writer: DatasetWriter) -> CocoLabels:
-    with opened(path) as file:
+    with _coco_file(path) as file:
         coco = read_instances(file, str(path))
     for kind, example in coco.warnings:
         writer.warn(kind, example)

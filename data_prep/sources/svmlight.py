@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 MAX_COLUMNS = 20_000  # stored densely: 80 kB a row
 MAX_LABELS = 100_000  # unless settings, names or the first line say that there are more
 MAX_STATED_LABELS = 4_000_000
+WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 HEADING = re.compile(
     r"#.*|(\W*\b(id|index|number|no|key|code|label|labels|name|names|class|classes|category|categories|tag|tags)\b\W*)+",
     re.IGNORECASE,
@@ -303,8 +304,8 @@ def _pair(cell: str) -> tuple[int, float]:
     value = finite(text)
     if value is None:
         raise _NumberError(f"feature {number[:20]} is {text[:20]!r}, which is no finite number")
-    if not number.isascii() or len(number) > 18:
-        raise _NumberError(f"feature number {number[:30]} is too large")
+    if not WHOLE.fullmatch(number):
+        raise _NumberError(f"{number[:30]!r} is no feature number")
     return int(number), value
 
 

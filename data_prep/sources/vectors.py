@@ -179,6 +179,8 @@ def _other_columns(settings: VectorsSettings) -> list[str]:
 def _feature_columns(settings: VectorsSettings, row: Row, where: str) -> list[str]:
     others = _other_columns(settings)
     if settings.features:
+        if len(set(settings.features)) < len(settings.features):
+            raise DataError(f"vectors: features names {_twice(settings.features)!r} twice")
         if both := set(settings.features) & set(others):
             raise DataError(
                 f"vectors: column {min(both)!r} cannot be a feature and a label, an id or a split"
@@ -190,6 +192,10 @@ def _feature_columns(settings: VectorsSettings, row: Row, where: str) -> list[st
     if len(columns) > MAX_COLUMNS:
         raise DataError(f"{where}: {len(columns)} features are too many (at most {MAX_COLUMNS})")
     return columns
+
+
+def _twice(names: list[str]) -> str:
+    return next(name for name in names if names.count(name) > 1)
 
 
 def _number(value: Any, column: str, settings: VectorsSettings, where: str) -> float:

@@ -175,7 +175,7 @@ def adopt(
     with logged(log):
         planned = make_plan(study, data_root)
         planned.require_data()
-        RunLock(BOOKKEEPING).take()
+        RunLock(BOOKKEEPING, planned.study.name).take()
         planned.write()
         training_log = log.with_suffix(".training.log") if log else planned.paths.logs / "adopt.log"
         training_log.parent.mkdir(parents=True, exist_ok=True)

@@ -40,34 +40,54 @@ def _marked(mark: Path) -> Path:
 
 
 class RunLock:
-    """The right to work in a folder; held until the process ends."""
+    """The right to work in a folder; held until the process ends.
 
-    def __init__(self, bookkeeping: Path) -> None:
+    study: what the process works at, by name.
+    """
+
+    def __init__(self, bookkeeping: Path, study: str | None = None) -> None:
+        self._study = study
         bookkeeping.mkdir(parents=True, exist_ok=True)
         self._owner_file = bookkeeping / "owner.json"
         self._flock = FileLock(bookkeeping / "owner.lock", thread_local=False)
 
     def try_take(self, stale_locks: Path) -> bool:
         """Takes the lock if it is free and removes Snakemake's lock files in `stale_locks`, if the owner that
-        left them is gone. Returns whether the lock is held now."""
+        left them is gone. Returns whether the lock is held now.
+
+        An owner on another host stays the owner until Snakemake has found its lock files free and starts the run
+        (`take`): otherwise the second try on this host would take the other host's live locks for its own.
+        """
         if not self._acquire(wait_s=0):
             return False
-        previous = self._owner()
-        if previous is None or previous.get("host") == socket.gethostname():
+        if self._is_owner_here():
             for left_over in stale_locks.glob("*.lock"):
                 left_over.unlink(missing_ok=True)
-        self._owner_file.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+            self._write_owner()
         return True
 
-    def take(self) -> None:
-        """Makes sure that the lock is held. Raises MlclError if another live process has it."""
+    def take(self, run_starts: bool = False) -> None:
+        """Makes sure that the lock is held. Raises MlclError if another live process has it.
+
+        run_starts: Snakemake's lock files in this folder are this process's from now on.
+        """
         if not self._flock.is_locked and not self._acquire(wait_s=5):
             owner = self._owner() or {}
             raise MlclError(
-                f"another run is at work in this folder (process {owner.get('pid', '?')} on "
-                f"{owner.get('host', '?')}); wait for it, or end it. Snakemake keeps one history and one set of locks "
-                "a folder, so one run at a time works in it; another study can run meanwhile in a clone of its own"
+                f"another run is at work in this folder (study {owner.get('study', '?')}, process "
+                f"{owner.get('pid', '?')} on {owner.get('host', '?')}); wait for it, or end it. Snakemake keeps one "
+                "history and one set of locks a folder, so one run of it at a time works there. Another study's cells "
+                "can be made meanwhile by 'mlcl work', or in a clone of its own"
             )
+        if run_starts or self._is_owner_here():
+            self._write_owner()
+
+    def take_beside_others(self) -> None:
+        """As `take`, but a run of Snakemake that works at another study is no hindrance: nothing that it plans or
+        writes is of this one."""
+        owner = self._owner() or {}
+        if self._acquire(wait_s=0) or owner.get("study") in (None, self._study):
+            self.take()
 
     def release(self) -> None:
         """Lets others have it before the process ends."""
@@ -79,6 +99,14 @@ class RunLock:
         except Timeout:
             return False
         return True
+
+    def _is_owner_here(self) -> bool:
+        owner = self._owner()
+        return owner is None or owner.get("host") == socket.gethostname()
+
+    def _write_owner(self) -> None:
+        owner = {"pid": os.getpid(), "host": socket.gethostname(), "study": self._study}
+        self._owner_file.write_text(json.dumps(owner))
 
     def _owner(self) -> dict[str, Any] | None:
         try:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import struct
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -102,10 +103,16 @@ def test_an_archive_is_as_good_as_a_folder(root: Path) -> None:
     ],
 )
 def test_names_that_fit_several_images_or_none(name: str, message: str) -> None:
-    names = ImageNames(["a/1.png", "b/1.png", "b/2.png", "notes/9.txt"], "photos")
-    assert names.find("a/1.png") == "a/1.png"
     with pytest.raises(DataError, match=message):
         ImageNames(["a/1.png", "b/1.png", "b/2.png", "notes/9.txt"], "photos").find(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a/1.png", "a/1.tif", "/data/a/1.jpg", "A/1", r"D:\set\a\1.TIF", "https://x.org/a/1.jpg?b/1"]
+)
+def test_the_folder_and_the_stem_name_an_image(name: str) -> None:
+    """Lists often name the files that were published first, in another format."""
+    assert ImageNames(["a/1.png", "b/1.png", "a/b/1.png", "1.png"], "photos").find(name) == "a/1.png"
 
 
 def test_accents_of_either_form_name_the_same_image() -> None:
@@ -239,6 +246,7 @@ def ids(convert: Any) -> dict[str, Any]:
         ids(float),
         coco(images=[{"id": n, "file_name": f"photos\\{n}.png"} for n in range(12)]),
         coco(images=[*coco()["images"], coco()["images"][3]]),
+        coco(images=[{"id": n, "file_name": f"https://x.org/a/{n}.png?size=1/{n % 2}"} for n in range(12)]),
     ],
 )
 def test_coco_files_as_tools_write_them(root: Path, content: Any) -> None:
@@ -253,6 +261,8 @@ def test_a_coco_file_that_lists_an_image_twice_keeps_all_its_labels(root: Path) 
     dataset = of_coco(root, twice)
     assert shown(dataset) == {**EXPECTED, 3: ["cat", "dog"]}
     assert "files listed more than once; their labels are put together" in kinds_of_warnings(dataset)
+    dataset = of_coco(root, {**twice, "images": [*coco()["images"], {"id": 100, "file_name": ".\\3.png"}]})
+    assert shown(dataset) == {**EXPECTED, 3: ["cat", "dog"]}
     same_name = coco(
         categories=[*coco()["categories"], {"id": 8, "name": " dog "}],
         annotations=[*coco()["annotations"], {"image_id": 3, "category_id": 8}],
@@ -260,6 +270,27 @@ def test_a_coco_file_that_lists_an_image_twice_keeps_all_its_labels(root: Path) 
     dataset = of_coco(root, same_name)
     assert shown(dataset) == {**EXPECTED, 3: ["cat", "dog"]}
     assert "categories of the same name are one label" in kinds_of_warnings(dataset)
+
+
+def test_space_between_the_entries_of_a_coco_file_costs_no_time(root: Path) -> None:
+    """A few kilobytes of gzip hold a hundred megabytes of blanks."""
+    before = time.process_time()
+    content = json.dumps(coco()).encode().replace(b'"images": [', b'"images": [' + b" " * 10**8, 1)
+    assert shown(of_coco(root, content)) == EXPECTED
+    assert time.process_time() - before < 10
+
+
+def test_a_coco_file_may_lie_in_a_zip(root: Path) -> None:
+    with zipfile.ZipFile(root / "export.zip", "w") as archive:
+        archive.writestr("annotations/instances_default.json", json.dumps(coco()))
+    settings = {"folder": "photos", "coco": "export.zip", "size": 8}
+    assert shown(prepare(root, "images", **settings)) == EXPECTED
+    with zipfile.ZipFile(root / "export.zip", "a") as archive:
+        archive.writestr("annotations/captions.json", "{}")
+    with pytest.raises(
+        DataError, match=r"export\.zip: must hold one json, holds 2: annotations/captions\.json, "
+    ):
+        prepare(root, "images", **settings)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +322,15 @@ def test_a_coco_file_that_lists_an_image_twice_keeps_all_its_labels(root: Path) 
             "has the name '1', which is no text",
         ),
         (json.dumps(coco()).encode()[:-1], "the file ends too early"),
+        (json.dumps(coco()).encode()[:-1] + b', "annotations": []}', "the key 'annotations' occurs twice"),
+        (
+            json.dumps(coco()).encode().replace(b'"id"', b'"image_id": 1, "image_id"'),
+            "the key 'image_id' occurs twice",
+        ),
+        (
+            json.dumps(coco()).encode().replace(b"cat", b"gr\xf6\xdfe"),
+            "not UTF-8 text .* convert the file to UTF-8",
+        ),
         (json.dumps(coco()).encode() + b"{}", "after the object there is more"),
         (b"[" * 100_000, "not valid JSON"),
         (b'{"images": ' + b"[" * 100_000, "not valid JSON"),

@@ -341,6 +341,8 @@ def test_names_of_several_words_are_no_combinations(tmp_path: Path) -> None:
         ("[]", r"looks like a missing value; set na_values: \['\[\]'\]"),
         ("-", r"looks like a missing value; set na_values: \['-'\]"),
         ("a\u200b", r"label 'a\\u200b' holds an invisible character \(U\+200B\)"),
+        ("a\u3164b", r"holds an invisible character \(U\+3164\)"),
+        ("a\U000e0041", r"holds an invisible character \(U\+E0041\)"),
         ("'a'", "looks like a piece of a list"),
         ("nan", r"looks like a missing value; set na_values: \['nan'\]"),
         ("a\nb", r"label 'a\\nb' holds a line break \(U\+000A\)"),

@@ -101,6 +101,7 @@ def test_arrays(tmp_path: Path) -> None:
         ({"path": "x.npy", "labels_path": "y.npy", "test_path": "t.csv"}, "all be tables or all be"),
         ({**COLUMNS, "val_path": "t.csv"}, "val_path needs test_path"),
         ({**COLUMNS, "features": ["a"]}, "column 'a' cannot be a feature and a label"),
+        ({**COLUMNS, "features": ["x", "y", "x"]}, "features names 'x' twice"),
     ],
 )
 def test_settings_of_vectors_must_go_together(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
@@ -125,7 +126,9 @@ BODY = "".join(f"{number % 3},{3 + number % 2} 0:1 {1 + number % 4}:0.5\n" for n
         (f"{BODY}300000000 0:1\n", {}, r"f\.txt:13: .*label number 300000000 is too large"),
         (f"{BODY}1 4:1 4:2\n", {}, r"f\.txt:13: a feature occurs twice"),
         (f"{BODY}1 4:nan\n", {}, r"f\.txt:13: .*feature 4 is 'nan', which is no finite number"),
-        (f"{BODY}1 {10**30}:1\n", {}, r"f\.txt:13: .*is too large"),
+        (f"{BODY}1 {10**30}:1\n", {}, r"f\.txt:13: .*is no feature number"),
+        (f"{BODY}1 1_0:1\n", {}, r"f\.txt:13: .*'1_0' is no feature number"),
+        (f"{BODY}1 １:1\n", {}, r"f\.txt:13: .*is no feature number"),
         (BODY, {"label_names": "blank.txt"}, r"blank\.txt:2: the line is blank"),
         (
             BODY,

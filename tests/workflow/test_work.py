@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from mlcl.errors import CellTakenError
 from mlcl.records.running import Running
+from tests.hosts import two_hosts
 from tests.workflow.sandbox import LONG, Sandbox
 from tests.workflow.test_worker import CELL, results
 
@@ -69,12 +71,24 @@ def test_a_killed_one_leaves_its_cell_to_the_others(fresh: Sandbox, wait_until: 
 def test_a_run_of_snakemake_in_the_folder_is_not_disturbed(fresh: Sandbox) -> None:
     from mlcl.study.runlock import RunLock
 
-    lock = RunLock(fresh.folder / ".snakemake/mlcl")
-    lock.take()
+    lock = RunLock(fresh.folder / ".snakemake/mlcl", "default")
+    lock.take(run_starts=True)
     said = fresh.mlcl("work", STUDY, check=False)
     lock.release()
     assert said.returncode == 2
-    assert "another run is at work in this folder" in said.stdout
+    assert "another run is at work in this folder (study default, " in said.stdout
+
+
+def test_a_study_is_made_beside_a_run_of_another_one(box: Sandbox) -> None:
+    from mlcl.study.runlock import RunLock
+
+    lock = RunLock(box.folder / ".snakemake/mlcl", "other")
+    lock.take(run_starts=True)
+    box.records()[0].unlink()
+    said = box.mlcl("work", STUDY)
+    assert "4 of 4 cells have a current record" in said.stdout
+    assert len(box.records()) == 4
+    lock.release()
 
 
 def test_a_cell_that_another_machine_makes_is_passed_over(tmp_path: Path) -> None:
@@ -86,3 +100,23 @@ def test_a_cell_that_another_machine_makes_is_passed_over(tmp_path: Path) -> Non
     os.utime(mark, (long_ago, long_ago))
     with Running(tmp_path, wait=False):
         assert "elsewhere" not in mark.read_text()
+
+
+@pytest.mark.slow
+def test_two_hosts_whose_file_locks_do_not_reach_each_other_make_each_cell_once(fresh: Sandbox) -> None:
+    """Each has bookkeeping of its own, where the file locks of cells lie: only the marks of running cells, in the
+    folder of results, keep the two apart."""
+    bookkeeping = fresh.folder / ".snakemake"
+    bookkeeping.mkdir()
+    with two_hosts() as hosts:
+        command = [sys.executable, "-m", "mlcl", "work", STUDY, "--jobs", "1"]
+        both = [host.start(command, fresh.folder, fresh.environment, own=bookkeeping) for host in hosts]
+        for process in both:
+            said = process.communicate(timeout=500)[0]
+            assert process.returncode == 0, said
+            assert "4 of 4 cells have a current record" in said
+    assert not list(bookkeeping.iterdir())
+    made_on = {json.loads(record.read_text())["run"]["host"] for record in fresh.records()}
+    assert made_on == {host.name for host in hosts}
+    for log in (fresh.folder / "results/default/logs").rglob("seed*.log"):
+        assert log.read_text().count("epoch   1 ") <= 1, f"{log} tells of two trainings"

@@ -57,7 +57,7 @@ def text_in_config(key):
 STUDY_FILE = Path(text_in_config("study") or "config/default.yaml")
 DATA_ROOT = Path(given) if (given := text_in_config("data_root")) else None
 DATA_ROOT_OPTION = f"--data-root {shlex.quote(str(DATA_ROOT))}" if DATA_ROOT else ""
-RUN_LOCK = RunLock(BOOKKEEPING)
+RUN_LOCK = RunLock(BOOKKEEPING, STUDY_FILE.stem)
 DRY_RUN = workflow.output_settings.dryrun
 
 GPU_REQUEST = text_in_config("gpu_request")
@@ -121,7 +121,7 @@ WORKERS = []
 
 
 onstart:
-    RUN_LOCK.take()
+    RUN_LOCK.take(run_starts=True)
     # With a limit of jobs in a time span, each look at the ready jobs asks for one more look a second later, and each
     # finished job adds a row of these that never ends: after a thousand jobs Snakemake keeps a core busy.
     workflow.scheduler.job_rate_limiter = None
