@@ -245,17 +245,34 @@ def parse_study(content: Json, file: Path) -> Study:
     return study
 
 
+MAX_VALUES = 100_000
+"""Of a study file, its aliases written out. A few lines of aliases of aliases can stand for billions."""
+
+
 class _StudyLoader(yaml.SafeLoader):
-    """YAML with decimal numbers only, and keys that differ.
+    """YAML with decimal numbers only, keys that differ, and as many values as `MAX_VALUES`.
 
     The library follows YAML 1.1, where `1e-1` is a text, `010` is 8 and `1:30` is 90, and keeps the last of two equal
     keys without a word.
     """
 
+    def construct_document(self, node: yaml.Node) -> Any:
+        if (values := _values(node, {})) > MAX_VALUES:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"with its aliases written out it holds {values} values (at most {MAX_VALUES})"
+            )
+        return super().construct_document(node)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a list or a mapping is no key", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key}' stands here twice", key_node.start_mark
@@ -265,6 +282,22 @@ class _StudyLoader(yaml.SafeLoader):
 
     def construct_decimal(self, node: yaml.ScalarNode) -> int:
         return int(self.construct_scalar(node))
+
+
+def _values(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """How many values a node stands for, aliases written out; ConstructorError for one that holds itself."""
+    if id(node) in known:
+        if (values := known[id(node)]) is None:
+            raise yaml.constructor.ConstructorError(
+                None, None, "an alias stands for what it is a part of", node.start_mark
+            )
+        return values
+    known[id(node)] = None
+    parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+    if isinstance(node, yaml.MappingNode):
+        parts = [part for pair in node.value for part in pair]
+    known[id(node)] = values = 1 + sum(_values(part, known) for part in parts)
+    return values
 
 
 _INTEGER, _REAL = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
@@ -295,6 +328,10 @@ def read_yaml(file: Path) -> Json:
         raise ConfigError(f"{file}: is not UTF-8 text (byte {error.start})") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:  # a date that is none, a number of thousands of digits
+        raise ConfigError(f"{file}: is not valid YAML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: is not valid YAML: nested too deeply") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: must be a mapping (title, datasets, encoders, losses, ...)")
     return content

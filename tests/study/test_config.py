@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -112,13 +113,42 @@ def test_a_name_or_setting_that_does_not_exist(tmp_path: Path, change: dict, tol
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("title: [", "not valid YAML"), ("- a", "must be a mapping"), ("seeds: [0]\nseeds: [1]", "twice")],
+    [
+        ("title: [", "not valid YAML"),
+        ("- a", "must be a mapping"),
+        ("seeds: [0]\nseeds: [1]", "twice"),
+        ("title: &t [*t]", "an alias stands for what it is a part of"),
+        ("title: " + "[" * 20_000, "nested too deeply"),
+        (f"seeds: [{'9' * 5000}]", "not valid YAML: Exceeds the limit"),
+        ("title: 2024-13-45", "not valid YAML: month must be"),
+        ("? [a]\n: 1", "a list or a mapping is no key"),
+        ("title: !!python/object/apply:os.system [ls]", "not valid YAML"),
+    ],
 )
 def test_a_file_that_is_no_study(tmp_path: Path, content: str, told: str) -> None:
     file = written(tmp_path, content)
     with pytest.raises(ConfigError, match=told) as error:
         load_study(file)
     assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_aliases_are_read_as_long_as_they_stand_for_few_values(tmp_path: Path) -> None:
+    text = yaml.safe_dump({key: value for key, value in GOOD.items() if key != "seeds"})
+    shared = (
+        "variants: {a: {training: &t {epochs: 3}}, b: {training: *t}, "
+        "c: {training: {<<: *t, epochs: 5, batch_size: 8}}}\n"
+    )
+    variants = load_study(written(tmp_path, text + shared)).variants
+    assert variants["b"].training == variants["a"].training == {"epochs": 3}
+    assert variants["c"].training == {"epochs": 5, "batch_size": 8}
+    billions = "".join(f"b{n}: &b{n} [{','.join([f'*b{n - 1}'] * 10)}]\n" for n in range(1, 10))
+    begun = time.monotonic()
+    with pytest.raises(
+        ConfigError, match=r"with its aliases written out it holds \d+ values \(at most 100000\)"
+    ):
+        load_study(written(tmp_path, f"b0: &b0 [0, 1]\n{billions}seeds: *b9\n"))
+    assert time.monotonic() - begun < 10
 
 
 def test_numbers_are_decimal_and_read_in_one_way(tmp_path: Path) -> None:
