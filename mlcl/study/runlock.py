@@ -72,15 +72,19 @@ class RunLock:
         run_starts: Snakemake's lock files in this folder are this process's from now on.
         """
         if not self._flock.is_locked and not self._acquire(wait_s=5):
-            owner = self._owner() or {}
-            raise MlclError(
-                f"another run is at work in this folder (study {owner.get('study', '?')}, process "
-                f"{owner.get('pid', '?')} on {owner.get('host', '?')}); wait for it, or end it. Snakemake keeps one "
-                "history and one set of locks a folder, so one run of it at a time works there. Another study's cells "
-                "can be made meanwhile by 'mlcl work', or in a clone of its own"
-            )
+            raise MlclError(self.refusal())
         if run_starts or self._is_owner_here():
             self._write_owner()
+
+    def refusal(self) -> str:
+        """Why a second run cannot start, in words."""
+        owner = self._owner() or {}
+        return (
+            f"another run is at work in this folder (study {owner.get('study', '?')}, process "
+            f"{owner.get('pid', '?')} on {owner.get('host', '?')}); wait for it, or end it. Snakemake keeps one "
+            "history and one set of locks a folder, so one run of it at a time works there. Another study's cells "
+            "can be made meanwhile by 'mlcl work', or in a clone of its own"
+        )
 
     def take_beside_others(self) -> None:
         """As `take`, but a run of Snakemake that works at another study is no hindrance: nothing that it plans or

@@ -76,6 +76,8 @@ if not IN_JOB and not DRY_RUN:
         # What a killed run was updating; Snakemake would not start the update again.
         shutil.rmtree(".snakemake/backups", ignore_errors=True)
         forget_unfinished(Path(".snakemake/incomplete"), PREPARED)
+    else:  # Snakemake's own message, which may follow, advises to remove the locks
+        print(f"mlcl: {RUN_LOCK.refusal()}", file=sys.stderr)
 
 if IN_JOB:
     STUDY, PATHS = STUDY_FILE.stem, StudyPaths(STUDY_FILE.stem)
