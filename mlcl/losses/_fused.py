@@ -356,7 +356,10 @@ def compiled(source: str) -> Callable[..., Any]:
 
 
 def _precise() -> bool:
-    return torch.backends.cuda.matmul.fp32_precision != "tf32"
+    matmul = torch.backends.cuda.matmul
+    if not hasattr(matmul, "fp32_precision"):  # before torch 2.9
+        return not matmul.allow_tf32
+    return matmul.fp32_precision != "tf32"
 
 
 def _interpreted() -> bool:
