@@ -2,7 +2,7 @@
 
     python distributions/check.py                                  # with the packages of this environment: two minutes
     python distributions/check.py --python 3.11 3.12 3.13          # a new environment for each, all installed
-    python distributions/check.py mlcl-losses --python 3.10 --torch 2.4.1
+    python distributions/check.py mlcl-losses --python 3.10 --torch 2.9.0
     python distributions/check.py mlcl --all-tests --python 3.12
 
 The tests lie in a folder that holds what the repository has but for the packages `mlcl` and `data_prep`, so that these
@@ -49,8 +49,7 @@ MORE_TESTS = (
 )  # fmt: skip
 """Of the suite, with --all-tests: what is left looks at the repository itself, or is the workflow, which runs in it."""
 EXTRAS = "[workflow,data,encoders,statistics,share,dev]"
-TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis", "numpy", "setuptools")
-"""Triton before 3.1 imports setuptools and does not ask for it."""
+TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis", "numpy")
 
 
 @dataclass(frozen=True)

@@ -356,10 +356,7 @@ def compiled(source: str) -> Callable[..., Any]:
 
 
 def _precise() -> bool:
-    matmul = torch.backends.cuda.matmul
-    if not hasattr(matmul, "fp32_precision"):  # before torch 2.9
-        return not matmul.allow_tf32
-    return matmul.fp32_precision != "tf32"
+    return torch.backends.cuda.matmul.fp32_precision != "tf32"
 
 
 def _interpreted() -> bool:
