@@ -89,11 +89,11 @@ def test_what_is_kept_gives_the_tables_of_the_study(grid, kept):
     assert not list(kept.rglob("*.npz"))
 
 
-def test_metrics_are_those_of_the_study_to_seven_digits(kept):
+def test_metrics_are_those_of_the_study_to_six_digits(kept):
     here, there = load_results("tiny"), load_results(kept)
     expected = here.metrics[here.metrics["split"] == "test"].reset_index(drop=True)
     assert there.metrics.drop(columns="value").equals(expected.drop(columns="value"))
-    assert (there.metrics["value"] - expected["value"]).abs().max() < 1e-6
+    assert (there.metrics["value"] - expected["value"]).abs().max() < 1e-5
     assert there.costs.equals(here.costs)
     assert str(there.curves) == str(here.curves)
     assert there.provenance == here.provenance
@@ -123,15 +123,19 @@ def test_a_changed_file_is_named_and_gives_no_table(kept, name):
 
 def test_intervals_of_another_version_are_made_anew_or_refused_where_they_cannot(grid, kept):
     here = StudyPaths("tiny").jackknife
-    written = here.read_text()
+    written = here.read_text().splitlines()
+    opened = open_study(kept)
+    provenance = require_collected(opened).provenance
     for file in (here, kept / "jackknife.csv"):
         file.write_text(file.read_text().replace("first_in_millionths", "first"))
     write_tables(Path("results/tiny"), markdown_alone=True)
-    assert here.read_text() == written
-    opened = open_study(kept)
-    write_collected(opened, "", require_collected(opened).provenance, kept=True)
-    with pytest.raises(MlclError, match="kept by another version of mlcl; keep the study again"):
-        write_tables(kept, markdown_alone=True)
+    header, *rows = here.read_text().splitlines()
+    assert header == written[0]
+    assert len(rows) > 1
+    assert set(rows) <= set(written)  # what the tables compare, without claims and overview
+    write_collected(opened, "", provenance, kept=True)
+    failed = write_tables(kept, markdown_alone=True)
+    assert any("kept by another version of mlcl" in failure.reason for failure in failed)
 
 
 def test_a_foreign_folder_is_left_alone_and_texts_stay(grid, kept, tmp_path):

@@ -147,8 +147,8 @@ def summary(board: Leaderboard) -> list[str]:
             f"Contrast against classification, read alike, in {len(answers)} comparisons: {counts}."
         )
     answers = [one.verdict.answer for one in board.claims]
-    counts = ", ".join(f"{answers.count(answer)} {answer}" for answer in dict.fromkeys(answers))
-    sentences.append(f"Claims: {counts}.")
+    counts = ", ".join(f"{answer}: {answers.count(answer)}" for answer in dict.fromkeys(answers))
+    sentences.append(f"Claims: {len(answers)}; {counts}.")
     if board.not_there:
         sentences.append(f"Not there yet: {'; '.join(board.not_there)}.")
     return sentences
