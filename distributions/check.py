@@ -27,11 +27,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import build
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(Path(__file__).parent))
-
-import build  # noqa: E402
-
 PACKAGES = ("mlcl", "data_prep")
 TESTS = {
     # From Python and from the command line, from data to tables, and what is stored.

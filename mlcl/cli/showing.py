@@ -100,6 +100,8 @@ def report(
             failed += write_parts(opened)
         failed += reporting.write_report(opened.paths.results)
         say(f"{opened.outline.study}: report in {opened.paths.report}")
+        if everything:
+            _write_curves(opened)
         require_all_made(failed, keep_going)
 
 

@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.cluster,
     pytest.mark.timeout(1200),
-    pytest.mark.skipif(PLUGIN is None, reason="the extra kubernetes is not installed (.ci/run does)"),
+    pytest.mark.skipif(PLUGIN is None, reason="the extra kubernetes is not installed; .ci/run installs it"),
 ]
 CELLS = {"bce": "digit_scenes/cnn/bce/base/seed0", "label_prior": "digit_scenes/none/label_prior/base/seed0"}
 
