@@ -34,30 +34,23 @@ def array_items(file: IO[bytes], where: str) -> Iterator[tuple[str, Any]]:
         raise DataError(f"{where}: not valid JSON ({error})") from None
 
 
+class RepeatedKeyError(ValueError):
+    """An object has a key twice."""
+
+
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; ValueError for a key that it has twice: Python takes the last one in silence."""
+    """A JSON object; RepeatedKeyError for a key that it has twice: Python takes the last one in silence."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in found if keys.count(key) > 1)!r} occurs twice")
+        raise RepeatedKeyError(f"the key {next(key for key in found if keys.count(key) > 1)!r} occurs twice")
     return found
-
-
-class _RepeatedKeyError(ValueError):
-    """Reading on does not help, as it does where a value is cut off."""
-
-
-def _checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    try:
-        return unique_keys(pairs)
-    except ValueError as error:
-        raise _RepeatedKeyError(str(error)) from None
 
 
 class _Stream:
     def __init__(self, file: IO[bytes], where: str) -> None:
         self._file, self._where = file, where
-        self._decoder = json.JSONDecoder(object_pairs_hook=_checked)
+        self._decoder = json.JSONDecoder(object_pairs_hook=unique_keys)
         self._started = False
         self._bytes, self._text, self._at, self._ended = b"", "", 0, False
 
@@ -74,7 +67,7 @@ class _Stream:
             if not isinstance(key, str):
                 raise ValueError(f"{key!r} is no key")
             if key in seen:
-                raise ValueError(f"the key {key!r} occurs twice")
+                raise RepeatedKeyError(f"the key {key!r} occurs twice")
             seen.add(key)
             if self._next() == "[":
                 empty = True
@@ -106,7 +99,8 @@ class _Stream:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
             except ValueError as error:
-                if self._ended or isinstance(error, _RepeatedKeyError):
+                # Reading on helps where a value is cut off.
+                if self._ended or isinstance(error, RepeatedKeyError):
                     raise
             else:
                 # A number at the very end of the block may go on in the next one.

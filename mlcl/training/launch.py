@@ -70,22 +70,11 @@ def train(
     count = settings.compute.processes
     if count == 1 or settings.training is None:
         return run.train(settings, dataset, report, checkpoints)
+    _require_equal_shares(settings)
     on_gpu = distributed.select_device(settings.compute).type == "cuda"
-    stages = [settings.training, settings.training.get("finetuning") or {}]
-    for batch_size in (stage["batch_size"] for stage in stages if stage):
-        if batch_size % count:
-            raise ValueError(f"batch_size {batch_size} cannot be shared evenly by {count} processes")
     if on_gpu and torch.cuda.device_count() < count:
         raise ValueError(f"compute.processes is {count}, but there are {torch.cuda.device_count()} GPUs")
-    with tempfile.TemporaryDirectory() as scratch:
-        task = _WorkerTask(
-            settings.model_dump_json(), dataset.folder, checkpoints, on_gpu, count, Path(scratch) / "outcome"
-        )
-        with _Workers(task) as workers:
-            workers.wait(report)
-        _import_loss(settings)
-        outcome: Outcome = torch.load(task.outcome, map_location="cpu", weights_only=False)
-    return outcome
+    return _train_in_workers(settings, dataset, report, checkpoints, on_gpu)
 
 
 def train_in_job(
@@ -96,29 +85,16 @@ def train_in_job(
     checkpoints: Path | None = None,
 ) -> Outcome:
     """`train` in process 0 of a job, which has as many processes as `settings.compute` says; the others call
-    `take_part`. Apart from `train`, since that is part of what every cell's result depends on.
+    `take_part`.
 
     Dataset and checkpoints must lie on a file system that all machines of the job share. Raises as `train`, and
     Interrupted if a process of the job is gone.
     """
     if settings.training is None:
         return run.train(settings, dataset, report, checkpoints)
-    count = job.place.size
-    stages = [settings.training, settings.training.get("finetuning") or {}]
-    if odd := [stage["batch_size"] for stage in stages if stage and stage["batch_size"] % count]:
-        raise ValueError(f"batch_size {odd[0]} cannot be shared evenly by {count} processes")
+    _require_equal_shares(settings)
     on_gpu = distributed.select_device(settings.compute).type == "cuda"
-    with tempfile.TemporaryDirectory() as scratch:
-        outcome_file = Path(scratch) / "outcome"
-        task = _WorkerTask(
-            settings.model_dump_json(), dataset.folder, checkpoints, on_gpu, count, outcome_file
-        )
-        job.announce(task)
-        with _Workers(task, job) as workers:
-            workers.wait(report)
-        _import_loss(settings)
-        outcome: Outcome = torch.load(outcome_file, map_location="cpu", weights_only=False)
-    return outcome
+    return _train_in_workers(settings, dataset, report, checkpoints, on_gpu, job)
 
 
 def take_part(job: Job, task: _WorkerTask) -> None:
@@ -134,6 +110,35 @@ def take_part(job: Job, task: _WorkerTask) -> None:
         if isinstance(error, Interrupted) and not job.is_over:
             job.check()
         job.report(workers.failed_at or time.time(), picklable(error))
+
+
+def _require_equal_shares(settings: CellSettings) -> None:
+    count, training = settings.compute.processes, settings.training or {}
+    for batch_size in (stage["batch_size"] for stage in (training, training.get("finetuning")) if stage):
+        if batch_size % count:
+            raise ValueError(f"batch_size {batch_size} cannot be shared evenly by {count} processes")
+
+
+def _train_in_workers(
+    settings: CellSettings,
+    dataset: PreparedDataset,
+    report: Callable[[TrainingEvent], None],
+    checkpoints: Path | None,
+    on_gpu: bool,
+    job: Job | None = None,
+) -> Outcome:
+    with tempfile.TemporaryDirectory() as scratch:
+        task = _WorkerTask(
+            settings.model_dump_json(), dataset.folder, checkpoints, on_gpu, settings.compute.processes,
+            Path(scratch) / "outcome",
+        )  # fmt: skip
+        if job is not None:
+            job.announce(task)
+        with _Workers(task, job) as workers:
+            workers.wait(report)
+        _import_loss(settings)
+        outcome: Outcome = torch.load(task.outcome, map_location="cpu", weights_only=False)
+    return outcome
 
 
 def _import_loss(settings: CellSettings) -> None:
