@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from mlcl.training.events import EpochEnd, Resumed, StepProgress, TrainingEvent
+from mlcl.training.events import EpochEnd, FeatureProgress, Resumed, StepProgress, TrainingEvent
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -53,10 +53,17 @@ class ProgressDisplay:
                 self._say(_epoch_end(event))
             case Resumed():
                 self._say(_resumed(event))
-            case _:
-                self._draw(event)
-                if self._bar is None and time.monotonic() - self._last_line >= REPORT_EVERY:
-                    self._say(_step_progress(event))
+            case FeatureProgress():
+                self._draw(event.rows, event.of_rows, f"frozen features, {event.split}")
+                self._say_at_times(_feature_progress(event))
+            case StepProgress():
+                self._draw(
+                    (event.epoch - 1) * event.steps_per_epoch + event.batches,
+                    event.epochs * event.steps_per_epoch,
+                    f"epoch {event.epoch} of {event.epochs}  loss {event.loss:.4f}  "
+                    f"{event.examples_per_second:.0f} examples/s",
+                )
+                self._say_at_times(_step_progress(event))
 
     def _note(self, event: EpochEnd) -> None:
         if self._curve is not None:
@@ -70,18 +77,17 @@ class ProgressDisplay:
         else:
             print(line, file=self._log, flush=True)
 
-    def _draw(self, event: StepProgress) -> None:
+    def _say_at_times(self, line: str) -> None:
+        """A line of work that goes on, every 30 seconds; a terminal has the bar."""
+        if self._bar is None and time.monotonic() - self._last_line >= REPORT_EVERY:
+            self._say(line)
+
+    def _draw(self, completed: int, total: int, description: str) -> None:
         if self._bar is None:
             return
         if self._task is None:
             self._task = self._bar.add_task("")
-        self._bar.update(
-            self._task,
-            total=event.epochs * event.steps_per_epoch,
-            completed=(event.epoch - 1) * event.steps_per_epoch + event.batches,
-            description=f"epoch {event.epoch} of {event.epochs}  loss {event.loss:.4f}  "
-            f"{event.examples_per_second:.0f} examples/s",
-        )
+        self._bar.update(self._task, total=total, completed=completed, description=description)
 
 
 def _epoch_end(event: EpochEnd) -> str:
@@ -97,6 +103,13 @@ def _step_progress(event: StepProgress) -> str:
         f"epoch {event.epoch:3d}: {event.batches} of {event.steps_per_epoch} batches  loss {event.loss:.4f}  "
         f"{event.examples_per_second:.0f} examples/s  {event.epoch_seconds_left:.0f} s left in the epoch, "
         f"{event.seconds_left:.0f} s in all"
+    )
+
+
+def _feature_progress(event: FeatureProgress) -> str:
+    return (
+        f"features of the frozen encoder, computed once: {event.split}, {event.rows} of {event.of_rows} rows, "
+        f"{event.seconds_left:.0f} s left"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from mlcl.data import PreparedDataset, subset
 from mlcl.encoders.adapter import Adapter
 from mlcl.encoders.base import Encoder
 from mlcl.training import distributed
-from mlcl.training.events import TrainingEvent
+from mlcl.training.events import FeatureProgress, TrainingEvent
 from mlcl.training.feature_cache import cached_features
 from mlcl.training.inputs import batches
 from mlcl.training.inputs.batches import Inputs
@@ -129,19 +130,28 @@ class Context:
         """Features (n, D) float32 of the rows of a split that the cell uses."""
         return self.encode_rows(encoder, self.inputs(split), self.rows(split))
 
-    def encode_rows(self, encoder: nn.Module, inputs: Inputs, rows: np.ndarray) -> torch.Tensor:
-        """Features (n, D) float32 of these rows in evaluation mode, in batches as large as the settings allow."""
+    def encode_rows(
+        self,
+        encoder: nn.Module,
+        inputs: Inputs,
+        rows: np.ndarray,
+        finished: Callable[[int], None] = lambda _: None,
+    ) -> torch.Tensor:
+        """Features (n, D) float32 of these rows in evaluation mode, in batches as large as the settings allow.
+
+        `finished` is called after each batch with the number of rows that are done.
+        """
         at_once = self.settings.compute.evaluation_batch_size
         micro_batch_size = (self.settings.training or {}).get("micro_batch_size")
         batch_size = min(at_once, micro_batch_size or at_once)
+        order = batches.by_length(inputs, rows)
         encoder.eval()
+        features, done = [], 0
         with torch.no_grad():
-            return torch.cat(
-                [
-                    encoder(inputs.take(part, self.device)).float()
-                    for part in batches.in_order(rows, batch_size)
-                ]
-            )
+            for part in batches.in_order(rows[order], batch_size):
+                features.append(encoder(inputs.take(part, self.device)).float())
+                finished(done := done + len(part))
+            return torch.cat(features)[torch.from_numpy(np.argsort(order)).to(self.device)]
 
     def features(self, split: str) -> np.ndarray:
         """Features (N, h) float32 of the frozen encoder for all rows of a split, memory-mapped."""
@@ -162,4 +172,14 @@ class Context:
         encoder = self.raw_encoder()
         for split in SPLITS:
             rows = np.arange(len(self.dataset[split]))
-            yield split, self.encode_rows(encoder, self.raw_inputs(split), rows).cpu().numpy()
+            finished = self._feature_progress(split, len(rows))
+            yield split, self.encode_rows(encoder, self.raw_inputs(split), rows, finished).cpu().numpy()
+
+    def _feature_progress(self, split: str, rows: int) -> Callable[[int], None]:
+        begun = time.monotonic()
+
+        def finished(done: int) -> None:
+            left = (time.monotonic() - begun) / done * (rows - done)
+            self.report(FeatureProgress(split, done, rows, left))
+
+        return finished

@@ -55,7 +55,19 @@ class Resumed:
     """Number of epochs in all."""
 
 
-TrainingEvent = EpochEnd | StepProgress | Resumed
+@dataclass(frozen=True)
+class FeatureProgress:
+    """How far the features of a frozen encoder are, which are computed once and stored."""
+
+    split: str
+    rows: int
+    """Of this split, finished."""
+    of_rows: int
+    seconds_left: float
+    """For this split, at the mean rate until now; too long for texts, of which the longest come first."""
+
+
+TrainingEvent = EpochEnd | StepProgress | Resumed | FeatureProgress
 
 
 class Diverged(Exception):  # noqa: N818 (a result, reported as a status)

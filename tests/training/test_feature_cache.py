@@ -20,6 +20,7 @@ from mlcl import encoders
 from mlcl.data import PreparedDataset, open_dataset
 from mlcl.training import feature_cache
 from mlcl.training.context import FEATURES, Context
+from mlcl.training.events import FeatureProgress
 from mlcl.training.inputs import batches
 from mlcl.training.settings import CellSettings
 
@@ -94,6 +95,40 @@ def test_stored_features_equal_the_encoder_s_output(dataset: PreparedDataset) ->
         assert isinstance(stored, np.memmap)
         assert stored.dtype == np.float32
         assert np.allclose(stored, direct.numpy(), atol=1e-5)
+
+
+def test_texts_are_encoded_from_the_longest_to_the_shortest(
+    texts: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = copied(texts, tmp_path)
+    padded: list[int] = []
+    form = batches.Texts.form
+
+    def noted(inputs: batches.Texts, tensors: batches.Tensors) -> Any:
+        padded.append(tensors[0].shape[1])
+        return form(inputs, tensors)
+
+    monkeypatch.setattr(batches.Texts, "form", noted)
+    sizes = {"evaluation_batch_size": 8}
+    context(cell(dataset, "bce", encoder=FROZEN, compute=sizes), dataset).features("train")
+    rows = [len(range(0, len(dataset[split]), 8)) for split in ("train", "val", "test")]
+    ends = np.cumsum(rows)
+    assert len(padded) == ends[-1]
+    for part in np.split(np.array(padded), ends[:-1]):
+        assert (np.diff(part) <= 0).all()
+    assert len(set(padded)) > 1
+
+
+def test_features_report_how_far_they_are(dataset: PreparedDataset) -> None:
+    told: list[Any] = []
+    one = Context(cell(dataset, "bce", encoder=FROZEN), dataset, torch.device("cpu"), told.append)
+    one.features("test")
+    one.features("test")
+    last = {event.split: (event.rows, event.of_rows, event.seconds_left) for event in told}
+    assert last == {
+        split: (len(dataset[split]), len(dataset[split]), 0) for split in ("train", "val", "test")
+    }
+    assert all(isinstance(event, FeatureProgress) and event.seconds_left >= 0 for event in told)
 
 
 def test_training_changes_evaluated_features_but_not_stored_ones(dataset: PreparedDataset) -> None:
