@@ -10,8 +10,9 @@ Time of a cell, best basis first:
 
 Operations: each trained example costs three forward passes of the encoder (the backward pass is about two), a second
 view or a micro batch one more; then every row is encoded once, and linear heads are trained. Texts count as long as
-the encoder's `max_length` allows, so that their figure is an upper bound. Left out: augmentation, reading, the loss
-(small for all encoders that need a GPU), frozen features (computed once per dataset).
+the encoder's `max_length` allows, so that their figure is an upper bound. Features of frozen encoders are computed once
+per dataset and have a figure of their own, for texts from their lengths. Left out: augmentation, reading, the loss
+(small for all encoders that need a GPU).
 
 How many examples there are stands in `mlcl.study.sizes`.
 """
@@ -28,8 +29,8 @@ from mlcl import encoders
 from mlcl.machine import cores
 from mlcl.records.paths import CellId
 from mlcl.records.status import duration
-from mlcl.study.sizes import FLOAT, Size, prepared_bytes, size_of
-from mlcl.training.settings import CellSettings, ComputeSettings
+from mlcl.study.sizes import FLOAT, Size, mean_tokens, prepared_bytes, size_of
+from mlcl.training.settings import CellSettings, ComputeSettings, EncoderPart
 
 if TYPE_CHECKING:
     from mlcl.study.plan import Plan, PlannedCell
@@ -113,6 +114,8 @@ class Estimate:
     lines: tuple[Line, ...]
     prepared_bytes: Mapping[str, int | None]
     device: Device
+    features: tuple[CellEstimate, ...] = ()
+    """Of frozen encoders, each computed once for all cells that are to be made."""
     from_records: Comparison | None = None
     """How far off times are that rest on records of other cells of the kind; None where there are none."""
     from_operations: Comparison | None = None
@@ -131,6 +134,12 @@ class Estimate:
             f"{self._side_by_side(to_make)}{_start_up(len(to_make))}",
             "disk: " + ", ".join(self._disk(everything)),
         ]
+        if self.features:
+            lines.insert(
+                -1,
+                f"features of frozen encoders: {_sum(self.features)} besides, once for all cells of a dataset, and "
+                "nothing where they are stored already",
+            )
         if any(estimate.basis == "computed" for estimate in everything):
             lines.append(
                 f"computed for {self.device.name}: operations at {self.device.tflops:g} TFLOP/s (a large matrix "
@@ -223,7 +232,29 @@ def estimate(plan: Plan, device: Device | None = None) -> Estimate:
     )
     prepared = {name: prepared_bytes(dataset, sizes[name]) for name, dataset in plan.datasets.items()}
     computed = _compared_with_operations(plan, sizes, costs, device)
-    return Estimate(lines, prepared, device, made.compared(), computed)
+    return Estimate(lines, prepared, device, _features(lines, costs, device), made.compared(), computed)
+
+
+def _features(lines: Iterable[Line], costs: _Costs, device: Device) -> tuple[CellEstimate, ...]:
+    """What encoding all rows of a dataset by a frozen encoder takes, once for all cells that share the features."""
+    found: dict[str, CellEstimate] = {}
+    for line in lines:
+        for planned, _ in line.cells:
+            part, size = planned.cell.settings.encoder, line.size
+            if planned.state == "current" or part is None or not part.settings["freeze"]:
+                continue
+            seed = None if costs.is_pretrained(part) else planned.cell.settings.seed
+            key = json.dumps([line.dataset, part.name, part.settings, seed], sort_keys=True, default=str)
+            if key in found:
+                continue
+            cost = costs.of(planned.cell.id, planned.cell.settings)
+            share = costs.share_of_length(line.dataset, part)
+            if size is None or cost is None or share is None:
+                found[key] = CellEstimate(None, "unknown", None, 0)
+            else:
+                flops = (size.train + size.evaluated) * share * cost.forward_flops_per_example
+                found[key] = CellEstimate(device.seconds(flops), "computed", None, 0)
+    return tuple(found.values())
 
 
 def _compared_with_operations(
@@ -265,6 +296,19 @@ class _Costs:
         if key not in self._costs:
             self._costs[key] = self._look_up(part.name, part.settings, width)
         return self._costs[key]
+
+    def is_pretrained(self, part: EncoderPart) -> bool:
+        """Has it the same weights for all seeds?"""
+        return encoders.describe(part.name).settings.model_validate(part.settings).pretrained
+
+    def share_of_length(self, dataset: str, part: EncoderPart) -> float | None:
+        """Tokens of a mean text, as a share of the encoder's longest; None for texts that are not prepared."""
+        checked = encoders.describe(part.name).settings.model_validate(part.settings)
+        if (longest := getattr(checked, "max_length", None)) is None:
+            return 1.0
+        longest *= getattr(checked, "max_chunks", 1)
+        tokens = mean_tokens(self._plan.datasets[dataset], longest)
+        return None if tokens is None else tokens / longest
 
     def _look_up(self, name: str, settings: Mapping[str, Any], width: int) -> encoders.Cost | None:
         checked = encoders.describe(name).settings.model_validate(settings)

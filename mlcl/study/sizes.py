@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from data_prep import registry
-from data_prep.format import CARD
+from data_prep.format import CARD, SPLITS, TEXT_OFFSETS
 from data_prep.planning import make_plan
 from data_prep.source import validate
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 FLOAT = 4
 """Bytes."""
+BYTES_OF_A_TOKEN = 4
+"""Of English in the mean; each text has a token before and one after it."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,17 @@ def _card(dataset: PlannedDataset, plan: Plan) -> dict[str, Any] | None:
         if dataset.recipe is None or card["fingerprint"] == dataset.recipe.fingerprint:
             return card
     return None
+
+
+def mean_tokens(dataset: PlannedDataset, at_most: int) -> float | None:
+    """Tokens of a text in the mean, cut at so many, at four bytes a token; None before the dataset is prepared."""
+    if dataset.folder is None:
+        return None
+    files = [dataset.folder / split / TEXT_OFFSETS for split in SPLITS]
+    if not all(file.exists() for file in files):
+        return None
+    lengths = np.concatenate([np.diff(np.load(file)) for file in files])
+    return float(np.minimum(lengths / BYTES_OF_A_TOKEN + 2, at_most).mean()) if len(lengths) else None
 
 
 def prepared_bytes(dataset: PlannedDataset, size: Size | None) -> int | None:

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from data_prep.format import TEXT_OFFSETS
 from mlcl import encoders
 from mlcl.records.paths import StudyPaths
 from mlcl.records.record import Record, write_record
@@ -325,3 +327,32 @@ def test_start_up_is_counted_for_each_cell_and_afterwards_is_said_how_far_off_it
     assert found.from_operations.seconds == 150.0
     assert found.from_operations.said == pytest.approx(2 * computed[0] + computed[1])
     assert "how far off: 3 made cells took 2 min, computed: " in found.render()
+
+
+def test_features_of_a_frozen_encoder_are_counted_once_for_all_cells_that_share_them() -> None:
+    frozen = plan(encoders={"image": {"cnn": {"freeze": True}}})  # its random weights are those of the seed
+    found = estimate(frozen, SLOW)
+    assert [each.seconds for each in found.features] == [pytest.approx(150 * 1e6 / 5e8)] * 2
+    assert "features of frozen encoders: 1 s besides, once for all cells of a dataset" in found.render()
+    assert estimate(plan(), SLOW).features == ()
+    assert "features of frozen encoders" not in estimate(plan(), SLOW).render()
+
+
+def test_features_of_texts_follow_from_their_lengths_once_they_are_prepared() -> None:
+    texts = {
+        "datasets": {"scipy_docs": None},
+        "encoders": {"text": {"transformer": {"freeze": True, "max_length": 20}}},
+        "seeds": [0],
+    }
+    planned = plan(**texts)
+    assert [each.basis for each in estimate(planned, SLOW).features] == ["unknown"]
+    folder = planned.datasets["scipy_docs"].folder
+    assert folder is not None
+    for split, lengths in (("train", [32, 400]), ("val", [12]), ("test", [0])):
+        (folder / split).mkdir(parents=True)
+        np.save(folder / split / TEXT_OFFSETS, np.cumsum([0, *lengths]))
+    tokens = (8 + 2) + 20 + (3 + 2) + 2  # the second is cut
+    size = estimate(planned, SLOW).lines[0].size
+    assert size is not None
+    (made,) = estimate(planned, SLOW).features
+    assert made.seconds == pytest.approx((size.train + size.evaluated) * 1e6 / 5e8 * (tokens / 4) / 20)
