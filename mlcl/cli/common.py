@@ -51,6 +51,10 @@ def options(
 ) -> None:
     import logging
 
+    if (
+        not verbose
+    ):  # without a network the hub's client tells of each of its six attempts; what follows says it once
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     for package in ("mlcl", "data_prep"):
         logging.getLogger(package).setLevel(logging.INFO if verbose else logging.WARNING)

