@@ -317,8 +317,8 @@ class _Maker:
 
         gpus.require_assigned_gpus(self.settings)
         with ProgressDisplay(self.log, self.paths.unfinished(self.cell) / PROGRESS) as display:
-            cell = (self.settings, dataset, display.report, checkpoints)
-            outcome = launch.train_in_job(self.job, *cell) if self.job else launch.train(*cell)
+            arguments = (self.settings, dataset, display.report, checkpoints)
+            outcome = launch.train_in_job(self.job, *arguments) if self.job else launch.train(*arguments)
         if not all(np.isfinite(s).all() for splits in outcome.scores.values() for s in splits.values()):
             raise Diverged("the scores are not finite")
         return outcome
