@@ -11,6 +11,8 @@ from data_prep.errors import DataError
 from data_prep.source import About, RawFile
 from mlcl.offline import offline
 
+PATHS_HINT = "check the paths in the dataset's settings, and the folder that they start from (--data-root, or data_root in the study)"
+
 State = Literal["published", "local", "unpinned", "absent"]
 
 
@@ -56,7 +58,7 @@ def missing_message(name: str, missing: Sequence[RawFile], folder: Path, about: 
     ways = [about.by_hand] if about.by_hand else []
     ways += [f"download {' '.join(urls)}"] if urls else []
     ways += [f"see {about.homepage}"] if about.homepage else []
-    hint = f"to get them: {'; '.join(ways)}" if ways else "check the paths in the dataset's settings"
+    hint = f"to get them: {'; '.join(ways)}" if ways else PATHS_HINT
     return f"dataset {name}: raw files are missing: {listed}; looked for in {folder}; {hint}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -31,6 +32,7 @@ def write_new(kind: Kind, name: str, folder: Path) -> list[Path]:
     words = {
         "name": name,
         "file": next(str(file) for file in written.values() if file.suffix != ".csv"),
+        "folder": json.dumps(str(folder.resolve())),  # a quoted YAML text
         "title": name.replace("_", " ").capitalize(),
         "class_name": "".join(part.capitalize() for part in name.split("_")),
     }

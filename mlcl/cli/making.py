@@ -51,7 +51,9 @@ def prepare(
         planned.write()
         for name in planned.datasets:
             say(f"preparing {name}")
-            _say_found(prepare_dataset(planned.paths.dataset_request(name)))
+            folder = prepare_dataset(planned.paths.dataset_request(name))
+            _say_found(folder)
+            say(f"  it lies in {folder}")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -119,7 +121,10 @@ def work(
     from mlcl.records.status import study_status
 
     finished = working.work(study, data_root, jobs, CELL_TAKEN)
-    say(f"{finished.outline.study}: {study_status(finished).line()}")
+    status = study_status(finished)
+    say(f"{finished.outline.study}: {status.line()}")
+    if status.counts.current:
+        say(f"next: mlcl report {study} --all")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -186,14 +191,17 @@ def adopt(
 
 def _say_finished(record: Record) -> None:
     """Never fails: the record is written, and the job must not count as failed for a line that cannot be printed."""
+    from mlcl.records.paths import CellId
     from mlcl.records.status import line_if_due
 
     with contextlib.suppress(Exception):
         study = record.result["study"]
-        scores = {readout: splits["test"].get("map") for readout, splits in record.metrics.items()}
+        # Of a trial of a search only validation is shown: whoever watches is to choose nothing by the test split.
+        split = "val" if CellId.parse(record.result["id"]).is_trial else "test"
+        scores = {readout: splits[split].get("map") for readout, splits in record.metrics.items()}
         what = record.status if record.reason is None else f"{record.status}: {record.reason}"
         if told := ", ".join(f"{name} {score:.3f}" for name, score in scores.items() if score is not None):
-            what = f"test map: {told}"
+            what = f"{split} map: {told}"
         say(f"{record.result['id']}: {what} ({record.run['wall_seconds']:.0f} s)")
         if (line := line_if_due(study)) is not None:
             say(f"{study}: {line}")

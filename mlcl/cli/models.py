@@ -103,4 +103,5 @@ def predict(
         count = write_predictions(loaded, source, temporary, limit, batch_size)
     for remark in source.remarks:
         say(remark)
-    say(f"{out}: {count} rows scored")
+    limits = "those of best F1 on validation, one a label" if limit == "tuned" else f"{limit:g}"
+    say(f"{out}: {count} rows scored; labels where a score is above its threshold: {limits} (--threshold)")

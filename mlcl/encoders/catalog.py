@@ -61,7 +61,9 @@ class TokenizerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["word", "bpe"] = "word"
+    """Whole words, or parts of words (byte-pair encoding); trained on the training texts."""
     vocab_size: Annotated[int, Field(ge=16)] = 8000
+    """How many different tokens there are; rarer words become the token for unknown ones."""
 
 
 class PublishedTokenizerSettings(BaseModel):
@@ -83,6 +85,7 @@ class CnnSettings(EncoderSettings):
     """Three convolutional stages; `width` channels in the first, twice as many in each following one."""
 
     width: PositiveInt = 24
+    """Channels of the first stage."""
 
 
 class BackboneSettings(EncoderSettings):
@@ -134,13 +137,19 @@ class TransformerSettings(EncoderSettings):
     """A small transformer encoder, mean-pooled."""
 
     tokenizer: TokenizerSettings = TokenizerSettings()
+    """Trained on the training texts."""
     max_length: PositiveInt = 32
+    """Tokens of a text that are read; the rest is dropped. Raise it for texts of more than a sentence or two."""
     dim: PositiveInt = 64
+    """Width of the model, and of its features."""
     layers: PositiveInt = 1
     heads: PositiveInt = 4
+    """Attention heads; they divide `dim`."""
     feedforward: PositiveInt = 128
+    """Width of the hidden layer in each block."""
     dropout: Probability = 0.0
     token_dropout: Probability = 0.1
+    """Share of the tokens that are left out in training, others each time."""
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
@@ -162,7 +171,9 @@ class MlpSettings(EncoderSettings):
     """Fully connected layers with batch normalisation."""
 
     hidden: Annotated[list[PositiveInt], Field(min_length=1)] = [256, 256]
+    """Widths of the layers; the last one is that of the features."""
     input_dropout: Probability = 0.0
+    """Share of the inputs that are set to 0 in training."""
 
 
 class HuggingFaceSettings(EncoderSettings):

@@ -24,6 +24,8 @@ def is_valid_name(name: str) -> bool:
     return re.fullmatch(NAME_PATTERN, name) is not None
 
 
+TRIAL = "trial-"
+"""How the variant of a search's trial begins: trial-00, trial-01, ..."""
 SearchRow = tuple[str, str, str]
 """Dataset, encoder, loss: what settings are searched for."""
 
@@ -44,6 +46,10 @@ class CellId:
     @property
     def row(self) -> SearchRow:
         return self.dataset, self.encoder, self.loss
+
+    @property
+    def is_trial(self) -> bool:
+        return self.variant.startswith(TRIAL)
 
     @classmethod
     def parse(cls, text: str) -> CellId:

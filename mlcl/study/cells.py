@@ -14,9 +14,8 @@ from mlcl import encoders, losses
 from mlcl.errors import ConfigError
 from mlcl.evaluation.readouts import READOUTS
 from mlcl.records.outline import SkippedRow
-from mlcl.records.paths import CellId, SearchRow
+from mlcl.records.paths import TRIAL, CellId, SearchRow
 from mlcl.study.config import (
-    TRIAL,
     Baseline,
     EncoderEntry,
     LossEntry,

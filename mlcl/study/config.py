@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from data_prep.source import Modality
 from mlcl.errors import ConfigError
 from mlcl.evaluation.readouts import OWN, Readout
-from mlcl.records.paths import RESERVED_NAMES, is_valid_name
+from mlcl.records.paths import RESERVED_NAMES, TRIAL, is_valid_name
 from mlcl.study.deprecated import with_new_keys
 from mlcl.study.search import SearchSettings
 from mlcl.suggest import closest
@@ -30,8 +30,6 @@ from mlcl.training.settings import (
     Settings,
 )
 
-TRIAL = "trial-"
-"""How the variants of a search's trials begin."""
 BASELINES = ("label_prior", "random", "random_encoder")
 Baseline = Literal["label_prior", "random", "random_encoder"]
 Inputs = Literal["embeddings", "logits", "both", "features"]

@@ -25,11 +25,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from mlcl import encoders
 from mlcl.machine import cores
 from mlcl.records.paths import CellId
 from mlcl.records.status import duration
-from mlcl.study.sizes import FLOAT, Size, mean_tokens, prepared_bytes, size_of
+from mlcl.study.sizes import FLOAT, Size, prepared_bytes, size_of, text_lengths
 from mlcl.training.settings import CellSettings, ComputeSettings, EncoderPart
 
 if TYPE_CHECKING:
@@ -53,6 +55,9 @@ UNKNOWN_ROWS = 10_000
 START_UP_SECONDS = 4.0
 """What starting Python and importing torch takes in a process of a cell's own, before its record's clock runs: measured
 as 4.3 CPU seconds on a shared machine. On one machine a warm worker (`mlcl.worker`) does it once for all cells."""
+
+MANY = 0.05
+"""Share of texts that are cut from which on the plan tells of it."""
 
 HEADER = ("dataset", "encoder", "cells", "left", "training rows", "epochs", "a cell", "in all", "basis")
 
@@ -116,6 +121,8 @@ class Estimate:
     device: Device
     features: tuple[CellEstimate, ...] = ()
     """Of frozen encoders, each computed once for all cells that are to be made."""
+    cut: tuple[str, ...] = ()
+    """What is told of texts that are cut."""
     from_records: Comparison | None = None
     """How far off times are that rest on records of other cells of the kind; None where there are none."""
     from_operations: Comparison | None = None
@@ -140,6 +147,7 @@ class Estimate:
                 f"features of frozen encoders: {_sum(self.features)} besides, once for all cells of a dataset, and "
                 "nothing where they are stored already",
             )
+        lines += self.cut
         if any(estimate.basis == "computed" for estimate in everything):
             lines.append(
                 f"computed for {self.device.name}: operations at {self.device.tflops:g} TFLOP/s (a large matrix "
@@ -232,7 +240,19 @@ def estimate(plan: Plan, device: Device | None = None) -> Estimate:
     )
     prepared = {name: prepared_bytes(dataset, sizes[name]) for name, dataset in plan.datasets.items()}
     computed = _compared_with_operations(plan, sizes, costs, device)
-    return Estimate(lines, prepared, device, _features(lines, costs, device), made.compared(), computed)
+    features = _features(lines, costs, device)
+    return Estimate(lines, prepared, device, features, _cut(lines, costs), made.compared(), computed)
+
+
+def _cut(lines: Iterable[Line], costs: _Costs) -> tuple[str, ...]:
+    parts = {
+        (line.dataset, part.model_dump_json()): part
+        for line in lines
+        for planned, _ in line.cells
+        if (part := planned.cell.settings.encoder) is not None
+    }
+    told = (costs.cut(dataset, part) for (dataset, _), part in parts.items())
+    return tuple(dict.fromkeys(line for line in told if line is not None))
 
 
 def _features(lines: Iterable[Line], costs: _Costs, device: Device) -> tuple[CellEstimate, ...]:
@@ -302,13 +322,28 @@ class _Costs:
         return encoders.describe(part.name).settings.model_validate(part.settings).pretrained
 
     def share_of_length(self, dataset: str, part: EncoderPart) -> float | None:
-        """Tokens of a mean text, as a share of the encoder's longest; None for texts that are not prepared."""
-        checked = encoders.describe(part.name).settings.model_validate(part.settings)
-        if (longest := getattr(checked, "max_length", None)) is None:
+        """Tokens that are read of a mean text, as a share of the encoder's longest; None for texts not yet prepared."""
+        if (longest := self._longest(part)) is None:
             return 1.0
-        longest *= getattr(checked, "max_chunks", 1)
-        tokens = mean_tokens(self._plan.datasets[dataset], longest)
-        return None if tokens is None else tokens / longest
+        lengths = text_lengths(self._plan.datasets[dataset])
+        return None if lengths is None else float(np.minimum(lengths / longest, 1).mean())
+
+    def cut(self, dataset: str, part: EncoderPart) -> str | None:
+        """What to tell where an encoder reads less than many of a dataset's texts have."""
+        longest, lengths = self._longest(part), text_lengths(self._plan.datasets[dataset])
+        if longest is None or lengths is None or (share := float((lengths > longest).mean())) < MANY:
+            return None
+        return (
+            f"texts: about {100 * share:.0f} % of {dataset} have more than the {longest} tokens that "
+            f"{part.name} reads; the rest is dropped (max_length)"
+        )
+
+    @staticmethod
+    def _longest(part: EncoderPart) -> int | None:
+        """Tokens that an encoder reads of a text; None for other modalities."""
+        checked = encoders.describe(part.name).settings.model_validate(part.settings)
+        length: int | None = getattr(checked, "max_length", None)
+        return None if length is None else length * getattr(checked, "max_chunks", 1)
 
     def _look_up(self, name: str, settings: Mapping[str, Any], width: int) -> encoders.Cost | None:
         checked = encoders.describe(name).settings.model_validate(settings)

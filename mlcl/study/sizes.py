@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_prep import registry
 from data_prep.format import CARD, SPLITS, TEXT_OFFSETS
@@ -111,15 +112,15 @@ def _card(dataset: PlannedDataset, plan: Plan) -> dict[str, Any] | None:
     return None
 
 
-def mean_tokens(dataset: PlannedDataset, at_most: int) -> float | None:
-    """Tokens of a text in the mean, cut at so many, at four bytes a token; None before the dataset is prepared."""
+def text_lengths(dataset: PlannedDataset) -> NDArray[np.float64] | None:
+    """(N,) tokens of each text, at four bytes a token; None before the dataset is prepared, and without texts."""
     if dataset.folder is None:
         return None
     files = [dataset.folder / split / TEXT_OFFSETS for split in SPLITS]
     if not all(file.exists() for file in files):
         return None
     lengths = np.concatenate([np.diff(np.load(file)) for file in files])
-    return float(np.minimum(lengths / BYTES_OF_A_TOKEN + 2, at_most).mean()) if len(lengths) else None
+    return lengths / BYTES_OF_A_TOKEN + 2 if len(lengths) else None
 
 
 def prepared_bytes(dataset: PlannedDataset, size: Size | None) -> int | None:

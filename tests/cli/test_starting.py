@@ -64,12 +64,13 @@ def test_a_new_loss_trains() -> None:
 
 
 def test_a_new_dataset_is_prepared() -> None:
-    call("new", "dataset", "reviews")
-    call("prepare", "reviews.yaml", "--data-root", ".")
-    plan = make_plan(Path("reviews.yaml"), Path())
+    call("new", "dataset", "reviews", "--to", "mine")
+    done = call("prepare", "mine/reviews.yaml")  # it names its data root itself
+    plan = make_plan(Path("mine/reviews.yaml"))
     folder = plan.datasets["reviews"].folder
     assert folder is not None
     assert sorted(mlcl.open_dataset(folder).label_names) == ["price", "quality", "service"]
+    assert f"it lies in {folder}" in done.output
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,13 @@ and tables. The workflow itself has tests of its own (tests/workflow).
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +74,11 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], l
                     program, *arguments = shlex.split(line)
                     if program == "snakemake":
                         run_study(arguments[-1].removeprefix("study="))
+                    elif arguments[0] == "work":  # starts processes
+                        command = [sys.executable, "-m", "mlcl", *arguments]
+                        done = subprocess.run(command, capture_output=True, text=True, check=False)
+                        assert done.returncode == 0, done.stderr
+                        printed.append(done.stderr)
                     else:
                         printed.append(call(*arguments))
         return printed
@@ -100,6 +108,22 @@ def test_an_ablation(follow: Callable[[str], list[str]]) -> None:
     assert "warm" in table
 
 
+def test_searching(follow: Callable[[str], list[str]]) -> None:
+    plan, worked, _ = follow("search")
+    assert "0 of 8 cells have a current record, 8 missing; 4 of these are trials of the search" in plan
+    assert set(json.loads(Path("results/digits/chosen.json").read_text())) == {
+        "digit_scenes/cnn/bce",
+        "digit_scenes/cnn/reg",
+    }
+    assert (
+        "/bce/trial-00/seed1000: val map: " in worked
+    )  # whoever watches is to choose nothing by test scores
+    assert "/bce/base/seed0: test map: " in worked
+    assert worked.splitlines()[-1] == "next: mlcl report digits.yaml --all"
+    assert "learning rate" in Path("paper_tables/digits/search.md").read_text()
+    assert "of the same space" in Path("results/digits/report.html").read_text()
+
+
 def test_sharing(follow: Callable[[str], list[str]]) -> None:
     printed = follow("share_results")
     shown, crate = printed[-2:]
@@ -113,4 +137,9 @@ def test_sharing(follow: Callable[[str], list[str]]) -> None:
 
 
 def test_the_page_of_each_howto_is_tested() -> None:
-    assert {page.stem for page in FOLDER.glob("*.md")} == {"more_seeds", "ablation", "share_results"}
+    assert {page.stem for page in FOLDER.glob("*.md")} == {
+        "more_seeds",
+        "ablation",
+        "share_results",
+        "search",
+    }
