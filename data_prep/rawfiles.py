@@ -11,7 +11,7 @@ from data_prep.errors import DataError
 from data_prep.source import About, RawFile
 from mlcl.offline import offline
 
-PATHS_HINT = "check the paths in the dataset's settings, and the folder that they start from (--data-root, or data_root in the study)"
+PATHS_HINT = "check the paths in the dataset's settings, and the folder that they start from (--data-root or data_root)"
 
 State = Literal["published", "local", "unpinned", "absent"]
 
