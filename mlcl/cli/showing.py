@@ -147,13 +147,16 @@ def diff(
 def keep(
     study: StudyArgument,
     folder: Annotated[Path, typer.Argument(help="Where to keep it, such as results/reference/NAME.")],
+    replace: Annotated[
+        bool, typer.Option(help="Also where the folder has cells that these results lack.")
+    ] = False,
 ) -> None:
     """Keep what a study's tables, figures and report are made of, as text: without records, scores or weights."""
     from mlcl.reporting.keep import keep as keep_results
 
     opened = open_current(study, write=True)
     collect_if_needed(opened)
-    say(f"{opened.outline.study}: {keep_results(opened, folder).render()}")
+    say(f"{opened.outline.study}: {keep_results(opened, folder, replace).render()}")
 
 
 @app.command(rich_help_panel=PANEL)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mlcl.digests import sealed
 from mlcl.errors import MlclError
-from mlcl.records.collect import require_collected, write_collected
+from mlcl.records.collect import CELLS_COLUMNS, COORDINATES, require_collected, write_collected
 from mlcl.records.files import atomic_folder, write_text
 from mlcl.records.outline import OpenStudy, write_outline
 from mlcl.records.paths import StudyPaths
@@ -23,7 +23,7 @@ from mlcl.reporting.failures import Attempts
 from mlcl.reporting.leaderboard.comparisons import Study
 from mlcl.reporting.leaderboard.page import study_contrasts
 from mlcl.reporting.overview import overview
-from mlcl.reporting.results import Results, load_results
+from mlcl.reporting.results import Results, load_results, read_csv
 from mlcl.reporting.tables import study_tables, write_tables
 from mlcl.reporting.wide import widen
 
@@ -50,13 +50,14 @@ class Kept:
         return f"{self.ok} of {self.cells} cells kept in {self.folder} ({self.bytes / 1e6:.2f} MB){emptied}"
 
 
-def keep(study: OpenStudy, folder: Path) -> Kept:
+def keep(study: OpenStudy, folder: Path, replace: bool = False) -> Kept:
     """Writes the collected results of a study into `folder`, in the place of what was kept there; texts
     (`*.md`) that lie there stay.
 
     Metrics of the split of the study's tables are kept, others left out; values are rounded to six digits; maps of
-    embeddings are left out. Raises MlclError if the study's results are kept ones, were not collected, or are larger
-    than 3 MB in this form.
+    embeddings are left out. Raises MlclError if the study's results are kept ones, were not collected, are larger
+    than 3 MB in this form, or lack cells that the folder has, unless `replace`: what was kept on another machine is
+    not to be lost to a run that is not finished.
     """
     results = load_results(study.paths.results)
     if results.kept:
@@ -68,6 +69,11 @@ def keep(study: OpenStudy, folder: Path) -> Kept:
     ):
         raise MlclError(
             f"{folder}: is there and holds no results; name a new folder, or one that was kept before"
+        )
+    if not replace and (lost := _lost(results, StudyPaths(study.outline.study, folder=folder))):
+        raise MlclError(
+            f"{folder}: has {len(lost)} cells that these results lack ({'/'.join(lost[0])}, ...); finish the run, or "
+            "let it take their place (--replace)"
         )
     _compute_jackknife(results)
     with atomic_folder(folder) as new:
@@ -88,6 +94,20 @@ def keep(study: OpenStudy, folder: Path) -> Kept:
             )
     counted = results.cells[results.cells["state"] != "skipped"]
     return Kept(folder, size, int((counted["state"] == "ok").sum()), len(counted), emptied)
+
+
+def _lost(results: Results, before: StudyPaths) -> list[tuple[str, ...]]:
+    """Cells with a result in the folder and none here, of those that the study asks for."""
+    if not before.cells_csv.exists():
+        return []
+    cells = results.cells
+    asked = set(cells[list(COORDINATES)].astype(str).itertuples(index=False, name=None))
+    here = set(
+        cells[cells["state"] == "ok"][list(COORDINATES)].astype(str).itertuples(index=False, name=None)
+    )
+    kept = read_csv(before.cells_csv, CELLS_COLUMNS)
+    ok = kept[kept["state"] == "ok"][list(COORDINATES)].astype(str).itertuples(index=False, name=None)
+    return [cell for cell in ok if cell in asked and cell not in here]
 
 
 def _compute_jackknife(results: Results) -> None:

@@ -138,6 +138,17 @@ def test_intervals_of_another_version_are_made_anew_or_refused_where_they_cannot
     assert any("kept by another version of mlcl" in failure.reason for failure in failed)
 
 
+def test_cells_that_were_kept_are_not_lost_to_a_run_that_is_not_finished(grid, kept):
+    before = (kept / "cells.csv").read_text()
+    lost = next(iter(grid.opened.outline.cells)).id
+    shutil.rmtree(grid.paths.cell(lost))
+    collect(grid.opened, partial=True)
+    with pytest.raises(MlclError, match=rf"has 1 cells that these results lack .*{lost.dataset}.*--replace"):
+        keeping.keep(grid.opened, kept)
+    assert (kept / "cells.csv").read_text() == before
+    assert keeping.keep(grid.opened, kept, replace=True).ok == before.count(",ok,") - 1
+
+
 def test_a_foreign_folder_is_left_alone_and_texts_stay(grid, kept, tmp_path):
     (kept / "README.md").write_text("Ours.\n")
     keeping.keep(grid.opened, kept)
