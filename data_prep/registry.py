@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import DataError, closest
-from data_prep.source import Source
+from data_prep.source import Settings, Source
 
 FOLDER = Path(__file__).parent / "sources"
 
@@ -31,6 +31,16 @@ def load(stem: str) -> Source:
     source = importlib.import_module(f"data_prep.sources.{stem}").SOURCE
     assert isinstance(source, Source)
     return source
+
+
+def citations(entry: Entry, settings: Settings) -> tuple[dict[str, Any], ...]:
+    """The publications of a dataset, from its module's `CITATIONS`: fields of BibTeX, and `part`, which part of it.
+
+    Where they depend on the settings the module has a function `citations` instead. The user's own data has none.
+    """
+    module = importlib.import_module(f"data_prep.sources.{entry.module}")
+    found = module.citations(settings) if hasattr(module, "citations") else getattr(module, "CITATIONS", ())
+    return tuple(found)
 
 
 def names() -> list[str]:

@@ -20,6 +20,7 @@ from mlcl.losses._base import ClassificationLoss as ClassificationLoss
 from mlcl.losses._base import Loss as _Loss
 from mlcl.losses._base import across_processes as across_processes
 from mlcl.losses._base import learn_from_training as learn_from_training
+from mlcl.losses._citations import citation as citation
 from mlcl.losses._declarations import LossInfo as LossInfo
 from mlcl.losses._errors import LossError as LossError
 from mlcl.losses._errors import LossInputError as LossInputError

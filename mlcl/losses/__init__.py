@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mlcl.losses._citations import citation
 from mlcl.losses._declarations import LossInfo
 from mlcl.losses._errors import LossError, LossInputError
 from mlcl.losses._registry import class_names, create, describe, names, validate
@@ -42,6 +43,7 @@ __all__ = [
     "describe",
     "validate",
     "create",
+    "citation",
     "LossInfo",
     "LossError",
     "LossInputError",

@@ -12,6 +12,14 @@ from torch import Tensor
 
 from mlcl.losses import ClassificationLoss
 
+CITATION = {
+    "author": "Ben-Baruch, Emanuel and Ridnik, Tal and Zamir, Nadav and Noy, Asaf and Friedman, "
+    "Itamar and Protter, Matan and Zelnik-Manor, Lihi",
+    "title": "Asymmetric Loss For Multi-Label Classification",
+    "year": 2020,
+    "eprint": "2009.14119",
+}
+
 
 class ASL(ClassificationLoss):
     title = "ASL"

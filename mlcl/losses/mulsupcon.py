@@ -8,6 +8,13 @@ weighted form of the released code).
 
 from mlcl.losses import LabelWeighting, Pairs
 
+CITATION = {
+    "author": "Zhang, Pingyue and Wu, Mengyue",
+    "title": "Multi-Label Supervised Contrastive Learning",
+    "booktitle": "AAAI Conference on Artificial Intelligence",
+    "year": 2024,
+}
+
 
 class MulSupCon(LabelWeighting):
     title = "MulSupCon"

@@ -8,6 +8,13 @@ compare gradients, not values, with other losses.
 
 from mlcl.losses.reg_ablated import RegAblated
 
+CITATION = {
+    "author": "Audibert, Alexandre and Gauffre, Aurélien and Amini, Massih-Reza",
+    "title": "Multi-Label Contrastive Learning: A Comprehensive Study",
+    "year": 2024,
+    "eprint": "2412.00101",
+}
+
 
 class Reg(RegAblated):
     title = "REG"

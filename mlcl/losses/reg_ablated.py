@@ -12,6 +12,13 @@ from torch import Tensor
 
 from mlcl.losses import LabelWeighting, Pairs
 
+CITATION = {
+    "author": "Audibert, Alexandre and Gauffre, Aurélien and Amini, Massih-Reza",
+    "title": "Multi-Label Contrastive Learning: A Comprehensive Study",
+    "year": 2024,
+    "eprint": "2412.00101",
+}
+
 
 class RegAblated(LabelWeighting):
     title = "REG without regulariser"

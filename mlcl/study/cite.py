@@ -1,136 +1,126 @@
-"""BibTeX entries of what a study uses: mlcl, and the sources of its datasets, losses and encoders (`mlcl cite`).
+"""BibTeX entries of what a study uses: mlcl, and the publications of its datasets, losses and encoders (`mlcl cite`).
 
-They are made of what the catalogs say of each (`About.citation`, a loss's `paper`, an encoder's model). That is enough
-to find a publication, and not always all of a reference: `note` says whose source it is.
+The fields stand with what they are of: `CITATIONS` in a module of `data_prep/sources`, `CITATION` in a loss's file,
+`mlcl/encoders/citations.py`. A comment above each entry says what of the study it is for. What has no publication gets
+a comment alone, so that nothing is left out in silence.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from typing import Any
 
 import mlcl
 from data_prep import registry
 from data_prep.source import About, validate
 from mlcl import encoders, losses
+from mlcl.encoders.citations import citations as of_encoder
 from mlcl.published import MODELS, PREFIX
-from mlcl.study.config import Study
+from mlcl.study.citation import Citation
+from mlcl.study.config import DatasetEntry, EncoderEntry, LossEntry, Study
 
-CITATION = re.compile(r"(?P<author>[^:]+): (?P<title>.+?)\. (?P<where>[^.]*?),? ?(?P<year>(?:19|20)\d\d)\.")
-"""`Demszky et al.: GoEmotions: A Dataset of Fine-Grained Emotions. ACL 2020.`"""
-ARXIV = re.compile(
-    r"(?P<title>.+) \((?:arXiv:(?P<arxiv>[\d.]+)|(?P<where>[^()]+?)(?: (?P<year>(?:19|20)\d\d))?)\)"
+SUITE = Citation(
+    title="mlcl: benchmark and reproduction suite for multi-label contrastive learning",
+    year=2026,
+    author="{The mlcl maintainers}",
+    note=f"Version {mlcl.__version__}",
 )
-"""`Focal Loss for Dense Object Detection (arXiv:1708.02002)`, `... (AAAI 2024)`"""
-LIBRARIES = {
-    "torchvision": ("TorchVision: PyTorch's computer vision library", "https://github.com/pytorch/vision"),
-    "timm": ("PyTorch Image Models", "https://github.com/huggingface/pytorch-image-models"),
-    "huggingface": ("Transformers", "https://github.com/huggingface/transformers"),
-    "decoder": ("Transformers", "https://github.com/huggingface/transformers"),
-}
+"""As in CITATION.cff, which an installed package does not have; a test compares them."""
 
 
-@dataclass
-class Entry:
-    """One publication, or another source, and what of the study it stands for."""
+class Bibliography:
+    """Publications, each once, with what they are for."""
 
-    key: str
-    fields: dict[str, str]
-    of: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._uses: dict[str, tuple[Citation, list[str]]] = {}
+        self._without: list[str] = []
+
+    def add(self, citation: Citation, use: str) -> None:
+        self._uses.setdefault(citation.title, (citation, []))[1].append(use)
+
+    def add_without(self, use: str, reason: str) -> None:
+        """Something that has no publication, or none that is known here."""
+        self._without.append(f"{use}: {reason}")
 
     def render(self) -> str:
-        values = self.fields | {"note": f"source of {', '.join(self.of)}"}
-        lines = [f"  {name} = {{{_escaped(value)}}}," for name, value in values.items() if value]
-        return "\n".join([f"@misc{{{self.key},", *lines, "}"])
+        """BibTeX in ASCII. Keys that are equal get a letter: `lin2017focal`, `lin2017focalb`."""
+        taken: dict[str, int] = {}
+        blocks = []
+        for citation, uses in self._uses.values():
+            count = taken[citation.key] = taken.get(citation.key, 0) + 1
+            key = citation.key + ("" if count == 1 else chr(ord("a") + count - 1))
+            blocks.append("\n".join([*map(_comment, uses), citation.entry(key)]))
+        if self._without:
+            blocks.append("\n".join(map(_comment, self._without)))
+        return "\n\n".join(blocks) + "\n"
 
 
 def bibliography(study: Study) -> str:
-    """All entries of a study as BibTeX, each publication once. Raises DataError for settings that a source refuses."""
-    entries: dict[str, Entry] = {}
-
-    def add(fields: dict[str, str], what: str) -> None:
-        known = entries.setdefault(fields["title"], Entry(_key(fields, entries), fields))
-        known.of.append(what)
-
-    add({"title": f"mlcl {mlcl.__version__}", "author": "{The mlcl maintainers}"}, "the benchmark suite")
+    """All entries of a study as BibTeX. Raises DataError for settings that a source refuses."""
+    found = Bibliography()
+    found.add(SUITE, "the benchmark suite")
     for name, dataset in study.datasets.items():
-        for fields in _of_dataset(dataset.source, dataset.settings, name):
-            add(fields, f"the dataset {name}")
+        _add_dataset(found, name, dataset)
     for name, loss in study.losses.items():
-        if (paper := _of_paper(losses.describe(loss.name, file=loss.file).paper)) is not None:
-            add(paper, f"the loss {name}")
+        _add_loss(found, name, loss)
     for name, encoder in study.encoders.items():
-        for fields in _of_encoder(encoder.name, encoder.settings):
-            add(fields, f"the encoder {name}")
-    return "\n\n".join(entry.render() for entry in entries.values()) + "\n"
+        _add_encoder(found, name, encoder)
+    return found.render()
 
 
-def _of_dataset(source: str, settings: dict[str, object], name: str) -> list[dict[str, str]]:
-    found = registry.find(source)
-    about = found.source.about
-    if callable(about):
-        about = about(validate(found.source.settings, settings, found.preset, name))
-    assert isinstance(about, About)
-    if not about.homepage:  # the user's own data
-        return []
-    cited = [
-        {
-            "author": _authors(match["author"]),
-            "title": match["title"],
-            "howpublished": match["where"],
-            "year": match["year"],
-            "url": about.homepage,
-        }
-        for match in CITATION.finditer(about.citation)
-    ]
-    return cited or [{"title": about.title, "howpublished": about.citation, "url": about.homepage}]
+def _add_dataset(found: Bibliography, name: str, dataset: DatasetEntry) -> None:
+    entry = registry.find(dataset.source)
+    settings = validate(entry.source.settings, dataset.settings, entry.preset, name)
+    about = entry.source.about if isinstance(entry.source.about, About) else entry.source.about(settings)
+    publications = registry.citations(entry, settings)
+    for publication in publications:
+        citation = _citation(publication, url=about.homepage)
+        found.add(citation, f"dataset {name}" + (f", {citation.part}" if citation.part else ""))
+    if not publications:
+        found.add_without(f"dataset {name}", f"no publication; {about.citation.rstrip('.')}")
 
 
-def _of_paper(paper: str) -> dict[str, str] | None:
-    """None for what names no publication, such as the usual baseline."""
-    match = ARXIV.fullmatch(paper)
-    if match is None:
-        return None
-    fields = {"title": match["title"], "howpublished": match["where"] or "", "year": match["year"] or ""}
-    if match["arxiv"]:
-        fields |= {"eprint": match["arxiv"], "archiveprefix": "arXiv"}
-        fields["url"] = f"https://arxiv.org/abs/{match['arxiv']}"
-    return fields
+def _add_loss(found: Bibliography, name: str, loss: LossEntry) -> None:
+    info = losses.describe(loss.name, file=loss.file)
+    publication = losses.citation(loss.name, file=loss.file)
+    if publication is not None:
+        found.add(_citation(publication), f"loss {name}")
+    else:
+        found.add_without(f"loss {name}", f"no entry; {info.paper}")
+    settings = losses.validate(loss.name, loss.hyperparameters, file=loss.file)
+    for key in info.parts:
+        part = settings[key] if isinstance(settings[key], str) else settings[key]["name"]
+        _add_loss(found, f"{name}, {key}", LossEntry(name=part))
 
 
-def _of_encoder(name: str, settings: dict[str, object]) -> list[dict[str, str]]:
-    info = encoders.describe(name)
-    if info.name not in LIBRARIES:
-        return []
-    title, url = LIBRARIES[info.name]
-    found = [{"title": title, "url": url}]
-    checked = info.settings.model_validate(settings)
-    source = checked.weights_source
-    if source is not None and source.startswith(PREFIX):
-        found.append({"title": MODELS[source.removeprefix(PREFIX)].title})
-    elif source is not None and "/" in source and not source.startswith((".", "/", "~")):
-        revision = str(getattr(checked, "revision", "") or "")
-        about = {
-            "title": source,
-            "howpublished": "Hugging Face hub",
-            "url": f"https://huggingface.co/{source}",
-        }
-        found.append(about | {"version": revision})
-    return found
+def _add_encoder(found: Bibliography, name: str, encoder: EncoderEntry) -> None:
+    publications, unlisted = of_encoder(encoder.name, encoder.settings)
+    for publication in publications:
+        found.add(_citation(publication), f"encoder {name}")
+    if not publications:
+        found.add_without(f"encoder {name}", "no publication; a network of mlcl's own")
+    if unlisted:
+        found.add_without(f"encoder {name}", f"no entry for the model {unlisted}; see its own page")
+    if weights := _weights(encoder):
+        found.add_without(f"encoder {name}", f"weights {weights}")
 
 
-def _authors(text: str) -> str:
-    return text.strip().removeprefix("splits: ").removeprefix("labels: ").replace(" et al.", " and others")
+def _weights(encoder: EncoderEntry) -> str:
+    """Where published weights are from; empty for random and local ones."""
+    settings: Any = encoders.describe(encoder.name).settings.model_validate(encoder.settings)
+    source = settings.weights_source
+    if not settings.pretrained or source is None or source.startswith((".", "/", "~")):
+        return ""
+    if source.startswith(PREFIX):
+        return MODELS[source.removeprefix(PREFIX)].title
+    if "/" in source:
+        return f"{source}, Hugging Face hub, commit {settings.revision}"
+    return f"'{source}' of the library"
 
 
-def _key(fields: dict[str, str], taken: dict[str, Entry]) -> str:
-    first = re.sub(r"[^a-z]", "", fields.get("author", "").split(" ")[0].lower())
-    words = [re.sub(r"[^a-z0-9]", "", word.lower()) for word in fields["title"].split()]
-    start = next((word for word in words if len(word) > 3), words[0])
-    key = f"{first or 'see'}{fields.get('year', '')}{start}"
-    others = {entry.key for entry in taken.values()}
-    return key if key not in others else f"{key}{len(others)}"
+def _citation(publication: dict[str, Any], url: str = "") -> Citation:
+    return Citation(**{"url": url, **publication})
 
 
-def _escaped(text: str) -> str:
-    return re.sub(r"(?<!\\)([&%#_])", r"\\\1", text) if "://" not in text else text
+def _comment(text: str) -> str:
+    """One line that BibTeX passes over: it has no `@`."""
+    return "% " + " ".join(text.replace("@", " at ").split())

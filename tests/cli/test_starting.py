@@ -196,19 +196,16 @@ def test_a_record_in_words(grid: Grid) -> None:
 def test_what_a_study_cites() -> None:
     file = ROOT / "config/studies/comprehensive_text.yaml"
     output = call("cite", str(file)).output
-    assert output.count("@misc{") == output.count("\n}\n")
     for part in (
-        "title = {SGM: Sequence Generation Model for Multi-label Classification}",
-        "author = {Yang and others}",
+        "@misc{mlcl,",
+        "title = {{SGM}: Sequence Generation Model for Multi-label Classification}",
+        "author = {Yang, Pengcheng and ",
         "eprint = {2009.14119}",
         "Hugging Face hub",
-        "mlcl 0.1.0",
     ):
         assert part in output, part
-    keys = [line for line in output.splitlines() if line.startswith("@misc{")]
-    assert len(set(keys)) == len(keys)
     for name in load_study(file).datasets:
-        assert f"the dataset {name}" in output.replace("\\_", "_")
+        assert f"% dataset {name}\n" in output
 
 
 def test_completion_and_the_log_switch() -> None:
