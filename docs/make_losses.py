@@ -51,7 +51,8 @@ arithmetic, up to a constant.
 
 N is the number of anchors, those without positives contributing 0, unless the file says otherwise:
 `jaccard`, `reg` and `reg_ablated` divide by the anchors that have positives, `mulsupcon` by the label-anchor
-pairs. Each file's docstring holds the full equation and where it departs from the released code.
+pairs. `help(losses.Reg)` shows the full equation of a loss, where it departs from the released code, its
+hyperparameters and the shapes that it is called with.
 
 `simdissim` is a reconstruction from public reviews of its paper; there is no released code. Its `kind` (`both`,
 `similarity`, `dissimilarity`) leaves out one of the two factors, the ablation that these reviews ask for.
@@ -190,14 +191,15 @@ def needs(info: losses.LossInfo) -> str:
 
 def loss_table() -> str:
     lines = [
-        "| name | in its paper | idea | weights or terms | cost | needs | hyperparameters |",
-        "|---|---|---|---|---|---|---|",
+        "| name | class | in its paper | idea | weights or terms | cost | needs | hyperparameters |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     order = {"embeddings": 0, "both": 1, "features": 2, "logits": 3}
     for info in sorted(map(losses.describe, losses.names()), key=lambda i: (order[i.inputs], i.name)):
         settings = ", ".join(f"{key} = {value}" for key, value in info.hyperparameters.items()) or "none"
         cells = [
             f"`{info.name}`",
+            f"`{info.class_name}`",
             f"{info.title}: {info.paper}",
             info.summary,
             f"`{info.equation}`",

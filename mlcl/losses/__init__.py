@@ -15,6 +15,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from mlcl.losses._citations import citation
+from mlcl.losses._classes import load as _load
+from mlcl.losses._classes import refuse_import as _refuse_import
 from mlcl.losses._declarations import LossInfo
 from mlcl.losses._errors import LossError, LossInputError
 from mlcl.losses._registry import class_names, create, describe, names, validate
@@ -54,8 +56,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(f"mlcl.losses.{_LAZY[name]}"), name)
-    if name[:1].isupper() and (loss := class_names().get(name)):
-        return getattr(importlib.import_module(f"mlcl.losses.{loss}"), name)
+    if name[:1].isupper():
+        if (found := _load(name)) is not None:
+            return found
+        _refuse_import(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -50,6 +50,10 @@ class Loss(nn.Module):
         generator: torch.Generator | None = None,
         **hyperparameters: Any,
     ) -> None:
+        """num_labels: L; embedding_dim: width of the input, needed with prototypes or heads; generator: draws these.
+
+        Hyperparameters: see the class. Raises LossError for a wrong name, type or value.
+        """
         super().__init__()
         where = type(self).__name__
         check_sizes(where, num_labels, embedding_dim)

@@ -3,6 +3,8 @@
 import copy
 import inspect
 import pickle
+import pydoc
+import re
 import warnings
 from typing import Any
 
@@ -34,6 +36,55 @@ def test_a_name_that_is_no_loss() -> None:
     misspelt = "SimDisim"
     with pytest.raises(AttributeError, match=misspelt):
         getattr(losses, misspelt)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Asl", "cannot import name 'Asl' from 'mlcl.losses': did you mean ASL?"),
+        ("SupConall", "did you mean SupConAll?"),
+        ("Gma_Scl", "did you mean GmaScl?"),
+        ("SimDisim", "did you mean SimDissim? valid are ASL, Abalone, BCE"),
+    ],
+)
+def test_an_import_of_a_misspelt_class_names_the_right_one(name: str, said: str) -> None:
+    with pytest.raises(ImportError, match=re.escape(said)):
+        exec(f"from mlcl.losses import {name}")
+    assert not hasattr(losses, name)
+
+
+def test_what_is_no_class_is_imported_as_ever() -> None:
+    with pytest.raises(ImportError, match="cannot import name 'bogus'"):
+        exec("from mlcl.losses import bogus")
+    module = __import__("mlcl.losses", fromlist=["asl"])
+    assert module.asl.ASL is losses.ASL
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_help_of_a_class_says_how_it_is_built_and_called(name: str) -> None:
+    info = losses.describe(name)
+    loss_class = getattr(losses, info.class_name)
+    text = loss_class.__doc__
+    assert text.startswith(info.summary)
+    assert f"Paper: {info.paper}" in text
+    for key, default in info.hyperparameters.items():
+        assert f"    {key}: {type(default).__name__} = {default!r}" in text
+    shapes = {"embeddings": "(B, D)", "logits": "(B, L)", "features": "(B, M)"}
+    wanted = ("embeddings", "logits") if info.inputs == "both" else (info.inputs,)
+    assert "Called with " + ", ".join(f"{key} {shapes[key]}" for key in wanted) + ", labels (B, L)" in text
+    assert "num_labels" in loss_class.__init__.__doc__
+    assert text in pydoc.plain(pydoc.render_doc(loss_class)).replace("\n |  ", "\n").replace("\n |", "\n")
+
+
+def test_documentation_of_what_only_some_losses_have() -> None:
+    assert "temperature: float = 0.07  (temperature > 0)" in losses.SimDissim.__doc__
+    assert "w_ik = K^s_ik K^d_ik / |P_i|" in losses.SimDissim.__doc__
+    assert "references=(embeddings (Q, D), labels (Q, L))" in losses.SimDissim.__doc__
+    assert "embedding_dim: D, the width of the embeddings; not needed\n" in losses.SimDissim.__doc__
+    assert "embedding_dim: D, the width of the embeddings\n" in losses.Reg.__doc__
+    assert "a label of -1 is unknown" in losses.ASL.__doc__
+    assert "a label of -1 is unknown" not in losses.ZLPR.__doc__
+    assert "contrastive: str = 'supcon_all'  (a loss on embeddings: its name" in losses.Joint.__doc__
 
 
 @pytest.mark.parametrize(
