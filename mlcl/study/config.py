@@ -69,7 +69,8 @@ class LossEntry(Settings):
     name: str
     """The loss, where the key is a name of its own: two temperatures side by side."""
     file: Path | None = None
-    """A loss in a file of its own, relative to the study file."""
+    """A loss in a file of its own. A relative path is meant from the study's folder or, if it is not there, from the
+    working directory."""
     protocol: Protocol | None = None
     """The protocol that trains it. None: as `protocols` says."""
     hyperparameters: Json = {}
@@ -223,7 +224,9 @@ def parse_study(content: Json, file: Path) -> Study:
         "file": file,
         "datasets": _entries(content, "datasets", _dataset_entry, defects),
         "encoders": _encoder_entries(content, defects),
-        "losses": _entries(content, "losses", lambda name, entry: _loss_entry(name, entry, file), defects),
+        "losses": _entries(
+            content, "losses", lambda name, entry: _loss_entry(name, entry, file, defects), defects
+        ),
         "variants": _entries(content, "variants", lambda _, entry: entry, defects),
     }
     if "evaluation" in content:
@@ -362,10 +365,16 @@ def _dataset_entry(name: str, entry: Json) -> Json:
     return {"source": name, **keys, "settings": entry}
 
 
-def _loss_entry(name: str, entry: Json, study_file: Path) -> Json:
+def _loss_entry(name: str, entry: Json, study_file: Path, defects: list[str]) -> Json:
     keys: Json = {key: entry.pop(key) for key in ("name", "file", "protocol", "training") if key in entry}
     if isinstance(keys.get("file"), str):
-        keys["file"] = _resolve(Path(keys["file"]), study_file)
+        given = Path(keys["file"])
+        keys["file"] = _resolve(given, study_file)
+        if not given.is_absolute() and not keys["file"].exists():
+            defects.append(
+                f"losses.{name}: file: {given} is neither in the study's folder ({study_file.parent.absolute()}) "
+                f"nor in the working directory ({Path.cwd()})"
+            )
         keys.setdefault("name", keys["file"].stem)
     return {"name": name, **keys, "hyperparameters": entry}
 
@@ -401,7 +410,7 @@ def _encoder_entries(content: Json, defects: list[str]) -> Json:
 
 
 def _explain(error: ValidationError, content: Mapping[str, Any]) -> list[str]:
-    """One readable line for each defect that pydantic of_modality."""
+    """One readable line for each defect that pydantic found."""
     lines = []
     for defect in error.errors():
         location = [str(part) for part in defect["loc"]]

@@ -60,7 +60,11 @@ def test_a_new_loss_trains() -> None:
     value.backward()
     assert torch.isfinite(value)
     assert embeddings.grad is not None
-    assert losses.describe("my_loss", file="my_loss.py").class_name == "MyLoss"
+    info = losses.describe("my_loss", file="my_loss.py")
+    assert info.class_name == "MyLoss"
+    # The summary claims no formula: that is the example's, and says so.
+    assert info.summary == "My loss: what it does, in one line, which tables and help show."
+    assert "an example to replace" in Path("my_loss.py").read_text().split('"""')[1]
 
 
 def test_a_new_dataset_is_prepared() -> None:

@@ -37,6 +37,40 @@ def test_a_study_is_read_as_written(tmp_path: Path) -> None:
     assert study.datasets["digit_scenes"].settings == {"train": 100}
 
 
+LOSS = """\"\"\"Mine.\"\"\"
+from mlcl.losses import PairWeighting
+
+class Mine(PairWeighting):
+    paper = "none"
+    equation = "w_ik = 1"
+
+    def weights(self, pairs):
+        return pairs.shared
+"""
+
+
+def test_where_a_relative_path_of_a_loss_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study's folder first, then the working directory; a message names both."""
+    studies, here = tmp_path / "studies", tmp_path / "here"
+    for folder in (studies, here / "own"):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    file = written(studies, GOOD | {"losses": {"mine": {"file": "own/mine.py"}}})
+    with pytest.raises(ConfigError) as caught:
+        load_study(file)
+    assert str(caught.value) == (
+        f"{file}: losses.mine: file: own/mine.py is neither in the study's folder ({studies}) nor in the working "
+        f"directory ({here})"
+    )
+    (here / "own/mine.py").write_text(LOSS)
+    assert load_study(file).losses["mine"].file == Path("own/mine.py")
+    (studies / "own").mkdir()
+    (studies / "own/mine.py").write_text(LOSS)
+    assert load_study(file).losses["mine"].file == studies / "own/mine.py"
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda file: file.stem)
 def test_the_studies_that_come_along_are_in_order(file: Path) -> None:
     assert make_plan(file, ROOT / "no-data-needed").cells
