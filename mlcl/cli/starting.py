@@ -57,9 +57,17 @@ def schema(
 
 
 @app.command(rich_help_panel=PANEL)
-def cite(study: StudyFile) -> None:
-    """Print BibTeX entries of the datasets, losses and encoders that a study uses."""
+def cite(
+    study: StudyFile,
+    to: Annotated[Path | None, typer.Option(help="The .bib file. Default: print it.")] = None,
+) -> None:
+    """Write BibTeX entries of the datasets, losses and encoders that a study uses."""
+    from mlcl.records.files import write_text
     from mlcl.study.cite import bibliography
     from mlcl.study.config import load_study
 
-    print(bibliography(load_study(study)), end="")
+    text = bibliography(load_study(study))
+    if to is None:
+        print(text, end="")
+    else:
+        write_text(to, text)

@@ -210,6 +210,8 @@ def test_what_a_study_cites() -> None:
         assert part in output, part
     for name in load_study(file).datasets:
         assert f"% dataset {name}\n" in output
+    call("cite", str(file), "--to", "references.bib")
+    assert Path("references.bib").read_text() == output
 
 
 def test_completion_and_the_log_switch() -> None:

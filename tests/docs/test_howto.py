@@ -34,6 +34,15 @@ def call(*arguments: str) -> str:
     return done.output
 
 
+def typeset(*command: str) -> str:
+    """What LaTeX or BibTeX prints; nothing where it is not installed."""
+    if shutil.which(command[0]) is None:
+        return ""
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
 def run_study(file: str) -> None:
     call("prepare", file)
     for planned in make_plan(Path(file)).cells:
@@ -74,6 +83,8 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], l
                     program, *arguments = shlex.split(line)
                     if program == "snakemake":
                         run_study(arguments[-1].removeprefix("study="))
+                    elif program in ("pdflatex", "bibtex"):
+                        printed.append(typeset(program, *arguments))
                     elif arguments[0] == "work":  # starts processes
                         command = [sys.executable, "-m", "mlcl", *arguments]
                         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -136,10 +147,28 @@ def test_sharing(follow: Callable[[str], list[str]]) -> None:
     assert "digit_scenes" in call("coverage", "from_anna")
 
 
+def test_a_table_in_a_paper(follow: Callable[[str], list[str]]) -> None:
+    _, _, bibtex, _, last = follow("paper")
+    entries = Path("references.bib").read_text()
+    source = Path("article.tex").read_text()
+    for key in re.findall(r"\\cite\{(\w+)\}", source):
+        assert f"{{{key},\n" in entries
+    numbers = Path("paper_tables/digits/numbers.tex").read_text()
+    for name in re.findall(r"\\mlcl\{([^.}]+)\}", source):
+        assert f"mlcl:{name}\\endcsname" in numbers
+    assert "\\label{tab:digits-main}" in Path("paper_tables/digits/main.tex").read_text()
+    if shutil.which("pdflatex") and shutil.which("bibtex"):
+        assert "Warning" not in bibtex
+        assert "undefined" not in last
+        assert "Rerun" not in last
+        assert "(1 page" in last
+
+
 def test_the_page_of_each_howto_is_tested() -> None:
     assert {page.stem for page in FOLDER.glob("*.md")} == {
         "more_seeds",
         "ablation",
         "share_results",
         "search",
+        "paper",
     }
