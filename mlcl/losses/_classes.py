@@ -57,11 +57,11 @@ def documentation(info: LossInfo, text: str) -> str:
         given += "; references=(embeddings (Q, D), labels (Q, L)) in the batch's stead"
     if info.elementwise:
         given += "; a label of -1 is unknown and left out"
-    if info.inputs == "both":
-        needed = "; needed by parts with prototypes"
-    else:
-        needed = "" if info.prototypes or info.inputs == "features" else "; not needed"
-    width = "M, the width of the features" if info.inputs == "features" else "D, the width of the embeddings"
+    own_parameters = info.prototypes or info.inputs in ("features", "both")
+    width = {
+        "both": "D, the width of the embeddings; needed by parts with prototypes",
+        "features": "M, the width of the features",
+    }.get(info.inputs, "D, the width of the embeddings" if info.prototypes else "not needed")
     settings = [
         f"    {name}: {type(default).__name__} = {default!r}{_condition(info, name)}"
         for name, default in info.hyperparameters.items()
@@ -73,9 +73,9 @@ def documentation(info: LossInfo, text: str) -> str:
         "",
         "Built with:",
         "    num_labels: L",
-        f"    embedding_dim: {width}{needed}",
+        f"    embedding_dim: {width}",
         *settings,
-        "    generator: draws prototypes and heads; None: torch's own",
+        *(["    generator: draws prototypes and heads; None: torch's own"] if own_parameters else []),
         "",
         f"Called with {given}; returns a scalar.",
         f"By name: losses.create({info.name!r}, num_labels, embedding_dim, ...)",

@@ -1,7 +1,7 @@
 """Hill loss: negatives that look positive are taken for missing labels and pushed down less.
 
-L = mean_{i, l} [ -y (1 - p_m)^gamma log p_m + (1 - y) (lambda - p) p^2 ]
-p = sigmoid(x),   p_m = sigmoid(x - margin)
+    L = mean_{i, l} [ -y (1 - p_m)^gamma log p_m + (1 - y) (lambda - p) p^2 ]
+    p = sigmoid(x),   p_m = sigmoid(x - margin)
 
 lambda is `lamb`. The released code takes the sum; here the mean is the default.
 """

@@ -97,7 +97,7 @@ def _add_encoder(found: Bibliography, name: str, encoder: EncoderEntry) -> None:
     for publication in publications:
         found.add(_citation(publication), f"encoder {name}")
     if not publications:
-        found.add_without(f"encoder {name}", "no publication; a network of mlcl's own")
+        found.add_without(f"encoder {name}", "no publication; mlcl's own small network")
     if unlisted:
         found.add_without(f"encoder {name}", f"no entry for the model {unlisted}; see its own page")
     if weights := _weights(encoder):

@@ -80,7 +80,9 @@ def test_documentation_of_what_only_some_losses_have() -> None:
     assert "temperature: float = 0.07  (temperature > 0)" in losses.SimDissim.__doc__
     assert "w_ik = K^s_ik K^d_ik / |P_i|" in losses.SimDissim.__doc__
     assert "references=(embeddings (Q, D), labels (Q, L))" in losses.SimDissim.__doc__
-    assert "embedding_dim: D, the width of the embeddings; not needed\n" in losses.SimDissim.__doc__
+    assert "embedding_dim: not needed\n" in losses.SimDissim.__doc__
+    assert "generator" not in losses.SimDissim.__doc__
+    assert "generator: draws prototypes" in losses.Reg.__doc__
     assert "embedding_dim: D, the width of the embeddings\n" in losses.Reg.__doc__
     assert "a label of -1 is unknown" in losses.ASL.__doc__
     assert "a label of -1 is unknown" not in losses.ZLPR.__doc__

@@ -144,7 +144,7 @@ def test_entries_of_a_study(tmp_path: Path) -> None:
     assert "% loss bce: no entry; the standard baseline\n" in text
     assert "% loss joint, contrastive\n@misc{huang" in text
     assert "% dataset digit_scenes, the digits\n@misc{alpaydin1998optical," in text
-    assert "% encoder cnn: no publication; a network of mlcl's own\n" in text
+    assert "% encoder cnn: no publication; mlcl's own small network\n" in text
     assert (
         "% encoder roberta-base: weights FacebookAI/roberta-base, Hugging Face hub, commit e2da8e2f" in text
     )
