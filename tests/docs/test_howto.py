@@ -148,7 +148,7 @@ def test_sharing(follow: Callable[[str], list[str]]) -> None:
 
 
 def test_a_table_in_a_paper(follow: Callable[[str], list[str]]) -> None:
-    _, _, bibtex, _, last = follow("paper")
+    *_, bibtex, _, last = follow("paper")
     entries = Path("references.bib").read_text()
     source = Path("article.tex").read_text()
     for key in re.findall(r"\\cite\{(\w+)\}", source):
