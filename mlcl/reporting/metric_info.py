@@ -26,6 +26,11 @@ class MetricInfo:
     def is_percentage(self) -> bool:
         return self.scale == 100.0
 
+    @property
+    def is_of_embeddings(self) -> bool:
+        """Of distances between embeddings (`mlcl.evaluation.representation`), not of scores."""
+        return self.name.startswith(_OF_EMBEDDINGS)
+
     def better(self, a: float, b: float) -> bool:
         return a > b if self.higher_is_better else a < b
 
@@ -56,6 +61,7 @@ _TITLES = {
     "knn_macro_f1": "kNN macro-F1",
     "retrieval_map": "retrieval mAP",
 }
+_OF_EMBEDDINGS = ("knn_", "retrieval_", "alignment", "uniformity", "similarity_")
 _PLAIN = {"coverage_error", "alignment", "uniformity"}
 _SUFFIXES = {
     "tuned": "tuned thresholds",

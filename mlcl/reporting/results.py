@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlcl.errors import MlclError
-from mlcl.evaluation.readouts import preference
+from mlcl.evaluation.readouts import NO_READOUT, preference
 from mlcl.records.cards import read_card
 from mlcl.records.collect import (
     CELLS_COLUMNS,
@@ -144,8 +144,16 @@ class Results:
         return next((self._values[key] for key in keys if key in self._values), {})
 
     def has_readout(self, row: RowKey) -> bool:
-        """Has any record of the row scores by the readout of the study's tables?"""
-        return any((*row, readout) in self._readouts_of_rows for readout in preference(self.outline.readout))
+        """Has any record of the row scores by the readout of the study's tables?
+
+        Without a readout only rows without an encoder have scores: of the others the metrics of kept embeddings stand
+        there.
+        """
+        return any(
+            (*row, readout) in self._readouts_of_rows
+            for readout in preference(self.outline.readout)
+            if readout != NO_READOUT or row[1] == NO_ENCODER
+        )
 
     @cached_property
     def _readouts_of_rows(self) -> set[tuple[str, ...]]:

@@ -11,9 +11,11 @@ import os
 import shutil
 import statistics
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
@@ -27,6 +29,7 @@ from mlcl.reporting.failures import Attempts
 from mlcl.reporting.results import load_results
 from mlcl.reporting.tables import latex, pdf
 from mlcl.reporting.tables.costs import costs_table
+from mlcl.reporting.tables.grid import main_table, readout_table
 from mlcl.reporting.tables.table import Column, Number, Row, Table, Text, letter, with_marks
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -269,3 +272,42 @@ def test_the_main_table_compares_one_readout_and_the_others_stand_beside_it(fini
     of_jaccard = next(row for row in beside.rows if row.key == ("jaccard",)).cells[0]
     assert isinstance(of_jaccard, Text)
     assert any("has no such readout: head" in beside.notes[number] for number in of_jaccard.notes)
+
+
+def notes_of(table, loss):
+    """The notes on the cells of a row, a text for each metric."""
+    row = next(row for row in table.rows if row.key == (loss,))
+    return {
+        column.key[2]: " ".join(table.notes[note] for note in cell.notes)
+        for column, cell in zip(table.columns, row.cells, strict=True)
+    }
+
+
+def test_metrics_of_kept_embeddings_are_no_readout_of_a_loss_without_a_head(grid):
+    grid.datasets, grid.metrics = {"scenes": "image"}, ["micro_f1", "alignment"]
+    grid.plan().make_all()
+    collect(open_study("tiny"))
+    results = load_results("tiny")
+    features = results.metrics[(results.metrics["encoder"] == "cnn") & (results.metrics["metric"] == "map")]
+    features = features[(features["readout"] == "linear") & (features["split"] == "test")]
+    metrics = pd.concat([results.metrics, features.assign(readout="none", metric="alignment", value=0.5)])
+    kept = replace(results, metrics=metrics)
+    table = readout_table(kept, "head")
+    assert notes_of(table, "jaccard")["micro_f1"] == "has no such readout: head"
+    assert not any("anew" in note for note in table.notes)
+    assert kept.with_readout("head").has_readout(("scenes", "none", "label_prior", "base"))
+    assert notes_of(table, "label_prior")["alignment"] == "has no embeddings, of which alignment is a metric"
+    not_kept = notes_of(main_table(results), "jaccard")["alignment"]
+    assert not_kept == "the records have no alignment: it needs the study key keep_embeddings: true"
+
+
+def test_a_metric_that_older_records_lack_is_noted_with_the_command_that_makes_it(grid):
+    grid.plan().make_all()
+    collect(open_study("tiny"))
+    results = load_results("tiny")
+    older = replace(results, metrics=results.metrics[results.metrics["metric"] != "map"])
+    assert (
+        notes_of(main_table(older), "bce")["map"]
+        == "the records have no mAP; 'mlcl evaluate config/tiny.yaml' scores them anew"
+    )
+    assert notes_of(main_table(replace(older, kept=True)), "bce")["map"] == "the kept results have no mAP"

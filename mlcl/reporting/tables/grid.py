@@ -152,14 +152,25 @@ def _cell(results: Results, notes: Notes, metric: MetricInfo, row: RowKey | None
     summary = results.mean_sd_n(row, results.outline.split, metric.name)
     own_notes = notes.on(state)
     if summary is None:
-        if state.ok and results.has_readout(row):
-            own_notes = (*own_notes, notes.refer(f"the records have no {metric.title}; score them anew"))
-        elif state.ok:
-            own_notes = (*own_notes, notes.refer(f"has no such readout: {results.outline.readout}"))
+        if state.ok:
+            own_notes = (*own_notes, notes.refer(_why_absent(results, metric, row)))
         return Text(notes=own_notes)
     mean, sd, n = summary
     spread = sd if n > 1 else None
     return Number(mean, spread, n, state.expected, metric.scale, metric.decimals, notes=own_notes)
+
+
+def _why_absent(results: Results, metric: MetricInfo, row: RowKey) -> str:
+    """Why records that went well do not have a metric."""
+    if metric.is_of_embeddings:
+        if row[1] == NO_ENCODER:
+            return f"has no embeddings, of which {metric.title} is a metric"
+        return f"the records have no {metric.title}: it needs the study key keep_embeddings: true"
+    if not results.has_readout(row):
+        return f"has no such readout: {results.outline.readout}"
+    if results.kept:
+        return f"the kept results have no {metric.title}"
+    return f"the records have no {metric.title}; 'mlcl evaluate {results.outline.file}' scores them anew"
 
 
 def _below_controls(results: Results, notes: Notes, key: tuple[str, str, MetricInfo], cell: Cell) -> Cell:
