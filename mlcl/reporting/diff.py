@@ -10,6 +10,7 @@ from statistics import fmean
 
 from mlcl.errors import MlclError
 from mlcl.records.collect import METRICS_COLUMNS
+from mlcl.reporting.counts import counted
 from mlcl.reporting.metric_info import metric_info
 from mlcl.reporting.statistics import ALPHA
 from mlcl.reporting.statistics.datasets import holm
@@ -63,7 +64,7 @@ class Changes:
         ]
         for word, rows in (("only in the new file", self.added), ("only in the old file", self.removed)):
             if rows:
-                lines += [f"{len(rows)} rows {word}:", *(f"  {row}" for row in rows)]
+                lines += [f"{counted(len(rows), 'row')} {word}:", *(f"  {row}" for row in rows)]
         return "\n".join(lines)
 
 

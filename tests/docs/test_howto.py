@@ -85,6 +85,8 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], l
                         run_study(arguments[-1].removeprefix("study="))
                     elif program in ("pdflatex", "bibtex"):
                         printed.append(typeset(program, *arguments))
+                    elif program == "cp":
+                        shutil.copyfile(*arguments)
                     elif arguments[0] == "work":  # starts processes
                         command = [sys.executable, "-m", "mlcl", *arguments]
                         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -98,11 +100,15 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], l
 
 
 def test_more_seeds(follow: Callable[[str], list[str]]) -> None:
-    plan, status = follow("more_seeds")
+    plan, status, changes = follow("more_seeds")
     assert "2 of 6 cells have a current record, 4 missing" in plan
     assert "4 to make: there is no record (4)" in plan
     assert "6 of 6 cells have a current record" in status
+    assert "means over seeds compared" in changes
+    assert "noise unknown: one seed" in changes
     paths = StudyPaths("digits")
+    assert "no loss is recommended" in Path("before.md").read_text()
+    assert "Losses are judged by" in (paths.tables / "overview.md").read_text()
     first, second = (
         paths.record(CellId("digit_scenes", "cnn", "reg", "base", seed)).stat().st_mtime_ns for seed in (0, 1)
     )
