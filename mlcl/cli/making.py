@@ -135,6 +135,7 @@ def choose(
     log: Log = None,
 ) -> None:
     """Choose among the trials of a row, and request its cells: the workflow's step between search and seeds."""
+    from mlcl.reporting.metric_info import metric_info
     from mlcl.study.plan import make_plan
 
     with logged(log):
@@ -143,7 +144,13 @@ def choose(
         choice = planned.write_chosen(dataset, encoder, loss)
         settings = ", ".join(f"{key} = {value}" for key, value in choice.trial.settings.items())
         edges = f"; at an end of its range: {', '.join(choice.edges)}" if choice.edges else ""
-        say(f"{row}: chosen: {settings} (value on validation {choice.value:.3f}{edges})")
+        search = planned.outline().search
+        assert search is not None
+        metric = metric_info(search.metric)
+        say(
+            f"{row}: chosen: {settings} ({choice.trial.id.variant} of {search.trials} trials, with {metric.title} "
+            f"{choice.value * metric.scale:.{metric.decimals}f} on validation{edges})"
+        )
 
 
 @app.command(rich_help_panel=PANEL)

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from mlcl.cli import app
 from mlcl.errors import ConfigError, MlclError
 from mlcl.records.outline import SearchOutline, Trial, open_study
 from mlcl.records.paths import CellId
@@ -67,6 +69,17 @@ def make(planned: PlannedCell, value: float | None) -> None:
 
 def trial(made: Plan, loss: str, number: int) -> PlannedCell:
     return made.by_id[f"digit_scenes/cnn/{loss}/trial-{number:02d}/seed1000"]
+
+
+def test_the_step_of_the_choice_says_by_what_and_which_trial() -> None:
+    made = plan()
+    for number, value in enumerate((0.3, 0.5, 0.4)):
+        make(trial(made, "jaccard", number), value)
+    done = CliRunner().invoke(
+        app, ["choose", "mine.yaml", "digit_scenes/cnn/jaccard"], catch_exceptions=False
+    )
+    assert "digit_scenes/cnn/jaccard: chosen: epochs = 2, learning_rate = " in done.output
+    assert "(trial-01 of 3 trials, with mAP 50.0 on validation" in done.output
 
 
 def test_all_losses_have_the_same_draws_and_as_many_trials() -> None:
