@@ -251,7 +251,7 @@ def test_costs_are_told_where_records_have_them(finished):
         "compute in s", "examples/s", "step in ms", "loss in % of step", "FLOP rate in % of device's", "memory in MB",
     ]  # fmt: skip
     rows = {row.key[0]: [cell.text for cell in row.cells[:6]] for row in table.rows}
-    assert rows["jaccard"] == ["10", "800", "20.0", "35.0", "40.0", "568"]
+    assert rows["jaccard"] == ["9.5", "800", "20.0", "35.0", "40.0", "568"]
 
 
 def test_the_main_table_compares_one_readout_and_the_others_stand_beside_it(finished):
@@ -311,3 +311,23 @@ def test_a_metric_that_older_records_lack_is_noted_with_the_command_that_makes_i
         == "the records have no mAP; 'mlcl evaluate config/tiny.yaml' scores them anew"
     )
     assert notes_of(main_table(replace(older, kept=True)), "bce")["map"] == "the kept results have no mAP"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.0, "0"), (0.0312, "0.031"), (0.375, "0.38"), (9.54, "9.5"), (9.96, "10"), (412.0, "412")],
+)
+def test_short_costs_have_two_digits(grid, seconds, shown):
+    grid.datasets = {"scenes": "image"}
+    grid.plan().make_all()
+    collect(open_study("tiny"))
+    results = load_results("tiny")
+    of_bce = (results.costs["loss"] == "bce") & (results.costs["cost"] == "cpu_seconds")
+    results.costs.loc[of_bce, "value"] = seconds
+    rows = {row.key[0]: row.cells for row in costs_table(results).rows}
+    assert rows["bce"][0].text == shown
+
+
+def test_an_article_is_not_told_of_tables_that_it_does_not_have(finished):
+    assert "table of differences" not in (finished.tables / "main.tex").read_text()
+    assert "table of differences says which can be told apart" in (finished.tables / "main.md").read_text()

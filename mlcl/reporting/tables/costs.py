@@ -11,13 +11,13 @@ from mlcl.reporting.tables.table import Cell, Column, Number, Row, Table, Text
 
 Costs = Mapping[str, Mapping[str, float]]
 """encoder -> loss -> value"""
-PLAIN = {
-    COMPUTE: ("compute in s", 1.0, 0),
+PLAIN: dict[str, tuple[str, float, int | None]] = {
+    COMPUTE: ("compute in s", 1.0, None),
     "examples_per_second": ("examples/s", 1.0, 0),
     "peak_memory_mb": ("memory in MB", 1.0, 0),
     "peak_device_memory_mb": ("device memory in MB", 1.0, 0),
 }
-"""cost -> header, scale, decimals"""
+"""cost -> header, scale, decimals; None: as many as show two digits of the value"""
 
 
 def costs_table(results: Results) -> Table | None:
@@ -33,9 +33,12 @@ def costs_table(results: Results) -> Table | None:
         if encoder in by_loss
     ]
 
-    def cell(by_loss: Mapping[str, float], loss: str, scale: float, decimals: int) -> Cell:
+    def cell(by_loss: Mapping[str, float], loss: str, scale: float, decimals: int | None) -> Cell:
         n = len(outline.seeds)
-        return Number(by_loss[loss], None, n, n, scale, decimals) if loss in by_loss else Text()
+        if loss not in by_loss:
+            return Text()
+        shown = _decimals(by_loss[loss] * scale) if decimals is None else decimals
+        return Number(by_loss[loss], None, n, n, scale, shown)
 
     several = len({encoder for encoder, *_ in columns}) > 1
     return Table(
@@ -66,7 +69,13 @@ def costs_table(results: Results) -> Table | None:
     )
 
 
-def _columns(results: Results) -> list[tuple[tuple[str, str, float, int], Costs]]:
+def _decimals(value: float) -> int:
+    """Those that show two significant digits, and none from 10 on."""
+    exponent = int(f"{value:.1e}".partition("e")[2])
+    return max(0, 1 - exponent) if value else 0
+
+
+def _columns(results: Results) -> list[tuple[tuple[str, str, float, int | None], Costs]]:
     """(key, header, scale, decimals) of each column, and its values."""
     plain = [((key, *form), costs_by_encoder(results, key)) for key, form in PLAIN.items()]
     parts = {part: costs_by_encoder(results, STEP + part) for part in step_parts(results)}

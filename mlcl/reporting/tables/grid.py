@@ -108,6 +108,7 @@ def _table(
         name=name,
         label=f"tab:{outline.study}-{name}",
         caption=_caption(results, name, bool(baselines), metrics or outline.metrics),
+        beside="The table of differences says which can be told apart." if len(outline.seeds) > 1 else "",
         stubs=stubs,
         levels=("dataset", "encoder", "metric"),
         columns=tuple(_headers(outline, *key) for key in keys),
@@ -210,7 +211,7 @@ def _caption(results: Results, name: str, has_baselines: bool, metrics: Sequence
             ", ".join(part for part in (f"{outline.split.capitalize()} split", seeds, unit) if part) + ".",
             f"Best mean of the complete rows{scope} in bold, second underlined{baselines}; "
             + (
-                "the table of differences says which can be told apart."
+                "two means may also differ by chance."
                 if n > 1
                 else "with one seed that may be chance, and none can be told apart."
             ),

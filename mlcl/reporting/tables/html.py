@@ -20,7 +20,11 @@ def render(table: Table) -> Markup:
         '<table class="sortable" data-name="{name}"><thead>{head}</thead><tbody>{body}</tbody></table></div>'
         "{notes}</figure>"
     ).format(
-        name=table.name, caption=visible(table.caption), head=_head(table), body=body, notes=_notes(table)
+        name=table.name,
+        caption=visible(table.caption_in_study),
+        head=_head(table),
+        body=body,
+        notes=_notes(table),
     )
 
 

@@ -90,21 +90,27 @@ class Table:
     columns: tuple[Column, ...]
     blocks: tuple[tuple[Row, ...], ...]
     notes: tuple[str, ...] = ()
+    beside: str = ""
+    """A sentence about other tables of the study; an article that takes in this one does not have them."""
+
+    @property
+    def caption_in_study(self) -> str:
+        """The caption where the study's other tables are at hand."""
+        return f"{self.caption} {self.beside}".rstrip()
 
     def __repr__(self) -> str:
         """The table as plain text, with its caption."""
         lines = self._lines()
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ["  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-        return "\n".join([*text, self.caption])
+        return "\n".join([*text, self.caption_in_study])
 
     def _repr_html_(self) -> str:
         """For a notebook; reports have a form of their own (`html`)."""
         head, *body = ("".join(f"<td>{escape(text)}</td>" for text in line) for line in self._lines())
         rows = "".join(f"<tr>{line}</tr>" for line in body)
-        return (
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{escape(self.caption)}</p>"
-        )
+        caption = escape(self.caption_in_study)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{caption}</p>"
 
     def _lines(self) -> list[tuple[str, ...]]:
         """The line of headers, then the rows."""

@@ -10,7 +10,7 @@ from mlcl.reporting.visible import as_markdown
 
 
 def markdown(table: Table) -> str:
-    lines = [as_markdown(table.caption), ""]
+    lines = [as_markdown(table.caption_in_study), ""]
     if table.is_empty:
         return "\n".join([*lines, "There are no results yet.", ""])
     headers = [
