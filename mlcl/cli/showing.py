@@ -98,10 +98,12 @@ def report(
         if everything:
             say(f"{opened.outline.study}: collected the records in {opened.paths.metrics_csv}")
             failed += write_parts(opened)
-        failed += reporting.write_report(opened.paths.results)
-        say(f"{opened.outline.study}: report in {opened.paths.report}")
         if everything:
             _write_curves(opened)
+        brief: list[str] = []
+        failed += reporting.write_report(opened.paths.results, brief.append)
+        say("\n".join([f"\n{opened.outline.study}: the report's overview in brief", *brief]))
+        say(f"The report: {opened.paths.report}\n")
         require_all_made(failed, keep_going)
 
 

@@ -11,6 +11,7 @@
 `cost_means`    mean costs of rows of the grid
 `budgets`       the training budget of each loss, in words
 `overview`      what can be told apart, what is close, what to run, in words
+`overview_forms` the same for the terminal, Markdown and HTML
 `specs`         what papers report and claim
 `claims`        those claims, tested on results
 `tables`        results -> LaTeX, PDF, Markdown, CSV, HTML
@@ -22,6 +23,7 @@
 `keep`, `wide`  results kept in the repository, as text and in short form
 `diff`          what changed beyond noise between two metrics files
 `failures`      tables and figures that could not be made
+`counts`        counts in plain grammar
 `visible`       texts of others, without what cannot be seen
 """
 

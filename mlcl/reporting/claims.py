@@ -30,6 +30,8 @@ EXPLANATION = (
     "hold if the interval lies below 0 and more than half are against. With one seed no claim is decided."
 )
 """What the verdicts mean, for the pages that show them."""
+NOT_COMPLETE = "no complete rows"
+"""How the remark on a claim begins whose runs are part of the study and are not all there."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def estimate(claim: Claim, results: Results, contrasts: Contrasts) -> Verdict:
     terms = {column: rows for column, rows in found.terms.items() if is_complete(results, rows, claim)}
     if not terms:
         title = metric_info(claim.metric).title
-        return no_data(claim, f"no complete rows with {title} on {len(in_scope)} {_unit(in_scope)}")
+        return no_data(claim, f"{NOT_COMPLETE} with {title} on {len(in_scope)} {_unit(in_scope)}")
 
     def difference(columns: Sequence[Column]) -> Contrast:
         weights = equal_weights(columns)

@@ -1,24 +1,27 @@
-"""The conclusions of a study in words: what can be told apart, by how much and how surely; what is close; what to run
-to know more. Every interval is one of `standings`, the same that the table `differences` shows.
+"""The conclusions of a study in words: what can be told apart, by how much and how surely; whether the best loss is
+better than the baselines; what is close; what to run to know more. Every interval is one of `standings`; those between
+losses are the same that the table `differences` shows.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import ceil
 from statistics import fmean
 
 from mlcl.records.outline import Outline
 from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.cost_means import compute_seconds
-from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.counts import counted
+from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.ranking import Column, complete_means, primary_metric, rank_losses
 from mlcl.reporting.results import Results
-from mlcl.reporting.standings import Standing, controls_above, standings
+from mlcl.reporting.standings import Standing, against_baselines, controls_above, standings
 from mlcl.reporting.statistics import ALPHA, FEWEST_DATASETS
 from mlcl.reporting.statistics.contrast import Contrast, critical_value
+from mlcl.reporting.statistics.seeds import Estimate
 
 MOST_NAMED = 4
 MOST_COLUMNS = 6
@@ -30,29 +33,93 @@ CHEAPER = 0.9
 MOST_SEEDS = 1000
 FEWEST_SEEDS = 3
 """What a study with a single seed is advised to run."""
+MOST_ADVISED = 20
+"""Seeds, or datasets, that somebody may run to tell two losses apart; more are not advised."""
+TABLES = {
+    "table of criteria": "criteria",
+    "table of differences": "differences",
+    "table of chosen settings": "search",
+    "table of tuned settings": "tuned",
+}
+"""What sentences call a table -> its name."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Sentences, by what they are about; a study has some of each kind or none."""
+
+    not_judged: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
+    close: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    criteria: tuple[str, ...] = ()
+    tuned: tuple[str, ...] = ()
+
+    @property
+    def paragraphs(self) -> list[str]:
+        kinds = (
+            self.not_judged,
+            self.apart,
+            self.baselines,
+            self.close,
+            self.more,
+            self.criteria,
+            self.tuned,
+        )
+        return [" ".join(sentences) for sentences in kinds if sentences]
+
+    @property
+    def by_weight(self) -> list[str]:
+        """Sentences in the order in which they are left out last, for where only some have room."""
+        return [
+            *self.apart[:2],
+            *self.baselines,
+            *self.not_judged,
+            *self.apart[2:],
+            *self.more,
+        ]
 
 
 def overview(results: Results, contrasts: Contrasts) -> list[str]:
-    """Paragraphs, in the order told apart, close, what to run, criteria."""
+    """Paragraphs, in the order told apart, baselines, close, what to run, criteria, what was tuned."""
+    return conclude(results, contrasts).paragraphs
+
+
+def conclude(results: Results, contrasts: Contrasts) -> Overview:
     metric = primary_metric(results)
     all_standings = standings(results, metric, contrasts)
     if not all_standings:
-        return ["Fewer than two losses have all their seeds on any dataset: there is nothing to compare yet."]
+        return Overview(
+            apart=(
+                "Fewer than two losses have all their seeds on any dataset: there is nothing to compare yet.",
+            )
+        )
     untrained = _untrained(results, all_standings)
-    warning = list(_not_judged(results, all_standings, untrained))
+    warning = tuple(_not_judged(results, all_standings, untrained))
     all_standings = standings(results, metric, contrasts, left_out=untrained)
     if not all_standings:
-        return [" ".join(warning)]
+        return Overview(not_judged=warning)
+    shown = Overview(
+        not_judged=warning,
+        criteria=tuple(_criteria(results)),
+        tuned=tuple(_tuned(results)),
+    )
+    below = tuple(_controls(results, metric))
     if not all(standing.is_known for standing in all_standings):
-        apart = list(_one_seed(results, all_standings))
-        close: list[str] = []
-        more = [f"To know more: run at least {FEWEST_SEEDS} seeds."]
-    else:
-        apart = list(_told_apart(results, all_standings))
-        close = list(_close(results, all_standings))
-        more = list(_what_to_run(results, all_standings))
-    paragraphs = [warning, apart, close, more, [*_criteria(results), *_controls(results, metric)]]
-    return [" ".join(sentences) for sentences in paragraphs if sentences]
+        return replace(
+            shown,
+            apart=tuple(_one_seed(results, all_standings)),
+            baselines=below,
+            more=(f"To know more: run at least {FEWEST_SEEDS} seeds.",),
+        )
+    return replace(
+        shown,
+        apart=tuple(_told_apart(results, all_standings)),
+        baselines=(*_beside_baselines(results, contrasts, all_standings), *below),
+        close=tuple(_close(results, all_standings)),
+        more=tuple(_what_to_run(results, all_standings)),
+    )
 
 
 # --- What no conclusion is drawn from --------------------------------------------------------------------------
@@ -98,13 +165,8 @@ def _not_judged(
 
 
 def _told_apart(results: Results, all_standings: Sequence[Standing]) -> Iterator[str]:
-    metric = all_standings[0].metric
-    yield f"Losses are judged by {metric.title}."
-    shown = (
-        all_standings
-        if len(all_standings) <= MOST_COLUMNS
-        else [s for s in all_standings if s.column is None] or all_standings[:1]
-    )
+    yield f"Losses are judged by {_judged_by(results, all_standings[0].metric)}."
+    shown = _with_a_sentence(all_standings)
     for standing in shown:
         yield in_words(standing, results.outline)
     if len(shown) < len(all_standings):
@@ -127,6 +189,20 @@ def _told_apart(results: Results, all_standings: Sequence[Standing]) -> Iterator
         + ("and all columns " if len(all_standings) > 1 else "")
         + f"with {100 * (1 - ALPHA):.0f} % confidence."
     )
+
+
+def _with_a_sentence(all_standings: Sequence[Standing]) -> Sequence[Standing]:
+    """All of them, or of many the mean alone."""
+    if len(all_standings) <= MOST_COLUMNS:
+        return all_standings
+    return [s for s in all_standings if s.column is None] or all_standings[:1]
+
+
+def _judged_by(results: Results, metric: MetricInfo) -> str:
+    """The metric, and the table that has it where that is not the main one."""
+    if metric.name in results.outline.metrics:
+        return metric.title
+    return f"{metric.title}, see the table of criteria"
 
 
 def in_words(standing: Standing, outline: Outline) -> str:
@@ -189,20 +265,63 @@ def _winners(results: Results, standings_: Sequence[Standing]) -> str:
 
 
 def _one_seed(results: Results, all_standings: Sequence[Standing]) -> Iterator[str]:
-    metric = all_standings[0].metric
-    yield (
-        f"Cells ran with one seed, so how much training runs differ is unknown: no loss is recommended. As a "
-        f"description of these runs, by {metric.title}:"
-    )
-    shown = all_standings
-    if len(all_standings) > MOST_COLUMNS:
-        shown = [s for s in all_standings if s.column is None] or all_standings[:1]
+    judged = _judged_by(results, all_standings[0].metric)
+    yield "Cells ran with one seed, so how much training runs differ is unknown: no loss is recommended."
     title = results.outline.title_of
     described = [
         f"on {s.title} " + ", ".join(f"{title(loss)} {value(s, loss)}" for loss in s.order[:MOST_NAMED])
-        for s in shown
+        for s in _with_a_sentence(all_standings)
     ]
-    yield "; ".join(described) + "."
+    yield f"As a description of these runs, by {judged}: {'; '.join(described)}."
+
+
+# --- Baselines -----------------------------------------------------------------------------------------------
+
+
+def _beside_baselines(
+    results: Results, contrasts: Contrasts, all_standings: Sequence[Standing]
+) -> Iterator[str]:
+    """Where the best loss is no better than a baseline, the losses say nothing, whichever of them leads."""
+    title = results.outline.title_of
+    shown = _with_a_sentence(all_standings)
+    no_better = []
+    for standing in all_standings:
+        found: dict[str, list[str]] = {}
+        for baseline, lead_over in against_baselines(results, contrasts, standing).items():
+            if lead_over.interval.low > 0 and standing.metric.is_visible(lead_over.interval.value):
+                continue
+            verdict = "is below" if lead_over.interval.high < 0 else "cannot be told from"
+            alone = ", over seeds alone" if standing.covers_examples > lead_over.covers_examples else ""
+            found.setdefault(verdict, []).append(
+                f"{title(baseline)} (lead {with_interval(lead_over.interval, standing.metric)}{alone})"
+            )
+        if found:
+            no_better.append(standing)
+        if found and standing in shown:
+            verdicts = " and ".join(
+                f"{verdict} the baseline{'s' * (len(baselines) > 1)} {listed(baselines)}"
+                for verdict, baselines in found.items()
+            )
+            best = f"{title(standing.best)} ({value(standing, standing.best)})"
+            yield f"On {standing.title}, even the best loss, {best}, {verdicts}."
+    columns = [standing for standing in all_standings if standing.column is not None]
+    if len(shown) < len(all_standings) and (places := [s.title for s in columns if s in no_better]):
+        yield (
+            f"Taken alone, on {len(places)} of {len(columns)} datasets (with their encoders) the best loss is no "
+            f"better than a baseline, as far as can be told: {listed(places)}."
+        )
+
+
+def _controls(results: Results, metric: str) -> Iterator[str]:
+    for loss, baselines in controls_above(results, metric).items():
+        title = results.outline.title_of
+        below = (
+            f"{title(loss)} is below {listed([title(b) for b in baselines])} in {metric_info(metric).title}"
+        )
+        if len(results.outline.seeds) == 1:
+            yield f"{below} in its one run."
+        else:
+            yield f"{below}: it learned nothing useful with these settings."
 
 
 # --- What is close -------------------------------------------------------------------------------------------
@@ -262,18 +381,23 @@ def _what_to_run(results: Results, all_standings: Sequence[Standing]) -> Iterato
     if not standing.metric.is_visible(gap.value):
         yield f"To know more: {pair} are equal to the printed digit; more runs would hardly tell them apart."
         return
-    seeds = seeds_needed(gap, standing)
-    text = f"To know more, if the difference between {pair} stays as it is: "
-    if seeds is not None:
-        text += f"about {seeds} seeds in place of {standing.seeds} would tell them apart"
-    else:
-        text += "no number of seeds would tell them apart, because the test examples are too few"
-    if (factor := variance_factor(gap, standing)) is not None:
-        n = len(standing.datasets)
-        text += (
-            f", or about {ceil(n * factor)} datasets like {'this one' if n == 1 else 'these'} in place of {n}"
+    ways = []
+    if (seeds := seeds_needed(gap, standing)) is not None and seeds <= MOST_ADVISED:
+        ways.append(f"{seeds} seeds in place of {standing.seeds}")
+    n = len(standing.datasets)
+    factor = variance_factor(gap, standing)
+    if factor is not None and (datasets := ceil(n * factor)) <= MOST_ADVISED:
+        ways.append(f"{datasets} datasets like {'this one' if n == 1 else 'these'} in place of {n}")
+    if ways:
+        yield (
+            f"To know more, if the difference between {pair} stays as it is: about {', or about '.join(ways)} would "
+            "tell them apart."
         )
-    yield text + "."
+    else:
+        yield (
+            f"More runs will not tell {pair} apart in practice: if the difference between them stays as it is, that "
+            f"takes more than {MOST_ADVISED} seeds or datasets."
+        )
 
 
 def seeds_needed(gap: Contrast, standing: Standing) -> int | None:
@@ -305,7 +429,7 @@ def variance_factor(gap: Contrast, standing: Standing) -> float | None:
     return needed if needed > 1 else None
 
 
-# --- Criteria and controls -----------------------------------------------------------------------------------
+# --- Criteria ------------------------------------------------------------------------------------------------
 
 
 def _criteria(results: Results) -> Iterator[str]:
@@ -334,16 +458,20 @@ def _criteria(results: Results) -> Iterator[str]:
         yield f"The criteria disagree about the highest {mean}: {winners}; the table of criteria has them side by side."
 
 
-def _controls(results: Results, metric: str) -> Iterator[str]:
-    for loss, baselines in controls_above(results, metric).items():
-        title = results.outline.title_of
-        below = (
-            f"{title(loss)} is below {listed([title(b) for b in baselines])} in {metric_info(metric).title}"
+# --- What was tuned ------------------------------------------------------------------------------------------
+
+
+def _tuned(results: Results) -> Iterator[str]:
+    outline = results.outline
+    if (search := outline.search) is not None:
+        keys = dict.fromkeys([*search.space, *(key for own in search.losses.values() for key in own)])
+        yield (
+            f"Settings were tuned: on each dataset and encoder every loss had {counted(search.trials, 'trial')}, in "
+            f"which {listed([key.replace('_', ' ') for key in keys])} were searched, judged by "
+            f"{metric_info(search.metric).title} on validation; see the table of chosen settings."
         )
-        if len(results.outline.seeds) == 1:
-            yield f"{below} in its one run."
-        else:
-            yield f"{below}: it learned nothing useful with these settings."
+    elif outline.tuned is not None:
+        yield "Losses have settings of their own that an earlier search chose; see the table of tuned settings."
 
 
 # --- Words ---------------------------------------------------------------------------------------------------
@@ -356,9 +484,13 @@ def value(standing: Standing, loss: str) -> str:
 
 def lead(standing: Standing, loss: str) -> str:
     """How far the best is ahead of a loss, with its interval; points where the metric is a percentage."""
-    metric = standing.metric
-    sign = -1 if metric.higher_is_better else 1
-    shown = standing.intervals[loss].scaled(sign * metric.scale)
+    sign = -1 if standing.metric.higher_is_better else 1
+    return with_interval(standing.intervals[loss].scaled(sign), standing.metric)
+
+
+def with_interval(difference: Estimate, metric: MetricInfo) -> str:
+    """A difference in the metric's own units as it is printed."""
+    shown = difference.scaled(metric.scale)
     digits = f".{metric.decimals}f"
     unit = " points" if metric.is_percentage else ""
     return f"{shown.value:{digits}}{unit} [{shown.low:{digits}}, {shown.high:{digits}}]"

@@ -6,7 +6,7 @@ import base64
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,19 @@ from mlcl.records.files import atomic_file, write_text
 from mlcl.records.outline import Outline
 from mlcl.records.paths import StudyPaths
 from mlcl.reporting.budgets import selection_rule, tuning_in_words
-from mlcl.reporting.claims import EXPLANATION, judge_all
+from mlcl.reporting.claims import EXPLANATION, NOT_COMPLETE, Verdict, judge_all
 from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.cost_means import compute_in_words
+from mlcl.reporting.counts import counted
 from mlcl.reporting.failures import Attempts, Failure
 from mlcl.reporting.figures import INDEX
-from mlcl.reporting.overview import overview
+from mlcl.reporting.overview import Overview, conclude
+from mlcl.reporting.overview_forms import as_html, in_brief
 from mlcl.reporting.pages import render
 from mlcl.reporting.results import Results, load_results
 from mlcl.reporting.tables import html, label_tables, study_tables
 from mlcl.reporting.tables.grid import dataset_table
+from mlcl.reporting.tables.headings import heading
 from mlcl.reporting.tables.table import Table
 from mlcl.reporting.tables.text import comma_separated
 
@@ -55,39 +58,49 @@ MOST_LISTED = 500
 """Cells without a result and rows with remarks that are listed; more are counted."""
 
 
-def write_report(study: str | Path) -> list[Failure]:
+def write_report(study: str | Path, tell: Callable[[str], None] | None = None) -> list[Failure]:
     """`results/<study>/report.html`, from the CSV files and the figures that `write_figures` made.
 
-    A part that fails is shown as failed in its place; the failures are returned.
+    A part that fails is shown as failed in its place; the failures are returned. `tell` is given the overview in
+    brief, line by line.
     """
     results, attempts = load_results(study), Attempts("report")
-    write_text(results.paths.report, render("report.html", _content(results, attempts)))
+    contrasts = Contrasts(results)
+    answer = attempts.make("overview", lambda: conclude(results, contrasts))
+    write_text(results.paths.report, render("report.html", _content(results, contrasts, answer, attempts)))
+    if tell is not None and not isinstance(answer, Failure):
+        for line in in_brief(answer):
+            tell(line)
     return attempts.write(results.paths)
 
 
-def _content(results: Results, attempts: Attempts) -> dict[str, Any]:
+def _content(
+    results: Results, contrasts: Contrasts, answer: Overview | Failure, attempts: Attempts
+) -> dict[str, Any]:
     outline = results.outline
-    contrasts = Contrasts(results)
     room = _Room(results.paths)
     figures = _figures(results.paths.figures, room)
-    answer = attempts.make("overview", lambda: overview(results, contrasts))
-    tables = [_table(table, attempts, room) for table in study_tables(results, contrasts, attempts)]
+    tables = [_table(table, attempts, room, outline) for table in study_tables(results, contrasts, attempts)]
+    names = [table["name"] for table in tables]
     verdicts = attempts.make("claims", lambda: judge_all(results, contrasts))
+    judged = [] if isinstance(verdicts, Failure) else verdicts
     contrasts.write()
     problems, remarks = list(_problems(results)), list(_remarks(results))
     return {
         "study": outline.study,
         "outline": outline,
         "sections": SECTIONS,
-        "answer": [_in_words(answer)] if isinstance(answer, Failure) else answer,
+        "answer": (
+            [_in_words(answer)]
+            if isinstance(answer, Failure)
+            else [as_html(paragraph, names) for paragraph in answer.paragraphs]
+        ),
         "state": _state(results),
         "leading": _leading(figures),
         "tables": tables,
-        "claims": (
-            []
-            if isinstance(verdicts, Failure)
-            else [(v, v.claim.readout) for v in sorted(verdicts, key=lambda v: v.answer == "no data")]
-        ),
+        "claims": [(v, v.claim.readout) for v in judged if v.answer != "no data"],
+        "claims_without_data": [(v, v.claim.readout) for v in judged if v.answer == "no data"],
+        "without_data": _without_data([v for v in judged if v.answer == "no data"]),
         "claims_failed": _in_words(verdicts) if isinstance(verdicts, Failure) else None,
         "explanation": EXPLANATION,
         "tuning": tuning_in_words(outline),
@@ -98,20 +111,30 @@ def _content(results: Results, attempts: Attempts) -> dict[str, Any]:
         "provenance": _provenance(results),
         "problems": problems[:MOST_LISTED],
         "more_problems": max(0, len(problems) - MOST_LISTED),
+        "without_result": counted(len(problems), "cell") + (" has" if len(problems) == 1 else " have"),
         "remarks": remarks[:MOST_LISTED],
         "more_remarks": max(0, len(remarks) - MOST_LISTED),
         "beside": room.beside,
     }
 
 
-def _table(table: Table | Failure, attempts: Attempts, room: _Room) -> dict[str, Any]:
+def _without_data(verdicts: Sequence[Verdict]) -> str:
+    """What claims that nothing is known of would need."""
+    n = len(verdicts)
+    claims = f"{counted(n, 'claim')} {'needs' if n == 1 else 'need'}"
+    if any(verdict.remark.startswith(NOT_COMPLETE) for verdict in verdicts):
+        return f"{claims} losses, datasets or settings that are not in this study, or runs that are not there yet"
+    return f"{claims} losses, datasets or settings that are not in this study"
+
+
+def _table(table: Table | Failure, attempts: Attempts, room: _Room, outline: Outline) -> dict[str, Any]:
     """A table as the page shows it."""
     shown = (
         table if isinstance(table, Failure) else attempts.make(table.name, partial(_rendered, table, room))
     )
     if isinstance(shown, Failure):
-        return {"name": shown.name, "failed": _in_words(shown)}
-    return {"name": table.name, "failed": None} | shown
+        return {"name": shown.name, "failed": _in_words(shown), "heading": heading(shown.name, outline)}
+    return {"name": table.name, "failed": None, "heading": heading(table.name, outline)} | shown
 
 
 def _rendered(table: Table, room: _Room) -> dict[str, str]:
@@ -125,11 +148,12 @@ def _in_words(failure: Failure) -> str:
 def _state(results: Results) -> str:
     """What there is."""
     outline, states = results.outline, Counter(results.cells["state"])
-    counted = len(results.cells) - states["skipped"]
+    cells = len(results.cells) - states["skipped"]
+    baselines = f" and {counted(len(outline.baselines), 'baseline')}" if outline.baselines else ""
     return (
-        f"{len(outline.losses)} losses and {len(outline.baselines)} baselines on {len(outline.datasets)} datasets "
-        f"with {len(outline.seeds)} seed{'s' * (len(outline.seeds) != 1)}: {states['ok']} of {counted} "
-        f"cells have a result."
+        f"{counted(len(outline.losses), 'loss')}{baselines} on {counted(len(outline.datasets), 'dataset')} "
+        f"with {counted(len(outline.seeds), 'seed')}: {states['ok']} of {counted(cells, 'cell')} "
+        f"{'has' if cells == 1 else 'have'} a result."
     )
 
 
@@ -262,7 +286,8 @@ def _datasets(
             "csv": room.csv(table),
             "csv_name": table.name,
             "label_tables": [
-                _table(made, attempts, room) for made in label_tables(results, attempts, [name])
+                _table(made, attempts, room, results.outline)
+                for made in label_tables(results, attempts, [name])
             ],
             "figures": [figure for figure in figures if figure["dataset"] == name],
         }

@@ -16,7 +16,7 @@ from statistics import fmean
 from mlcl.reporting.contrasts import Contrasts, Term
 from mlcl.reporting.metric_info import MetricInfo, metric_info
 from mlcl.reporting.ranking import Column, best_first, compared_columns, complete_means
-from mlcl.reporting.results import Results
+from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.statistics import ALPHA
 from mlcl.reporting.statistics.contrast import Contrast
 from mlcl.reporting.statistics.seeds import Estimate
@@ -39,6 +39,8 @@ class Standing:
     gaps: Mapping[str, Contrast]
     intervals: Mapping[str, Estimate]
     confidence: float
+    weights: Mapping[Column, float]
+    """column -> its weight in the mean."""
 
     @property
     def order(self) -> list[str]:
@@ -71,6 +73,14 @@ class Standing:
     def is_apart(self, loss: str) -> bool:
         interval = self.intervals[loss]
         return self.metric.is_visible(interval.value) and not interval.low <= 0 <= interval.high
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far the best loss is ahead of a baseline, in the metric's own units and positive in favour of the loss."""
+
+    interval: Estimate
+    covers_examples: bool
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,7 @@ def compare(
     intervals = {loss: gap.interval(family.confidence, family.losses) for loss, gap in gaps.items()}
     datasets = tuple(dict.fromkeys(dataset for dataset, _ in weights))
     seeds = len(results.outline.seeds)
-    return Standing(column, title, info, datasets, seeds, scores, gaps, intervals, family.confidence)
+    return Standing(column, title, info, datasets, seeds, scores, gaps, intervals, family.confidence, weights)
 
 
 def _difference(loss: str, other: str, weights: Mapping[Column, float], variant: str) -> list[Term]:
@@ -180,3 +190,31 @@ def controls_above(results: Results, metric: str) -> dict[str, list[str]]:
             if pairs and info.better(fmean(b for _, b in pairs), fmean(a for a, _ in pairs)):
                 result.setdefault(loss, []).append(baseline)
     return result
+
+
+def against_baselines(results: Results, contrasts: Contrasts, standing: Standing) -> dict[str, Lead]:
+    """baseline -> the lead of the best loss over it; baselines with missing runs are left out.
+
+    The intervals hold together with one another, whichever loss is best: they are as wide as those between all losses
+    and baselines of the study.
+    """
+    outline, metric = results.outline, standing.metric
+    sign = 1.0 if metric.higher_is_better else -1.0
+    methods = len(outline.losses) + len(outline.baselines)
+    leads = {}
+    for baseline in outline.baselines:
+        terms: dict[RowKey, float] = {}
+        for column, weight in standing.weights.items():
+            row = results.row_for(*column, baseline)
+            if row is None or not results.rows[row].complete:
+                break
+            if len(results.values(row, outline.split, metric.name)) < results.rows[row].expected:
+                break
+            terms[(*column, standing.best, "base")] = sign * weight
+            # A baseline without an encoder is one row beside several encoders.
+            terms[row] = terms.get(row, 0.0) - sign * weight
+        else:
+            weighted = [(weight, row) for row, weight in terms.items()]
+            gap = contrasts.of(weighted, metric.name, outline.split)
+            leads[baseline] = Lead(gap.interval(standing.confidence, methods), gap.covers_examples)
+    return leads

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mlcl.records.collect import collect
-from mlcl.records.outline import open_study
+from mlcl.records.outline import SearchOutline, open_study
 from mlcl.records.paths import CellId
 from mlcl.records.rescore import rescore
 from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.cost_means import compute_seconds
 from mlcl.reporting.figures import ranks
-from mlcl.reporting.overview import overview, seeds_needed
+from mlcl.reporting.overview import MOST_ADVISED, conclude, overview, seeds_needed, variance_factor
+from mlcl.reporting.overview_forms import MOST_LINES, as_html, in_brief, write_overview
 from mlcl.reporting.ranking import complete_means, note_on_encoders, primary_metric, rank_losses
 from mlcl.reporting.results import load_results
-from mlcl.reporting.standings import standings
+from mlcl.reporting.standings import against_baselines, standings
 from mlcl.reporting.statistics import examples
 from mlcl.reporting.statistics.contrast import critical_value
 from mlcl.reporting.tables.best_against_each import best_against_each_table
@@ -69,7 +71,7 @@ def test_each_column_is_judged_with_the_intervals_of_the_table(grid):
     text = told(results)
     standing = of(results)["the mean over 2 datasets"]
     assert text.startswith(
-        "Losses are judged by macro-F1 (tuned thresholds). On the mean over 2 datasets, bce"
+        "Losses are judged by macro-F1 (tuned thresholds), see the table of criteria. On the mean over 2 datasets, bce"
     )
     gap = standing.intervals["reg"].scaled(-100)
     assert (
@@ -111,9 +113,107 @@ def test_what_to_run_counts_seeds_and_datasets(grid):
     assert half(seeds) < abs(gap.value) <= half(seeds - 1)
     text = told(results)
     assert f"about {seeds} seeds in place of 3 would tell them apart" in text
-    assert "datasets like these in place of 2" in text
+    assert ceil(2 * variance_factor(gap, standing)) > MOST_ADVISED
+    assert "datasets like these" not in text, "more than anybody would run"
     assert "bce (63.0) is better than jaccard" in text
     assert "cannot be told from reg" in text
+
+
+def with_gap(results, values):
+    """The same study, in which reg has these values in its three seeds, bce others and jaccard far smaller ones."""
+    metrics = results.metrics.copy()
+    for loss, own in {"bce": [0.60, 0.61, 0.62], "reg": values, "jaccard": [0.1, 0.11, 0.12]}.items():
+        for seed, one in enumerate(own):
+            metrics.loc[(metrics["loss"] == loss) & (metrics["seed"] == seed), "value"] = one
+    return replace(results, metrics=metrics)
+
+
+@pytest.mark.parametrize("gap", [0.011, 0.015, 0.002])
+def test_only_runs_that_somebody_would_make_are_advised(grid, gap):
+    results = loaded(grid)
+    without_scores(grid)
+    results = with_gap(results, [0.60 - gap, 0.61 - gap, 0.62 - gap])
+    standing = of(results)["the mean over 2 datasets"]
+    seeds = seeds_needed(standing.gaps["reg"], standing)
+    datasets = ceil(2 * variance_factor(standing.gaps["reg"], standing))
+    text = told(results)
+    assert (f"about {seeds} seeds in place of 3" in text) == (seeds is not None and seeds <= 20)
+    assert (f"about {datasets} datasets like these in place of 2" in text) == (datasets <= 20)
+    impossible = "More runs will not tell bce and reg on the mean over 2 datasets apart in practice"
+    assert (impossible in text) == (gap == 0.002)
+    assert ("would tell them apart" in text) == (gap != 0.002)
+
+
+def test_it_says_where_the_best_loss_is_no_better_than_a_baseline(grid):
+    grid.datasets = {"scenes": "image"}
+    results = loaded(grid)
+    assert "even the best loss" not in told(results)
+    assert set(against_baselines(results, Contrasts(results), of(results)["Scenes"])) == {
+        "label_prior",
+        "random_encoder",
+    }
+    best = of(results)["Scenes"].means["bce"]
+
+    def with_prior(value):
+        metrics = results.metrics.copy()
+        metrics.loc[metrics["loss"] == "label_prior", "value"] = value
+        return replace(results, metrics=metrics)
+
+    near = with_prior(best - 0.004)
+    (lead,) = (
+        lead
+        for baseline, lead in against_baselines(near, Contrasts(near), of(near)["Scenes"]).items()
+        if baseline == "label_prior"
+    )
+    assert lead.covers_examples
+    assert lead.interval.value == pytest.approx(0.004)
+    assert lead.interval.low < 0 < lead.interval.high
+    shown = lead.interval.scaled(100)
+    assert (
+        f"On Scenes, even the best loss, bce ({100 * best:.1f}), cannot be told from the baseline label prior "
+        f"(lead 0.4 points [{shown.low:.1f}, {shown.high:.1f}])." in told(near)
+    )
+    assert "is below the baseline label prior (lead -" in told(with_prior(0.99))
+
+
+def test_a_metric_where_lower_is_better_leads_a_baseline_by_a_positive_number(grid):
+    grid.datasets, grid.metrics = {"scenes": "image"}, ["hamming_loss"]
+    results = loaded(grid)
+    leads = against_baselines(results, Contrasts(results), of(results)["Scenes"])
+    assert all(lead.interval.value > 0 for lead in leads.values())
+
+
+def test_in_brief_it_has_the_conclusion_and_room_on_a_terminal(two_encoders):
+    lines = in_brief(conclude(two_encoders, Contrasts(two_encoders)))
+    assert lines[0].startswith("Losses are judged by")
+    assert "On the mean over 5 datasets" in " ".join(lines) or "On the mean over 6 datasets" in " ".join(
+        lines
+    )
+    assert 2 <= len(lines) <= MOST_LINES
+    assert all(len(line) <= 100 for line in lines)
+
+
+def test_a_sentence_says_what_was_tuned(grid):
+    results = loaded(grid)
+    search = SearchOutline(
+        "random", 5, 1000, "map", "linear", {"learning_rate": [0.1, 1.0]}, {"reg": {"margin": [1]}}
+    )
+    tuned = replace(results, outline=replace(results.outline, search=search))
+    assert (
+        "every loss had 5 trials, in which learning rate and margin were searched, judged by mAP on validation; see "
+        "the table of chosen settings." in told(tuned)
+    )
+
+
+def test_its_markdown_links_the_tables_that_there_are(grid):
+    results = loaded(grid)
+    write_overview(results, Contrasts(results), {"criteria"})
+    text = (grid.paths.tables / "overview.md").read_text()
+    assert text.startswith("# A tiny study: overview\n\nLosses are judged by")
+    assert "see the [table of criteria](criteria.md). On the mean" in text
+    assert as_html("the table of criteria & the table of differences", {"criteria"}) == (
+        'the <a href="#table-criteria">table of criteria</a> &amp; the table of differences'
+    )
 
 
 def test_one_seed_recommends_nothing(grid):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 from mlcl.records.collect import collect
 from mlcl.records.outline import open_study
@@ -126,3 +128,50 @@ def test_what_is_too_large_for_the_page_lies_beside_it(finished, monkeypatch):
     assert any(link.endswith(".png") for link in beside)
     assert any(link.startswith("report_files/") for link in beside)
     assert [link for link in beside if not (finished.results / link).exists()] == []
+
+
+def test_claims_without_data_are_one_folded_line(grid):
+    grid.datasets = {"scenes": "image"}
+    grid.plan()
+    shutil.copytree(Path(__file__).parents[2] / "paper_tables" / "specs", grid.paths.specs)
+    collect(open_study("tiny"), partial=True)
+    write_figures("tiny")
+    write_report("tiny")
+    text = grid.paths.report.read_text(encoding="utf-8")
+    folded = re.search(
+        r"<summary>(\d+) claims need losses, datasets or settings that are not in this study, or runs", text
+    )
+    assert folded is not None
+    claims = text.partition("<h2>Claims</h2>")[2].partition("</section>")[0]
+    assert claims.count("<strong>no data</strong>") == int(folded[1]) > 10
+    assert claims.index("<details>") < claims.index("no data")
+
+
+def test_each_table_has_a_heading_and_the_judged_metric_a_link(finished):
+    text = finished.report.read_text(encoding="utf-8")
+    assert '<a href="#table-criteria">table of criteria</a>' in text
+    headings = re.findall(r"<h3>([^<]+)</h3>", text)
+    for heading in ("Losses by metrics", "By the head trained with the encoder", "Variants", "Costs"):
+        assert heading in headings
+    assert any(
+        tag["alt"].startswith("Dot plot. macro-F1 (tuned thresholds): ")
+        for tag in page_of(finished).all("img")
+    )
+
+
+def test_counts_are_in_plain_grammar(grid):
+    grid.datasets, grid.baselines, grid.losses = {"scenes": "image"}, [], ["bce"]
+    grid.plan()
+    collect(open_study("tiny"), partial=True)
+    write_figures("tiny")
+    write_report("tiny")
+    text = page_of(grid.paths).text
+    assert "1 loss on 1 dataset with 3 seeds: 0 of 3 cells have a result." in text
+    assert "3 cells have no current result" in text
+
+
+def test_the_overview_in_brief_is_told(finished):
+    lines = []
+    assert write_report("tiny", lines.append) == []
+    assert lines[0].startswith("Losses are judged by macro-F1 (tuned thresholds)")
+    assert len(lines) <= 8

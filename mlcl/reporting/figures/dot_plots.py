@@ -10,6 +10,7 @@ from mlcl.records.outline import NO_ENCODER, Outline
 from mlcl.reporting.figures import style
 from mlcl.reporting.figures.style import Figure
 from mlcl.reporting.metric_info import MetricInfo, metric_info
+from mlcl.reporting.ranking import primary_metric
 from mlcl.reporting.results import Results, RowKey
 from mlcl.reporting.statistics.seeds import mean_interval
 
@@ -35,7 +36,8 @@ def _has_values(results: Results, dataset: str, encoder: str, loss: str) -> bool
 
 def _one(results: Results, dataset: str, encoder: str, names: list[str]) -> Figure:
     outline = results.outline
-    metrics = [metric_info(name) for name in outline.metrics]
+    # What losses are judged by stands first, and beside it what the study's table shows.
+    metrics = [metric_info(name) for name in dict.fromkeys([primary_metric(results), *outline.metrics])]
     canvas = style.new_canvas(style.TWO_COLUMNS, 0.75 + 0.2 * len(names))
     with style.in_use():
         axes = canvas.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
@@ -88,7 +90,8 @@ def _panel(
     if seeds:
         across, down, colours = zip(*seeds, strict=True)
         ax.scatter(across, down, c=colours, s=4, linewidths=0)
-    ax.set_title(f"{metric.title} {metric.arrow}" + (" in %" if metric.is_percentage else ""))
+    title = metric.title.replace(" (", "\n(")  # a panel is narrow
+    ax.set_title(f"{title} {metric.arrow}" + (" in %" if metric.is_percentage else ""))
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
     if metric.is_percentage:

@@ -12,6 +12,7 @@ from mlcl.records.paths import StudyPaths
 from mlcl.reporting.claims import write_claims
 from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.failures import Attempts, Failure
+from mlcl.reporting.overview_forms import write_overview
 from mlcl.reporting.results import Results, load_results
 from mlcl.reporting.tables import latex, numbers, text
 from mlcl.reporting.tables.best_against_each import best_against_each_table
@@ -37,7 +38,8 @@ log = logging.getLogger(__name__)
 
 
 def write_tables(study: str | Path, markdown_alone: bool = False) -> list[Failure]:
-    """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md.
+    """`paper_tables/<study>/`: the tables as .tex, .md, .csv and .pdf, numbers.tex for running text, claims.md,
+    overview.md.
 
     Tables: `main`; `main-<readout>` for each other readout; `criteria` where thresholds were tuned; `search` where
     settings were searched for; `tuned` where rows have settings of an earlier search; `variants` where the study has
@@ -49,7 +51,8 @@ def write_tables(study: str | Path, markdown_alone: bool = False) -> list[Failur
     results = load_results(study)
     contrasts, attempts = Contrasts(results), Attempts("tables")
     of_labels = label_tables(results, attempts)
-    for table in [*study_tables(results, contrasts, attempts), *of_labels]:
+    of_study = study_tables(results, contrasts, attempts)
+    for table in [*of_study, *of_labels]:
         if isinstance(table, Failure):
             written: object = table
         else:
@@ -62,8 +65,13 @@ def write_tables(study: str | Path, markdown_alone: bool = False) -> list[Failur
     numbers_file = results.paths.tables / "numbers.tex"
     if not markdown_alone:
         attempts.make("numbers", lambda: write_text(numbers_file, numbers.render(results)))
-    if isinstance(failed := attempts.make("claims", lambda: write_claims(results, contrasts)), Failure):
-        _write_failure(failed, results.paths)
+    names = {table.name for table in of_study}
+    for name, write_page in {
+        "claims": lambda: write_claims(results, contrasts),
+        "overview": lambda: write_overview(results, contrasts, names),
+    }.items():
+        if isinstance(failed := attempts.make(name, write_page), Failure):
+            _write_failure(failed, results.paths)
     contrasts.write()
     return attempts.write(results.paths)
 
@@ -72,8 +80,8 @@ def study_tables(results: Results, contrasts: Contrasts, attempts: Attempts) -> 
     """All tables of a study, in the order in which they are shown; in the place of one that fails, its failure."""
     single: dict[str, Callable[[], Table | None]] = {
         "main": lambda: main_table(results),
-        **{f"main-{name}": partial(readout_table, results, name) for name in other_readouts(results)},
         "criteria": lambda: criteria_table(results),
+        **{f"main-{name}": partial(readout_table, results, name) for name in other_readouts(results)},
         "search": lambda: search_table(results),
         "tuned": lambda: tuned_table(results),
         "variants": lambda: variants_table(results),
