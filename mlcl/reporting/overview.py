@@ -48,8 +48,8 @@ TABLES = {
 class Overview:
     """Sentences, by what they are about; a study has some of each kind or none."""
 
-    not_judged: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
+    not_judged: tuple[str, ...] = ()
     baselines: tuple[str, ...] = ()
     close: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
@@ -59,8 +59,8 @@ class Overview:
     @property
     def paragraphs(self) -> list[str]:
         kinds = (
-            self.not_judged,
             self.apart,
+            self.not_judged,
             self.baselines,
             self.close,
             self.more,
@@ -82,7 +82,7 @@ class Overview:
 
 
 def overview(results: Results, contrasts: Contrasts) -> list[str]:
-    """Paragraphs, in the order told apart, baselines, close, what to run, criteria, what was tuned."""
+    """Paragraphs, in the order told apart, not judged, baselines, close, what to run, criteria, what was tuned."""
     return conclude(results, contrasts).paragraphs
 
 
@@ -145,6 +145,11 @@ def _not_judged(
 ) -> Iterator[str]:
     """Losses that were not trained to the end lose by their budget, not by what they are."""
     title = results.outline.title_of
+    if untrained:
+        yield (
+            "What was not trained to the end is not judged; more epochs or another learning rate, the same for all "
+            "losses, would tell."
+        )
     for standing in everything:
         losses = untrained.get(standing.column, {}) if standing.column is not None else {}
         if not losses:
@@ -154,11 +159,8 @@ def _not_judged(
         if len(standing.means) - len(losses) < 2:
             said = f"no conclusion is drawn: not trained to the end {are} {names}"
         else:
-            said = f"{names} {are} not judged: not trained to the end"
-        yield (
-            f"On {standing.title}, {said} ({', '.join(reasons)}). More epochs or another learning rate, the same for "
-            "all losses, would tell."
-        )
+            said = f"{names} {are} not judged"
+        yield f"On {standing.title}, {said} ({', '.join(reasons)})."
 
 
 # --- What can be told apart ----------------------------------------------------------------------------------
