@@ -126,6 +126,18 @@ def test_a_loss_with_missing_cells_is_not_judged(images):
     assert quality(study).missing == 1
 
 
+def test_a_loss_without_a_single_cell_where_others_ran_is_missing_too(images):
+    images.plan().make_all()
+    for dataset in ("scenes", "birds"):
+        for seed in images.seeds:
+            images.paths.record(CellId(dataset, "cnn", "reg", "few", seed)).unlink()
+    found = comparisons(opened(images))
+    assert one(found).grade == "A"
+    tenth = one(found, fraction=0.1)
+    assert tenth.not_judged == {"reg": "3 of 3 cells are missing on Scenes"}
+    assert tenth.grade == "C"
+
+
 def test_a_dataset_on_which_most_losses_have_cells_missing_is_left_out_and_named(images):
     images.plan().make_all()
     for loss in ("reg", "bce"):

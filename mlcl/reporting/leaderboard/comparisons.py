@@ -193,11 +193,7 @@ def _draft(study: Study, place: Place, variant: str, columns: Sequence[Column]) 
     no dataset is left."""
     own, study = study.results.outline.readout, study.with_readout(place.readout)
     results = study.results
-    losses = [
-        loss
-        for loss in results.outline.losses
-        if any(results.has_readout((*column, loss, variant)) for column in columns)
-    ]
+    losses = [loss for loss in results.outline.losses if _takes_part(loss, results, variant, columns)]
     if len(losses) < 2:
         return None
     states = {
@@ -220,6 +216,16 @@ def _draft(study: Study, place: Place, variant: str, columns: Sequence[Column]) 
     judged = [loss for loss in losses if loss not in not_judged]
     waiting = any(states[column][loss].waiting for column in kept for loss in states[column])
     return _Draft(study, place, variant, judged, kept, left_out, short, not_judged, waiting)
+
+
+def _takes_part(loss: str, results: Results, variant: str, columns: Sequence[Column]) -> bool:
+    """Whether a loss that the study asks for on these columns has the readout: as its results show, wherever they are,
+    because one whose runs are missing here is to be told of and not passed over."""
+    rows = (results.rows.get((*column, loss, variant)) for column in columns)
+    if all(row is None or row.skipped for row in rows):
+        return False
+    everywhere = product(results.outline.columns(), results.outline.variants)
+    return any(results.has_readout((*column, loss, one)) for column, one in everywhere)
 
 
 def _why_left_out(states: dict[str, RowState]) -> str:
