@@ -11,7 +11,10 @@ from data_prep.errors import DataError
 from data_prep.source import About, RawFile
 from mlcl.offline import offline
 
-PATHS_HINT = "check the paths in the dataset's settings, and the folder that they start from (--data-root or data_root)"
+PATHS_HINT = (
+    "check the paths in the dataset's settings, and the folder that they start from: --data-root, or data_root in the "
+    "study"
+)
 
 State = Literal["published", "local", "unpinned", "absent"]
 

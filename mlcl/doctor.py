@@ -91,9 +91,7 @@ def _gpu() -> Check:
             "GPU", "note", f"cannot be asked ({' '.join(str(error).split())[:100]})", "see the driver"
         )
     driver = " although nvidia-smi is there" if shutil.which("nvidia-smi") else ""
-    todo = (
-        "a torch that fits the driver" if driver else "nothing for small studies; docs/gpu.md for large ones"
-    )
+    todo = "a torch that fits the driver" if driver else "small studies need none; for large ones docs/gpu.md"
     return Check("GPU", "note", f"torch finds none{driver}", todo)
 
 

@@ -474,6 +474,8 @@ def _tuned(results: Results) -> Iterator[str]:
         )
     elif outline.tuned is not None:
         yield "Losses have settings of their own that an earlier search chose; see the table of tuned settings."
+    else:
+        yield "Settings were not tuned: those of the study may suit one loss better than another (a search would tell)."
 
 
 # --- Words ---------------------------------------------------------------------------------------------------

@@ -471,9 +471,9 @@ def test_the_documented_example_is_trained_and_tabled(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
 
-    run("prepare", "study.yaml", "--data-root", ".")
+    run("prepare", "study.yaml")  # the page names the data root
     for cell in ("reviews/transformer/bce/base/seed0", "reviews/none/label_prior/base/seed0"):
-        run("train", "study.yaml", cell, "--data-root", ".")
+        run("train", "study.yaml", cell)
     run("aggregate", "study.yaml")
     run("tables", "study.yaml")
     main = (tmp_path / "paper_tables" / "study" / "main.md").read_text(encoding="utf-8")
