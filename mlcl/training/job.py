@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,7 @@ class Job:
         self._beats: dict[int, tuple[bytes, float]] = {}
         """rank -> its last beat, and when that came"""
         self._outbox: list[tuple[float, Exception]] = []
-        self._inbox: list[tuple[float, Exception]] = []
+        self._inbox: SimpleQueue[tuple[float, Exception]] = SimpleQueue()
         self._task: bytes | None = None
         self._end: tuple[int, str] | None = None
         self._lost: float | None = None
@@ -213,7 +214,10 @@ class Job:
 
     def errors(self) -> list[tuple[float, Exception]]:
         """Process 0: errors of the others since the last call, with their times."""
-        errors, self._inbox = self._inbox, []
+        errors = []
+        with suppress(Empty):
+            while True:
+                errors.append(self._inbox.get_nowait())
         return errors
 
     def check(self) -> None:
@@ -287,7 +291,7 @@ class Job:
                 if self.leads:
                     while heard < store.add("errors", 0):
                         heard += 1
-                        self._inbox.append(pickle.loads(store.get(f"error/{heard}")))
+                        self._inbox.put(pickle.loads(store.get(f"error/{heard}")))
                     continue
                 if self._task is None and store.check(["task"]):
                     self._task = store.get("task")

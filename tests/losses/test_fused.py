@@ -75,7 +75,8 @@ def assert_equal_to_float64(name: str, embeddings: Tensor, labels: Tensor, **mor
     expected = value_and_gradients(name, "tile", embeddings.double().cpu(), labels.cpu(), **more)
     for a, b in zip(ours, expected, strict=True):
         assert a.isfinite().all()
-        scale = max(b.abs().max().item(), 0.03)
+        # A gradient that nearly cancels has the rounding of its terms, on some processors more than on others.
+        scale = max(b.abs().max().item(), 0.1)
         torch.testing.assert_close(
             a.cpu().double(), b, rtol=0, atol=tolerance * scale, msg=lambda m: f"{name}: {m}"
         )

@@ -79,7 +79,8 @@ def test_figures_of_an_earlier_state_are_removed(grid):
 
 def test_the_alt_text_tells_the_order_and_the_means(finished):
     figure = next(dot_plots.draw(load_results("tiny")))
-    assert figure.alt.startswith("Dot plot. micro-F1: bce 85.4, reg 80.8, jaccard 73.6, random encoder 47.1")
+    assert figure.alt.startswith("Dot plot. macro-F1 (tuned thresholds): bce 87.7, reg 83.1, jaccard 76.2")
+    assert "; micro-F1: bce 85.4, reg 80.8, jaccard 73.6, random encoder 47.1" in figure.alt
 
 
 def test_twenty_losses_look_different_in_colour_and_the_first_ten_without():
