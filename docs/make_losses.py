@@ -191,15 +191,14 @@ def needs(info: losses.LossInfo) -> str:
 
 def loss_table() -> str:
     lines = [
-        "| name | class | in its paper | idea | weights or terms | cost | needs | hyperparameters |",
-        "|---|---|---|---|---|---|---|---|",
+        "| name, class | in its paper | idea | weights or terms | cost | needs | hyperparameters |",
+        "|---|---|---|---|---|---|---|",
     ]
     order = {"embeddings": 0, "both": 1, "features": 2, "logits": 3}
     for info in sorted(map(losses.describe, losses.names()), key=lambda i: (order[i.inputs], i.name)):
         settings = ", ".join(f"{key} = {value}" for key, value in info.hyperparameters.items()) or "none"
         cells = [
-            f"`{info.name}`",
-            f"`{info.class_name}`",
+            f"`{info.name}`<br>`{info.class_name}`",
             f"{info.title}: {info.paper}",
             info.summary,
             f"`{info.equation}`",
