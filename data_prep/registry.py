@@ -33,14 +33,17 @@ def load(stem: str) -> Source:
     return source
 
 
-def citations(entry: Entry, settings: Settings) -> tuple[dict[str, Any], ...]:
-    """The publications of a dataset, from its module's `CITATIONS`: fields of BibTeX, and `part`, which part of it.
+def citations(entry: Entry, settings: Settings) -> dict[str, str]:
+    """The publications of a dataset, from its module's `CITATIONS`: keys of `mlcl/study/references.bib`, each with the
+    part of the dataset that it describes, empty for the whole.
 
     Where they depend on the settings the module has a function `citations` instead. The user's own data has none.
     """
     module = importlib.import_module(f"data_prep.sources.{entry.module}")
-    found = module.citations(settings) if hasattr(module, "citations") else getattr(module, "CITATIONS", ())
-    return tuple(found)
+    found: dict[str, str] = (
+        module.citations(settings) if hasattr(module, "citations") else getattr(module, "CITATIONS", {})
+    )
+    return found
 
 
 def names() -> list[str]:

@@ -31,14 +31,7 @@ ABOUT = About(
     published={"labels": 54, "examples": {"train": 53840, "val": 1000, "test": 1000}},
     published_from="the authors' paper and files",
 )
-CITATIONS = (
-    {
-        "author": "Yang, Pengcheng and Sun, Xu and Li, Wei and Ma, Shuming and Wu, Wei and Wang, Houfeng",
-        "title": "SGM: Sequence Generation Model for Multi-label Classification",
-        "booktitle": "International Conference on Computational Linguistics (COLING)",
-        "year": 2018,
-    },
-)
+CITATIONS = {"yang2018sgm": ""}
 
 FILES = {
     f"{kind}_{split}": RawFile(f"{kind}_{split}")

@@ -31,17 +31,7 @@ ABOUT = About(
     published={"labels": 9, "rows": 17668},
     published_from="the paper",
 )
-CITATIONS = (
-    {
-        "author": "Hosseini, Mahdi S. and Chan, Lyndon and Tse, Gabriel and Tang, Michael and Deng, Jun "
-        "and Norouzi, Sajad and Rowsell, Corwyn and Plataniotis, Konstantinos N. and Damaskinos, "
-        "Savvas",
-        "title": "Atlas of Digital Pathology: A Generalized Hierarchical Histological Tissue "
-        "Type-Annotated Database for Deep Learning",
-        "booktitle": "IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)",
-        "year": 2019,
-    },
-)
+CITATIONS = {"hosseini2019atlas": ""}
 
 ROOT = "ADP V1.0 Release"
 TABLE = RawFile(f"{ROOT}/ADP_EncodedLabels_Release1_Flat.csv")

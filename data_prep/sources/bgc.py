@@ -32,15 +32,7 @@ ABOUT = About(
     published={"labels": 146, "examples": {"train": 58715, "val": 14785, "test": 18394}},
     published_from="README of the collection; the paper",
 )
-CITATIONS = (
-    {
-        "author": "Aly, Rami and Remus, Steffen and Biemann, Chris",
-        "title": "Hierarchical Multi-label Classification of Text with Capsule Networks",
-        "booktitle": "Annual Meeting of the Association for Computational Linguistics (ACL), Student Research "
-        "Workshop",
-        "year": 2019,
-    },
-)
+CITATIONS = {"aly2019hierarchical": ""}
 
 ARCHIVE = RawFile(
     "blurbgenrecollectionen.zip", ("https://fiona.uni-hamburg.de/ca89b3cf/blurbgenrecollectionen.zip",)

@@ -33,16 +33,7 @@ ABOUT = About(
     published={"labels": 14, "examples": {"train+val": 86524, "test": 25596}},
     published_from="the lists of the distribution; 112,120 images in all",
 )
-CITATIONS = (
-    {
-        "author": "Wang, Xiaosong and Peng, Yifan and Lu, Le and Lu, Zhiyong and Bagheri, Mohammadhadi and "
-        "Summers, Ronald M.",
-        "title": "ChestX-ray8: Hospital-scale Chest {X}-ray Database and Benchmarks on Weakly-Supervised "
-        "Classification and Localization of Common Thorax Diseases",
-        "booktitle": "IEEE Conference on Computer Vision and Pattern Recognition (CVPR)",
-        "year": 2017,
-    },
-)
+CITATIONS = {"wang2017chestxray8": ""}
 
 FINDINGS = (
     "Atelectasis",

@@ -18,15 +18,7 @@ ABOUT = About(
     published={"labels": 80, "train2014": 82783, "val2014": 40504},
     published_from="cocodataset.org/#download",
 )
-CITATIONS = (
-    {
-        "author": "Lin, Tsung-Yi and Maire, Michael and Belongie, Serge and Hays, James and Perona, Pietro "
-        "and Ramanan, Deva and Dollár, Piotr and Zitnick, C. Lawrence",
-        "title": "Microsoft COCO: Common Objects in Context",
-        "booktitle": "European Conference on Computer Vision (ECCV)",
-        "year": 2014,
-    },
-)
+CITATIONS = {"lin2014microsoft": ""}
 
 # Sizes and checksums: tensorflow/datasets, url_checksums/coco2014.txt.
 PUBLISHED = {

@@ -24,15 +24,7 @@ ABOUT = About(
     homepage="https://archive.ics.uci.edu/dataset/80",
     licence="CC BY 4.0 (UCI); ships with scikit-learn (BSD-3-Clause). Nothing is downloaded.",
 )
-CITATIONS = (
-    {
-        "author": "Alpaydin, E. and Kaynak, C.",
-        "title": "Optical Recognition of Handwritten Digits",
-        "howpublished": "UCI Machine Learning Repository",
-        "year": 1998,
-        "part": "the digits",
-    },
-)
+CITATIONS = {"alpaydin1998optical": "the digits"}
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SHARE_OF_DIGITS = {"train": 0.6, "val": 0.15, "test": 0.25}

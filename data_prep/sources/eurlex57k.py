@@ -30,15 +30,7 @@ ABOUT = About(
     published={"labels": 4271, "examples": {"train": 45000, "val": 6000, "test": 6000}},
     published_from="the paper",
 )
-CITATIONS = (
-    {
-        "author": "Chalkidis, Ilias and Fergadiotis, Manos and Malakasiotis, Prodromos and "
-        "Androutsopoulos, Ion",
-        "title": "Large-Scale Multi-Label Text Classification on EU Legislation",
-        "booktitle": "Annual Meeting of the Association for Computational Linguistics (ACL)",
-        "year": 2019,
-    },
-)
+CITATIONS = {"chalkidis2019largescale": ""}
 
 ARCHIVE = RawFile("dataset.zip", ("http://archive.org/download/EURLEX57K/dataset.zip",))
 FILES = {"train": "train.jsonl", "val": "dev.jsonl", "test": "test.jsonl"}

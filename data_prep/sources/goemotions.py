@@ -29,15 +29,7 @@ ABOUT = About(
     },
     published_from="README of the official repository",
 )
-CITATIONS = (
-    {
-        "author": "Demszky, Dorottya and Movshovitz-Attias, Dana and Ko, Jeongwoo and Cowen, Alan and "
-        "Nemade, Gaurav and Ravi, Sujith",
-        "title": "GoEmotions: A Dataset of Fine-Grained Emotions",
-        "booktitle": "Annual Meeting of the Association for Computational Linguistics (ACL)",
-        "year": 2020,
-    },
-)
+CITATIONS = {"demszky2020goemotions": ""}
 
 URL = "https://github.com/google-research/google-research/raw/master/goemotions/data"
 # Sizes and checksums of the tsv files: tensorflow/datasets, url_checksums/goemotions.txt.

@@ -34,26 +34,7 @@ class Mimic3Settings(Settings):
     )
 
 
-CITATIONS = (
-    {
-        "author": "Johnson, Alistair E. W. and Pollard, Tom J. and Shen, Lu and Lehman, Li-wei H. and "
-        "Feng, Mengling and Ghassemi, Mohammad and Moody, Benjamin and Szolovits, Peter and "
-        "Celi, Leo Anthony and Mark, Roger G.",
-        "title": "MIMIC-III, a freely accessible critical care database",
-        "journal": "Scientific Data",
-        "volume": "3",
-        "year": 2016,
-    },
-    {
-        "author": "Mullenbach, James and Wiegreffe, Sarah and Duke, Jon and Sun, Jimeng and Eisenstein, "
-        "Jacob",
-        "title": "Explainable Prediction of Medical Codes from Clinical Text",
-        "booktitle": "Conference of the North American Chapter of the Association for Computational "
-        "Linguistics (NAACL)",
-        "year": 2018,
-        "part": "splits",
-    },
-)
+CITATIONS = {"johnson2016mimiciii": "", "mullenbach2018explainable": "splits"}
 
 
 def about(settings: Mimic3Settings) -> About:

@@ -36,16 +36,7 @@ class Mimic4Settings(Settings):
     seed: int = Field(default=0, ge=0, description="which patients")
 
 
-CITATIONS = (
-    {
-        "author": "Johnson, Alistair E. W. and Bulgarelli, Lucas and Shen, Lu and Gayles, Alvin and "
-        "Shammout, Ayad and Horng, Steven and Pollard, Tom J. and others",
-        "title": "MIMIC-IV, a freely accessible electronic health record dataset",
-        "journal": "Scientific Data",
-        "volume": "10",
-        "year": 2023,
-    },
-)
+CITATIONS = {"johnson2023mimiciv": ""}
 
 
 def about(settings: Mimic4Settings) -> About:

@@ -30,14 +30,7 @@ ABOUT = About(
     published={"labels": 5, "rows": 2000, "cardinality": 1.24},
     published_from="the dataset's page and paper",
 )
-CITATIONS = (
-    {
-        "author": "Zhou, Zhi-Hua and Zhang, Min-Ling",
-        "title": "Multi-Instance Multi-Label Learning with Application to Scene Classification",
-        "booktitle": "Advances in Neural Information Processing Systems (NIPS)",
-        "year": 2006,
-    },
-)
+CITATIONS = {"zhou2006multiinstance": ""}
 
 ARCHIVE = RawFile("miml_dataset.zip")
 TABLE = "miml_dataset/miml_labels_1.csv"

@@ -30,14 +30,7 @@ ABOUT = About(
     published={"rows": 25000},
     published_from="the paper",
 )
-CITATIONS = (
-    {
-        "author": "Huiskes, Mark J. and Lew, Michael S.",
-        "title": "The MIR {Flickr} Retrieval Evaluation",
-        "booktitle": "ACM International Conference on Multimedia Information Retrieval (MIR)",
-        "year": 2008,
-    },
-)
+CITATIONS = {"huiskes2008mir": ""}
 
 BASE = "http://press.liacs.nl/mirflickr/mirflickr25k.v3b"
 IMAGES = RawFile("mirflickr25k.zip", (f"{BASE}/mirflickr25k.zip",), md5="a23d0a8564ee84cda5622a6c2f947785")

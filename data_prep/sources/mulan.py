@@ -6,7 +6,7 @@ the given training and test rows, or one file without a split, and an XML file t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -52,98 +52,28 @@ class MulanSettings(Settings):
     seed: int = Field(default=0, ge=0, description="which rows, for the splits that are not given")
 
 
-LIBRARY: dict[str, Any] = {
-    "author": "Tsoumakas, Grigorios and Spyromitros-Xioufis, Eleftherios and Vilcek, Jozef and Vlahavas, "
-    "Ioannis",
-    "title": "Mulan: A {Java} Library for Multi-Label Learning",
-    "journal": "Journal of Machine Learning Research",
-    "volume": "12",
-    "year": 2011,
-}
-OF_SET: dict[str, dict[str, Any]] = {
-    "bibtex": {
-        "author": "Katakis, Ioannis and Tsoumakas, Grigorios and Vlahavas, Ioannis",
-        "title": "Multilabel Text Classification for Automated Tag Suggestion",
-        "booktitle": "ECML/PKDD 2008 Discovery Challenge",
-        "year": 2008,
-    },
-    "cal500": {
-        "author": "Turnbull, Douglas and Barrington, Luke and Torres, David and Lanckriet, Gert",
-        "title": "Semantic Annotation and Retrieval of Music and Sound Effects",
-        "journal": "IEEE Transactions on Audio, Speech and Language Processing",
-        "volume": "16",
-        "year": 2008,
-    },
-    "corel5k": {
-        "author": "Duygulu, Pinar and Barnard, Kobus and de Freitas, Nando and Forsyth, David",
-        "title": "Object recognition as machine translation: Learning a lexicon for a fixed image vocabulary",
-        "booktitle": "European Conference on Computer Vision (ECCV)",
-        "year": 2002,
-    },
-    "delicious": {
-        "author": "Tsoumakas, Grigorios and Katakis, Ioannis and Vlahavas, Ioannis",
-        "title": "Effective and Efficient Multilabel Classification in Domains with Large Number of Labels",
-        "booktitle": "ECML/PKDD 2008 Workshop on Mining Multidimensional Data (MMD'08)",
-        "year": 2008,
-    },
-    "emotions": {
-        "author": "Trohidis, Konstantinos and Tsoumakas, Grigorios and Kalliris, George and Vlahavas, "
-        "Ioannis",
-        "title": "Multilabel Classification of Music into Emotions",
-        "booktitle": "International Conference on Music Information Retrieval (ISMIR)",
-        "year": 2008,
-    },
-    "enron": {
-        "author": "Klimt, Bryan and Yang, Yiming",
-        "title": "The {Enron} Corpus: A New Dataset for Email Classification Research",
-        "booktitle": "European Conference on Machine Learning (ECML)",
-        "year": 2004,
-    },
-    "flags": {
-        "author": "Gonçalves, Eduardo Corrêa and Plastino, Alexandre and Freitas, Alex A.",
-        "title": "A Genetic Algorithm for Optimizing the Label Ordering in Multi-Label Classifier Chains",
-        "booktitle": "IEEE International Conference on Tools with Artificial Intelligence (ICTAI)",
-        "year": 2013,
-    },
-    "genbase": {
-        "author": "Diplaris, Sotiris and Tsoumakas, Grigorios and Mitkas, Pericles and Vlahavas, Ioannis",
-        "title": "Protein Classification with Multiple Algorithms",
-        "booktitle": "Panhellenic Conference on Informatics (PCI)",
-        "year": 2005,
-    },
-    "medical": {
-        "author": "Pestian, John P. and Brew, Chris and Matykiewicz, Pawel and Hovermale, DJ and Johnson, "
-        "Neil and Cohen, K. Bretonnel and Duch, Wlodzislaw",
-        "title": "A shared task involving multi-label classification of clinical free text",
-        "booktitle": "Biological, Translational, and Clinical Language Processing (BioNLP)",
-        "year": 2007,
-    },
-    "scene": {
-        "author": "Boutell, Matthew R. and Luo, Jiebo and Shen, Xipeng and Brown, Christopher M.",
-        "title": "Learning multi-label scene classification",
-        "journal": "Pattern Recognition",
-        "volume": "37",
-        "year": 2004,
-    },
-    "tmc2007": {
-        "author": "Srivastava, Ashok N. and Zane-Ulman, Brett",
-        "title": "Discovering recurring anomalies in text reports regarding complex space systems",
-        "booktitle": "IEEE Aerospace Conference",
-        "year": 2005,
-    },
-    "yeast": {
-        "author": "Elisseeff, André and Weston, Jason",
-        "title": "A kernel method for multi-labelled classification",
-        "booktitle": "Advances in Neural Information Processing Systems (NIPS)",
-        "year": 2001,
-    },
+LIBRARY = "tsoumakas2011mulan"
+OF_SET = {
+    "bibtex": "katakis2008multilabel",
+    "cal500": "turnbull2008semantic",
+    "corel5k": "duygulu2002object",
+    "delicious": "tsoumakas2008effective",
+    "emotions": "trohidis2008multilabel",
+    "enron": "klimt2004enron",
+    "flags": "goncalves2013genetic",
+    "genbase": "diplaris2005protein",
+    "medical": "pestian2007shared",
+    "scene": "boutell2004learning",
+    "tmc2007": "srivastava2005discovering",
+    "yeast": "elisseeff2001kernel",
 }
 """The paper of each set: from its folder in the authors' repository, or from the literature."""
 
 
-def citations(settings: MulanSettings) -> tuple[dict[str, Any], ...]:
+def citations(settings: MulanSettings) -> dict[str, str]:
     """The library, which offers the set, and the paper that the set is of."""
-    return (LIBRARY, *([OF_SET[settings.set]] if settings.set in OF_SET else []))
+    papers = [LIBRARY, *([OF_SET[settings.set]] if settings.set in OF_SET else [])]
+    return dict.fromkeys(papers, "")
 
 
 def about(settings: MulanSettings) -> About:

@@ -32,15 +32,7 @@ ABOUT = About(
     published={"labels": 81, "examples": {"train+val": 161789, "test": 107859}},
     published_from="the paper",
 )
-CITATIONS = (
-    {
-        "author": "Chua, Tat-Seng and Tang, Jinhui and Hong, Richang and Li, Haojie and Luo, Zhiping and "
-        "Zheng, Yantao",
-        "title": "NUS-WIDE: A Real-World Web Image Database from {National University of Singapore}",
-        "booktitle": "ACM International Conference on Image and Video Retrieval (CIVR)",
-        "year": 2009,
-    },
-)
+CITATIONS = {"chua2009nuswide": ""}
 
 CONCEPTS = RawFile("ConceptsList/Concepts81.txt")
 LABELS = RawFile("Groundtruth/TrainTestLabels")

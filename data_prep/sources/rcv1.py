@@ -33,15 +33,7 @@ ABOUT = About(
     published={"labels": 103, "examples": {"train+val": 23149, "test": 781265}},
     published_from="the paper",
 )
-CITATIONS = (
-    {
-        "author": "Lewis, David D. and Yang, Yiming and Rose, Tony G. and Li, Fan",
-        "title": "RCV1: A New Benchmark Collection for Text Categorization Research",
-        "journal": "Journal of Machine Learning Research",
-        "volume": "5",
-        "year": 2004,
-    },
-)
+CITATIONS = {"lewis2004rcv1": ""}
 
 TRAIN = RawFile("lyrl2004_tokens_train.dat")
 TESTS = tuple(RawFile(f"lyrl2004_tokens_test_pt{part}.dat") for part in range(4))

@@ -36,13 +36,7 @@ ABOUT = About(
     published={"labels": 90, "examples": {"train+val": 7770, "test": 3019}},
     published_from="README of the collection and the literature (ApteMod with 90 topics)",
 )
-CITATIONS = (
-    {
-        "author": "Lewis, David D.",
-        "title": "{Reuters}-21578 text categorization test collection, Distribution 1.0",
-        "year": 1997,
-    },
-)
+CITATIONS = {"lewis1997reuters21578": ""}
 
 ARCHIVE = RawFile(
     "reuters21578.tar.gz",

@@ -29,15 +29,7 @@ ABOUT = About(
     published={"labels": 11, "examples": {"train": 6838, "val": 886, "test": 3259}},
     published_from="the task's paper",
 )
-CITATIONS = (
-    {
-        "author": "Mohammad, Saif M. and Bravo-Marquez, Felipe and Salameh, Mohammad and Kiritchenko, "
-        "Svetlana",
-        "title": "SemEval-2018 Task 1: Affect in Tweets",
-        "booktitle": "International Workshop on Semantic Evaluation (SemEval)",
-        "year": 2018,
-    },
-)
+CITATIONS = {"mohammad2018semeval2018": ""}
 
 FOLDER = "English/E-c/2018-E-c-En"
 FILES = {

@@ -35,23 +35,7 @@ ABOUT = About(
     published={"labels": 17, "rows": 2100},
     published_from="the papers",
 )
-CITATIONS = (
-    {
-        "author": "Yang, Yi and Newsam, Shawn",
-        "title": "Bag-of-Visual-Words and Spatial Extensions for Land-Use Classification",
-        "booktitle": "ACM SIGSPATIAL International Conference on Advances in Geographic Information Systems",
-        "year": 2010,
-        "part": "images",
-    },
-    {
-        "author": "Chaudhuri, Bindita and Demir, Begüm and Chaudhuri, Subhasis and Bruzzone, Lorenzo",
-        "title": "Multilabel Remote Sensing Image Retrieval Using a Semisupervised Graph-Theoretic Method",
-        "journal": "IEEE Transactions on Geoscience and Remote Sensing",
-        "volume": "56",
-        "year": 2018,
-        "part": "labels",
-    },
-)
+CITATIONS = {"yang2010bagofvisualwords": "images", "chaudhuri2018multilabel": "labels"}
 
 # Size and checksum: tensorflow/datasets, url_checksums/uc_merced.txt.
 IMAGES = RawFile(

@@ -31,15 +31,7 @@ class UkLexSettings(Settings):
     cleaning: Cleaning = Field(default="plain", description="plain, or comprehensive (ASCII, lower case)")
 
 
-CITATIONS = (
-    {
-        "author": "Chalkidis, Ilias and Søgaard, Anders",
-        "title": "Improved Multi-label Classification under Temporal Concept Drift: Rethinking "
-        "Group-Robust Algorithms in a Label-Wise Setting",
-        "booktitle": "Findings of the Association for Computational Linguistics: ACL 2022",
-        "year": 2022,
-    },
-)
+CITATIONS = {"chalkidis2022improved": ""}
 
 
 def about(settings: UkLexSettings) -> About:

@@ -29,16 +29,7 @@ ABOUT = About(
     published={"labels": 20, "examples": {"train": 2501, "val": 2510, "test": 4952}},
     published_from="VOC2007 development kit; the counts of the official split",
 )
-CITATIONS = (
-    {
-        "author": "Everingham, Mark and Van Gool, Luc and Williams, Christopher K. I. and Winn, John and "
-        "Zisserman, Andrew",
-        "title": "The {Pascal} Visual Object Classes (VOC) Challenge",
-        "journal": "International Journal of Computer Vision",
-        "volume": "88",
-        "year": 2010,
-    },
-)
+CITATIONS = {"everingham2010pascal": ""}
 
 CLASSES = [
     "aeroplane",

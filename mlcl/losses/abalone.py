@@ -13,12 +13,7 @@ from torch import Tensor
 
 from mlcl.losses import LabelWeighting, Pairs
 
-CITATION = {
-    "author": "Audibert, Alexandre and Gauffre, Aurélien and Amini, Massih-Reza",
-    "title": "Exploring Contrastive Learning for Long-Tailed Multi-Label Text Classification",
-    "year": 2024,
-    "eprint": "2404.08720",
-}
+CITATION = "audibert2024exploring"
 
 
 class Abalone(LabelWeighting):

@@ -12,13 +12,7 @@ from torch import Tensor
 
 from mlcl.losses import ClassificationLoss
 
-CITATION = {
-    "author": "Ben-Baruch, Emanuel and Ridnik, Tal and Zamir, Nadav and Noy, Asaf and Friedman, "
-    "Itamar and Protter, Matan and Zelnik-Manor, Lihi",
-    "title": "Asymmetric Loss For Multi-Label Classification",
-    "year": 2020,
-    "eprint": "2009.14119",
-}
+CITATION = "benbaruch2020asymmetric"
 
 
 class ASL(ClassificationLoss):

@@ -8,13 +8,7 @@ from torch.nn.functional import logsigmoid
 
 from mlcl.losses import ClassificationLoss
 
-CITATION = {
-    "author": "Lin, Tsung-Yi and Goyal, Priya and Girshick, Ross and He, Kaiming and Dollár, Piotr",
-    "title": "Focal Loss for Dense Object Detection",
-    "booktitle": "IEEE International Conference on Computer Vision (ICCV)",
-    "year": 2017,
-    "eprint": "1708.02002",
-}
+CITATION = "lin2017focal"
 
 
 class Focal(ClassificationLoss):

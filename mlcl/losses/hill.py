@@ -11,13 +11,7 @@ from torch.nn.functional import logsigmoid
 
 from mlcl.losses import ClassificationLoss
 
-CITATION = {
-    "author": "Zhang, Youcai and Cheng, Yuhao and Huang, Xinyu and Wen, Fei and Feng, Rui and Li, "
-    "Yaqian and Guo, Yandong",
-    "title": "Simple and Robust Loss Design for Multi-Label Learning with Missing Labels",
-    "year": 2021,
-    "eprint": "2112.07368",
-}
+CITATION = "zhang2021simple"
 
 
 class Hill(ClassificationLoss):

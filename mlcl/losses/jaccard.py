@@ -9,12 +9,7 @@ from torch import Tensor
 
 from mlcl.losses import Pairs, PairWeighting
 
-CITATION = {
-    "author": "Audibert, Alexandre and Gauffre, Aurélien and Amini, Massih-Reza",
-    "title": "Multi-Label Contrastive Learning: A Comprehensive Study",
-    "year": 2024,
-    "eprint": "2412.00101",
-}
+CITATION = "audibert2024multilabel"
 
 
 class Jaccard(PairWeighting):

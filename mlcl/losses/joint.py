@@ -13,13 +13,7 @@ from torch import Tensor, nn
 from mlcl.losses import create
 from mlcl.losses._base import Loss
 
-CITATION = {
-    "author": "Lin, Nankai and Qin, Guanqiu and Wang, Gang and Zhou, Dong and Yang, Aimin",
-    "title": "An Effective Deployment of Contrastive Learning in Multi-label Text Classification",
-    "booktitle": "Findings of the Association for Computational Linguistics: ACL 2023",
-    "year": 2023,
-    "eprint": "2212.00552",
-}
+CITATION = "lin2023effective"
 
 
 class Joint(Loss):

@@ -34,12 +34,7 @@ from mlcl.losses._distributed import Ranks
 from mlcl.losses._errors import LossInputError
 from mlcl.losses.asl import ASL
 
-CITATION = {
-    "author": "Sajedi, Ahmad and Khaki, Samir and Plataniotis, Konstantinos N. and Hosseini, Mahdi S.",
-    "title": "End-to-End Supervised Multilabel Contrastive Learning",
-    "year": 2023,
-    "eprint": "2307.03967",
-}
+CITATION = "sajedi2023endtoend"
 
 _TILE_ELEMENTS = 2**20
 _FLOOR = 1e-7

@@ -8,12 +8,7 @@ weighted form of the released code).
 
 from mlcl.losses import LabelWeighting, Pairs
 
-CITATION = {
-    "author": "Zhang, Pingyue and Wu, Mengyue",
-    "title": "Multi-Label Supervised Contrastive Learning",
-    "booktitle": "AAAI Conference on Artificial Intelligence",
-    "year": 2024,
-}
+CITATION = "zhang2024multilabel"
 
 
 class MulSupCon(LabelWeighting):

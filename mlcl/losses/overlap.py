@@ -10,12 +10,7 @@ from torch import Tensor
 
 from mlcl.losses import Pairs, PairWeighting
 
-CITATION = {
-    "author": "Su, Xi’ao and Wang, Ran and Dai, Xinyu",
-    "title": "Contrastive Learning-Enhanced Nearest Neighbor Mechanism for Multi-Label Text Classification",
-    "booktitle": "Annual Meeting of the Association for Computational Linguistics (ACL), Short Papers",
-    "year": 2022,
-}
+CITATION = "su2022contrastive"
 
 
 class Overlap(PairWeighting):

@@ -8,12 +8,7 @@ compare gradients, not values, with other losses.
 
 from mlcl.losses.reg_ablated import RegAblated
 
-CITATION = {
-    "author": "Audibert, Alexandre and Gauffre, Aurélien and Amini, Massih-Reza",
-    "title": "Multi-Label Contrastive Learning: A Comprehensive Study",
-    "year": 2024,
-    "eprint": "2412.00101",
-}
+CITATION = "audibert2024multilabel"
 
 
 class Reg(RegAblated):

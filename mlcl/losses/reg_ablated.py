@@ -12,12 +12,7 @@ from torch import Tensor
 
 from mlcl.losses import LabelWeighting, Pairs
 
-CITATION = {
-    "author": "Audibert, Alexandre and Gauffre, Aurélien and Amini, Massih-Reza",
-    "title": "Multi-Label Contrastive Learning: A Comprehensive Study",
-    "year": 2024,
-    "eprint": "2412.00101",
-}
+CITATION = "audibert2024multilabel"
 
 
 class RegAblated(LabelWeighting):

@@ -15,12 +15,7 @@ from torch import Tensor
 
 from mlcl.losses import Pairs, PairWeighting
 
-CITATION = {
-    "author": "Huang, Guangming and others",
-    "title": "Similarity-Dissimilarity Loss for Multi-label Supervised Contrastive Learning",
-    "year": 2024,
-    "eprint": "2410.13439",
-}
+CITATION = "huang2024similaritydissimilarity"
 
 
 class SimDissim(PairWeighting):

@@ -11,13 +11,7 @@ from torch import Tensor
 
 from mlcl.losses import LabelWeighting, Pairs
 
-CITATION = {
-    "author": "Lin, Nankai and Qin, Guanqiu and Wang, Gang and Zhou, Dong and Yang, Aimin",
-    "title": "An Effective Deployment of Contrastive Learning in Multi-label Text Classification",
-    "booktitle": "Findings of the Association for Computational Linguistics: ACL 2023",
-    "year": 2023,
-    "eprint": "2212.00552",
-}
+CITATION = "lin2023effective"
 
 
 class Stepwise(LabelWeighting):

@@ -10,12 +10,7 @@ from torch import Tensor
 
 from mlcl.losses import Pairs, PairWeighting
 
-CITATION = {
-    "author": "Zhang, Pingyue and Wu, Mengyue",
-    "title": "Multi-Label Supervised Contrastive Learning",
-    "booktitle": "AAAI Conference on Artificial Intelligence",
-    "year": 2024,
-}
+CITATION = "zhang2024multilabel"
 
 
 class SupConAll(PairWeighting):

@@ -13,12 +13,7 @@ from torch.nn.functional import softplus
 
 from mlcl.losses import ClassificationLoss
 
-CITATION = {
-    "author": "Kobayashi, Takumi",
-    "title": "Two-Way Multi-Label Loss",
-    "booktitle": "IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)",
-    "year": 2023,
-}
+CITATION = "kobayashi2023twoway"
 
 
 class TwoWay(ClassificationLoss):

@@ -11,13 +11,7 @@ from torch import Tensor
 
 from mlcl.losses import ClassificationLoss
 
-CITATION = {
-    "author": "Su, Jianlin and Zhu, Mingren and Murtadha, Ahmed and Pan, Shengfeng and Wen, Bo and "
-    "Liu, Yunfeng",
-    "title": "ZLPR: A Novel Loss for Multi-label Classification",
-    "year": 2022,
-    "eprint": "2208.02955",
-}
+CITATION = "su2022zlpr"
 
 
 class ZLPR(ClassificationLoss):

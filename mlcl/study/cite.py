@@ -1,63 +1,55 @@
 """BibTeX entries of what a study uses: mlcl, and the publications of its datasets, losses and encoders (`mlcl cite`).
 
-The fields stand with what they are of: `CITATIONS` in a module of `data_prep/sources`, `CITATION` in a loss's file,
-`mlcl/encoders/citations.py`. A comment above each entry says what of the study it is for. What has no publication gets
-a comment alone, so that nothing is left out in silence.
+The entries stand in `references.bib`. Which are whose is said by `CITATIONS` in a module of `data_prep/sources`,
+`CITATION` in a loss's file, and `mlcl/encoders/citations.py`. A comment above each entry says what of the study it is
+for. What has no publication gets a comment alone, so that nothing is left out in silence.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import mlcl
 from data_prep import registry
 from data_prep.source import About, validate
 from mlcl import encoders, losses
 from mlcl.encoders.citations import citations as of_encoder
+from mlcl.errors import ConfigError
 from mlcl.published import MODELS, PREFIX
-from mlcl.study.citation import Citation
+from mlcl.study import references
 from mlcl.study.config import DatasetEntry, EncoderEntry, LossEntry, Study
-
-SUITE = Citation(
-    title="mlcl: benchmark and reproduction suite for multi-label contrastive learning",
-    year=2026,
-    author="{The mlcl maintainers}",
-    note=f"Version {mlcl.__version__}",
-)
-"""As in CITATION.cff, which an installed package does not have; a test compares them."""
 
 
 class Bibliography:
     """Publications, each once, with what they are for."""
 
     def __init__(self) -> None:
-        self._uses: dict[str, tuple[Citation, list[str]]] = {}
+        self._uses: dict[str, tuple[str, list[str]]] = {}
         self._without: list[str] = []
 
-    def add(self, citation: Citation, use: str) -> None:
-        self._uses.setdefault(citation.title, (citation, []))[1].append(use)
+    def add(self, citation: str, use: str) -> None:
+        """`citation`: as in `references.entry`. Raises ConfigError as it does, and for two entries of one key."""
+        key, text = references.entry(citation, use)
+        known, uses = self._uses.setdefault(key, (text, []))
+        if known != text:
+            raise ConfigError(f"{use}: its BibTeX key '{key}' is that of {uses[0]} too; choose another")
+        uses.append(use)
 
     def add_without(self, use: str, reason: str) -> None:
         """Something that has no publication, or none that is known here."""
         self._without.append(f"{use}: {reason}")
 
     def render(self) -> str:
-        """BibTeX in ASCII. Keys that are equal get a letter: `lin2017focal`, `lin2017focalb`."""
-        taken: dict[str, int] = {}
-        blocks = []
-        for citation, uses in self._uses.values():
-            count = taken[citation.key] = taken.get(citation.key, 0) + 1
-            key = citation.key + ("" if count == 1 else chr(ord("a") + count - 1))
-            blocks.append("\n".join([*map(_comment, uses), citation.entry(key)]))
+        blocks = ["\n".join([*map(_comment, uses), text]) for text, uses in self._uses.values()]
         if self._without:
             blocks.append("\n".join(map(_comment, self._without)))
         return "\n\n".join(blocks) + "\n"
 
 
 def bibliography(study: Study) -> str:
-    """All entries of a study as BibTeX. Raises DataError for settings that a source refuses."""
+    """All entries of a study as BibTeX. Raises DataError for settings that a source refuses, ConfigError for a loss's
+    `CITATION` that is no entry."""
     found = Bibliography()
-    found.add(SUITE, "the benchmark suite")
+    found.add(references.SUITE, "the benchmark suite")
     for name, dataset in study.datasets.items():
         _add_dataset(found, name, dataset)
     for name, loss in study.losses.items():
@@ -72,9 +64,8 @@ def _add_dataset(found: Bibliography, name: str, dataset: DatasetEntry) -> None:
     settings = validate(entry.source.settings, dataset.settings, entry.preset, name)
     about = entry.source.about if isinstance(entry.source.about, About) else entry.source.about(settings)
     publications = registry.citations(entry, settings)
-    for publication in publications:
-        citation = _citation(publication, url=about.homepage)
-        found.add(citation, f"dataset {name}" + (f", {citation.part}" if citation.part else ""))
+    for publication, part in publications.items():
+        found.add(publication, f"dataset {name}" + (f", {part}" if part else ""))
     if not publications:
         found.add_without(f"dataset {name}", f"no publication; {about.citation.rstrip('.')}")
 
@@ -83,7 +74,7 @@ def _add_loss(found: Bibliography, name: str, loss: LossEntry) -> None:
     info = losses.describe(loss.name, file=loss.file)
     publication = losses.citation(loss.name, file=loss.file)
     if publication is not None:
-        found.add(_citation(publication), f"loss {name}")
+        found.add(publication, f"loss {name}")
     else:
         found.add_without(f"loss {name}", f"no entry; {info.paper}")
     settings = losses.validate(loss.name, loss.hyperparameters, file=loss.file)
@@ -95,7 +86,7 @@ def _add_loss(found: Bibliography, name: str, loss: LossEntry) -> None:
 def _add_encoder(found: Bibliography, name: str, encoder: EncoderEntry) -> None:
     publications, unlisted = of_encoder(encoder.name, encoder.settings)
     for publication in publications:
-        found.add(_citation(publication), f"encoder {name}")
+        found.add(publication, f"encoder {name}")
     if not publications:
         found.add_without(f"encoder {name}", "no publication; mlcl's own small network")
     if unlisted:
@@ -115,10 +106,6 @@ def _weights(encoder: EncoderEntry) -> str:
     if "/" in source:
         return f"{source}, Hugging Face hub, commit {settings.revision}"
     return f"'{source}' of the library"
-
-
-def _citation(publication: dict[str, Any], url: str = "") -> Citation:
-    return Citation(**{"url": url, **publication})
 
 
 def _comment(text: str) -> str:

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+import mlcl
 from data_prep import registry
 from data_prep.source import About, validate
 from mlcl import encoders, losses
+from mlcl.encoders.citations import LIBRARIES, MODELS
 from mlcl.encoders.citations import citations as of_encoder
-from mlcl.study.citation import Citation, tex
-from mlcl.study.cite import SUITE, bibliography
+from mlcl.errors import ConfigError
+from mlcl.study import references
+from mlcl.study.cite import bibliography
 from mlcl.study.config import load_study
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +32,7 @@ SETTINGS = {
 OWN_DATA = {"arff", "huggingface", "images", "svmlight", "table", "vectors"}
 
 
-def entries(text: str) -> dict[str, dict[str, str]]:
+def fields_of(text: str) -> dict[str, dict[str, str]]:
     """Key -> fields; every entry is closed, and nothing but comments stands between them."""
     found = {}
     rest = re.sub(r"(?m)^%.*$", "", text)
@@ -40,20 +43,37 @@ def entries(text: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def check(citation: Citation) -> None:
-    ((key, fields),) = entries(citation.entry() + "\n").items()
+REFERENCES = fields_of((ROOT / "mlcl/study/references.bib").read_text(encoding="ascii"))
+
+
+def plain(title: str) -> str:
+    return re.sub(r"[{}]", "", title).lower()
+
+
+@pytest.mark.parametrize("key", REFERENCES)
+def test_references(key: str) -> None:
+    fields = REFERENCES[key]
     assert re.fullmatch(r"[a-z0-9]+", key), key
     assert fields.get("author") or fields.get("key")
     assert fields["title"]
     assert re.fullmatch(r"(19|20)\d\d", fields["year"])
     assert {"article": "journal", "inproceedings": "booktitle"}.get(fields["kind"], "title") in fields
-    assert citation.entry().isascii()
-    if citation.eprint:
+    assert fields_of(references.entry(key, "here")[1]) == {key: fields}
+    if "eprint" in fields:
         assert fields["note"].endswith(f"arXiv:{fields['eprint']}")
 
 
-def plain(title: str) -> str:
-    return re.sub(r"[{}]", "", title).lower()
+def test_each_publication_stands_there_once_and_is_somebodys() -> None:
+    titles = [plain(fields["title"]) for fields in REFERENCES.values()]
+    assert len(set(titles)) == len(titles)
+    assert list(REFERENCES) == sorted(REFERENCES)
+    used = {references.SUITE}
+    used |= {publication for name in losses.names() if (publication := losses.citation(name))}
+    for name in set(registry.names()) - OWN_DATA:
+        entry = registry.find(name)
+        used |= set(registry.citations(entry, validate(entry.source.settings, {}, entry.preset, name)))
+    used |= {key for keys in (*LIBRARIES.values(), *MODELS.values()) for key in keys}
+    assert used == set(REFERENCES)
 
 
 @pytest.mark.parametrize("name", losses.names())
@@ -63,10 +83,10 @@ def test_losses(name: str) -> None:
     if publication is None:
         assert name in {"bce", "gma_scl", "multisupcon"}
         return
-    check(Citation(**publication))
-    assert paper.lower().startswith(plain(publication["title"]))
+    fields = REFERENCES[publication]
+    assert paper.lower().startswith(plain(fields["title"]))
     if number := re.search(r"arXiv:([\d.]+)", paper):
-        assert publication["eprint"] == number[1]
+        assert fields["eprint"] == number[1]
 
 
 @pytest.mark.parametrize("name", registry.names())
@@ -81,12 +101,12 @@ def test_sources(name: str) -> None:
     publications = registry.citations(entry, settings)
     assert publications or name == "scipy_docs"
     for number, publication in enumerate(publications):
-        check(Citation(**publication))
+        fields = REFERENCES[publication]
         if number == 0 or entry.module != "mulan":
-            family = publication["author"].split(",")[0]
+            family = fields["author"].split(",")[0]
             assert f"{family} " in about.citation or f"{family}:" in about.citation
-            assert " ".join(plain(publication["title"]).split()[:5]) in about.citation.lower()
-            assert str(publication["year"]) in about.citation
+            assert " ".join(plain(fields["title"]).split()[:5]) in about.citation.lower()
+            assert fields["year"] in about.citation
 
 
 @pytest.mark.parametrize("name", encoders.names())
@@ -95,9 +115,7 @@ def test_encoders(name: str) -> None:
     publications, unlisted = of_encoder(name, settings)
     own = encoders.describe(name).name in {"cnn", "mlp", "transformer"}
     assert bool(publications) != own
-    for publication in publications:
-        check(Citation(**publication))
-    papers = [publication["title"] for publication in publications]
+    assert set(publications) <= set(REFERENCES)
     if name in {
         "resnet50",
         "tresnet_l",
@@ -107,17 +125,9 @@ def test_encoders(name: str) -> None:
         "minilm_l6",
     }:
         assert not unlisted
-        assert len(papers) == (3 if name == "minilm_l6" else 2)
+        assert len(publications) == (3 if name == "minilm_l6" else 2)
     if name == "alexnet":
         assert unlisted == "alexnet"
-
-
-def test_one_publication_is_written_in_one_way() -> None:
-    found = [publication for name in losses.names() if (publication := losses.citation(name))]
-    found += [p for name in encoders.names() for p in of_encoder(name, SETTINGS.get(name, {}))[0]]
-    by_title: dict[str, dict[str, object]] = {}
-    for publication in found:
-        assert by_title.setdefault(publication["title"], publication) == publication
 
 
 def study(tmp_path: Path, **keys: object) -> str:
@@ -134,7 +144,7 @@ def test_entries_of_a_study(tmp_path: Path) -> None:
         encoders={"image": {"cnn": None}, "text": {"roberta-base": None}, "vector": {"mlp": None}},
         losses={"bce": None, "reg": None, "jaccard": None, "joint": {"contrastive": "simdissim"}},
     )
-    found = entries(text)
+    found = fields_of(text)
     assert found["alpaydin1998optical"]["author"] == "Alpaydin, E. and Kaynak, C."
     assert found["chalkidis2022improved"]["author"] == "Chalkidis, Ilias and S{\\o}gaard, Anders"
     assert found["elisseeff2001kernel"]["author"] == "Elisseeff, Andr{\\'e} and Weston, Jason"
@@ -151,59 +161,55 @@ def test_entries_of_a_study(tmp_path: Path) -> None:
     assert "Composed" not in "".join(fields["author"] for fields in found.values())
 
 
+OWN = """@misc{zhang2025loss,
+  author = {Zhang, Zoe},
+  title = {A Loss},
+  year = {2025},
+}"""
+LOSS = """'A loss of one's own.'
+from mlcl.losses import PairWeighting
+CITATION = %s
+class Mine(PairWeighting):
+    paper = "A Loss"
+    equation = "w_ik = 1"
+    def weights(self, pairs):
+        return pairs.shared
+""".replace("'A loss of one's own.'", '"""Mine."""')
+
+
 def test_a_loss_of_ones_own(tmp_path: Path) -> None:
-    text = "\n".join([
-        '"""Mine."""',
-        "from mlcl.losses import PairWeighting",
-        'CITATION = {"author": "Zhang, Zoë", "title": "A Loss", "year": 2025}',
-        "class Mine(PairWeighting):",
-        '    paper = "A Loss"',
-        '    equation = "w_ik = 1"',
-        "    def weights(self, pairs):",
-        "        return pairs.shared",
-    ])  # fmt: skip
     file = tmp_path / "mine.py"
-    file.write_text(text)
-    assert entries(study(tmp_path, losses={"mine": {"file": "mine.py"}}))["zhang2025loss"]["author"] == (
-        'Zhang, Zo{\\"e}'
-    )
-    file.write_text(text.replace(', "year": 2025', ""))
-    with pytest.raises(losses.LossError, match=r"mine\.py:3: CITATION lacks year"):
-        losses.citation("mine", file)
-    file.write_text(text.replace("2025", '"2025"'))
+
+    def cited(value: str) -> str:
+        file.write_text(LOSS % value)
+        return study(tmp_path, losses={"reg": None, "mine": {"file": "mine.py"}})
+
+    text = cited(f'"""\n{OWN}\n"""')
+    assert f"% loss mine\n{OWN}\n" in text
+    assert fields_of(text)["zhang2025loss"]["author"] == "Zhang, Zoe"
+    assert "% loss mine\n% loss reg\n@misc{audibert2024multilabel," in cited('"audibert2024multilabel"')
     with pytest.raises(
-        losses.LossError, match=r"mine\.py:3: CITATION must be a dict with these fields of BibTeX: author"
+        ConfigError, match=r"loss mine: 'audibert2024multilable' is no key .*audibert2024multilabel"
     ):
-        losses.citation("mine", file)
-    file.write_text(text.replace("2025", "20 + today()"))
-    with pytest.raises(losses.LossError, match=r"mine\.py:3: CITATION must be a plain literal"):
-        losses.citation("mine", file)
-    file.write_text(text.replace("CITATION", "OTHER"))
+        cited('"audibert2024multilable"')
+    with pytest.raises(ConfigError, match=r"loss mine: is no BibTeX entry: '@misc\{key,'"):
+        cited(f'"""{OWN[:-2]}}}"""')
+    with pytest.raises(ConfigError, match=r"loss reg: its BibTeX key .* is that of loss mine too"):
+        cited(f'"""{OWN.replace("zhang2025loss", "audibert2024multilabel")}"""')
+    with pytest.raises(losses.LossError, match=r"mine\.py:3: CITATION must be a BibTeX entry in quotes"):
+        cited("today()")
+    file.write_text(LOSS.replace("CITATION", "OTHER") % "1")
     assert losses.citation("mine", file) is None
     assert "% loss mine: no entry; A Loss\n" in study(tmp_path, losses={"mine": {"file": "mine.py"}})
 
 
-def test_names_titles_and_equal_keys() -> None:
-    assert tex("Søgaard & Çelik, Dvořák, Müller, Xi’ao 50 %") == (
-        "S{\\o}gaard \\& {\\c C}elik, Dvo{\\v r}{\\'a}k, M{\\\"u}ller, Xi'ao 50 \\%"
-    )
-    entry = Citation(
-        "The {Pascal} VOC: GoEmotions of an End-to-End Kind", 2001, key_free := "Doe, A."
-    ).entry()
-    assert key_free in entry
-    assert "title = {The {Pascal} {VOC}: {GoEmotions} of an End-to-End Kind}," in entry
-    assert entry.startswith("@misc{doe2001pascal,")
-    nameless = Citation("A title", 2001).entry()
-    assert nameless.startswith("@misc{title,\n  key = {A title},")
-
-
 def test_the_suites_own_entry() -> None:
     stated = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert SUITE.title == stated["title"]
-    assert SUITE.author == "{" + stated["authors"][0]["name"] + "}"
-    assert SUITE.year == stated["date-released"].year
-    assert SUITE.note == f"Version {stated['version']}"
-    assert SUITE.key == "mlcl"
+    fields = REFERENCES[references.SUITE]
+    assert fields["title"] == stated["title"]
+    assert fields["author"] == "{" + stated["authors"][0]["name"] + "}"
+    assert fields["year"] == str(stated["date-released"].year)
+    assert fields["note"] == f"Version {stated['version']}" == f"Version {mlcl.__version__}"
 
 
 @pytest.mark.skipif(not shutil.which("bibtex"), reason="bibtex is not installed")
@@ -216,6 +222,6 @@ def test_bibtex_has_nothing_to_say(tmp_path: Path, file: str) -> None:
     assert done.returncode == 0, done.stdout
     assert "Warning" not in done.stdout
     printed = (tmp_path / "article.bbl").read_text()
-    assert printed.count("\\bibitem{") == len(entries(text))
-    for fields in entries(text).values():
+    assert printed.count("\\bibitem{") == len(fields_of(text))
+    for fields in fields_of(text).values():
         assert fields.get("note", "") in " ".join(printed.split())
