@@ -51,9 +51,8 @@ def options(
 ) -> None:
     import logging
 
-    if (
-        not verbose
-    ):  # without a network the hub's client tells of each of its six attempts; what follows says it once
+    if not verbose:
+        # Without a network the hub's client tells of each of its six attempts; what follows says it once.
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     for package in ("mlcl", "data_prep"):

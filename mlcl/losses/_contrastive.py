@@ -59,10 +59,6 @@ class ContrastiveLoss(Loss):
         generator: torch.Generator | None = None,
         **hyperparameters: Any,
     ) -> None:
-        """num_labels: L; embedding_dim: width of the input, needed with prototypes or heads; generator: draws these.
-
-        Hyperparameters: see the class. Raises LossError for a wrong name, type or value.
-        """
         super().__init__(num_labels, embedding_dim, generator, **hyperparameters)
         if self.reduction not in REDUCTIONS:
             raise LossError(

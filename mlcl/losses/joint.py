@@ -34,10 +34,6 @@ class Joint(Loss):
         generator: torch.Generator | None = None,
         **hyperparameters: Any,
     ) -> None:
-        """num_labels: L; embedding_dim: width of the input, needed with prototypes or heads; generator: draws these.
-
-        Hyperparameters: see the class. Raises LossError for a wrong name, type or value.
-        """
         chosen = {part: hyperparameters.pop(part, getattr(self, part)) for part in self.parts}
         super().__init__(num_labels, embedding_dim, generator, **hyperparameters)
         self.losses = nn.ModuleDict()

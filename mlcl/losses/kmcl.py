@@ -73,10 +73,6 @@ class KMCL(Loss):
         generator: torch.Generator | None = None,
         **hyperparameters: object,
     ) -> None:
-        """num_labels: L; embedding_dim: width of the input, needed with prototypes or heads; generator: draws these.
-
-        Hyperparameters: see the class. Raises LossError for a wrong name, type or value.
-        """
         super().__init__(num_labels, embedding_dim, generator, **hyperparameters)
         isotropic = self.case == "isotropic"
         width = embedding_dim if isotropic else self.reduced_dim

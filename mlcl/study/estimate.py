@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -139,14 +139,13 @@ class Estimate:
             "",
             f"left to do: {len(to_make)} cells, {_sum(to_make)} of {self.device.name}"
             f"{self._side_by_side(to_make)}{_start_up(len(to_make))}",
-            "disk: " + ", ".join(self._disk(everything)),
         ]
         if self.features:
-            lines.insert(
-                -1,
+            lines.append(
                 f"features of frozen encoders: {_sum(self.features)} besides, once for all cells of a dataset, and "
-                "nothing where they are stored already",
+                "nothing where they are stored already"
             )
+        lines.append("disk: " + ", ".join(self._disk(everything)))
         lines += self.cut
         if any(estimate.basis == "computed" for estimate in everything):
             lines.append(
@@ -240,41 +239,51 @@ def estimate(plan: Plan, device: Device | None = None) -> Estimate:
     )
     prepared = {name: prepared_bytes(dataset, sizes[name]) for name, dataset in plan.datasets.items()}
     computed = _compared_with_operations(plan, sizes, costs, device)
-    features = _features(lines, costs, device)
-    return Estimate(lines, prepared, device, features, _cut(lines, costs), made.compared(), computed)
+    encodings = _encodings(lines, costs)
+    features = tuple(each for encoding in encodings for each in _features(encoding, costs, device))
+    told = (costs.cut(encoding.dataset, encoding.part) for encoding in encodings)
+    cut = tuple(dict.fromkeys(line for line in told if line is not None))
+    return Estimate(lines, prepared, device, features, cut, made.compared(), computed)
 
 
-def _cut(lines: Iterable[Line], costs: _Costs) -> tuple[str, ...]:
-    parts = {
-        (line.dataset, part.model_dump_json()): part
-        for line in lines
-        for planned, _ in line.cells
-        if (part := planned.cell.settings.encoder) is not None
-    }
-    told = (costs.cut(dataset, part) for (dataset, _), part in parts.items())
-    return tuple(dict.fromkeys(line for line in told if line is not None))
+@dataclass
+class _Encoding:
+    """A dataset and an encoder of it, with the cells that are to be made with them."""
+
+    dataset: str
+    part: EncoderPart
+    size: Size | None
+    cost: encoders.Cost | None
+    seeds: set[int] = field(default_factory=set)
 
 
-def _features(lines: Iterable[Line], costs: _Costs, device: Device) -> tuple[CellEstimate, ...]:
-    """What encoding all rows of a dataset by a frozen encoder takes, once for all cells that share the features."""
-    found: dict[str, CellEstimate] = {}
+def _encodings(lines: Iterable[Line], costs: _Costs) -> list[_Encoding]:
+    found: dict[tuple[str, str], _Encoding] = {}
     for line in lines:
         for planned, _ in line.cells:
-            part, size = planned.cell.settings.encoder, line.size
-            if planned.state == "current" or part is None or not part.settings["freeze"]:
+            settings = planned.cell.settings
+            if (part := settings.encoder) is None:
                 continue
-            seed = None if costs.is_pretrained(part) else planned.cell.settings.seed
-            key = json.dumps([line.dataset, part.name, part.settings, seed], sort_keys=True, default=str)
-            if key in found:
-                continue
-            cost = costs.of(planned.cell.id, planned.cell.settings)
-            share = costs.share_of_length(line.dataset, part)
-            if size is None or cost is None or share is None:
-                found[key] = CellEstimate(None, "unknown", None, 0)
-            else:
-                flops = (size.train + size.evaluated) * share * cost.forward_flops_per_example
-                found[key] = CellEstimate(device.seconds(flops), "computed", None, 0)
-    return tuple(found.values())
+            key = line.dataset, part.model_dump_json()
+            if key not in found:
+                found[key] = _Encoding(line.dataset, part, line.size, costs.of(planned.cell.id, settings))
+            if planned.state != "current":
+                found[key].seeds.add(settings.seed)
+    return list(found.values())
+
+
+def _features(encoding: _Encoding, costs: _Costs, device: Device) -> list[CellEstimate]:
+    """What encoding all rows by a frozen encoder takes: once for all cells, or for each seed that has weights of its
+    own; nothing for other encoders."""
+    part, size, cost = encoding.part, encoding.size, encoding.cost
+    if not part.settings["freeze"] or not encoding.seeds:
+        return []
+    times = 1 if costs.is_pretrained(part) else len(encoding.seeds)
+    share = costs.share_of_length(encoding.dataset, part)
+    if size is None or cost is None or share is None:
+        return [CellEstimate(None, "unknown", None, 0)] * times
+    flops = (size.train + size.evaluated) * share * cost.forward_flops_per_example
+    return [CellEstimate(device.seconds(flops), "computed", None, 0)] * times
 
 
 def _compared_with_operations(

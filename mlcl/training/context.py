@@ -146,12 +146,13 @@ class Context:
         batch_size = min(at_once, micro_batch_size or at_once)
         order = batches.by_length(inputs, rows)
         encoder.eval()
-        features, done = [], 0
+        encoded, done = [], 0
         with torch.no_grad():
-            for part in batches.in_order(rows[order], batch_size):
-                features.append(encoder(inputs.take(part, self.device)).float())
+            for part in batches.in_order(rows if order is None else rows[order], batch_size):
+                encoded.append(encoder(inputs.take(part, self.device)).float())
                 finished(done := done + len(part))
-            return torch.cat(features)[torch.from_numpy(np.argsort(order)).to(self.device)]
+            features = torch.cat(encoded)
+        return features if order is None else features[torch.from_numpy(np.argsort(order)).to(self.device)]
 
     def features(self, split: str) -> np.ndarray:
         """Features (N, h) float32 of the frozen encoder for all rows of a split, memory-mapped."""

@@ -72,7 +72,9 @@ def test_help_of_a_class_says_how_it_is_built_and_called(name: str) -> None:
     shapes = {"embeddings": "(B, D)", "logits": "(B, L)", "features": "(B, M)"}
     wanted = ("embeddings", "logits") if info.inputs == "both" else (info.inputs,)
     assert "Called with " + ", ".join(f"{key} {shapes[key]}" for key in wanted) + ", labels (B, L)" in text
-    assert "num_labels" in loss_class.__init__.__doc__
+    assert "num_labels: L; embedding_dim: width of the input" in pydoc.plain(
+        pydoc.render_doc(loss_class.__init__)
+    )
     assert text in pydoc.plain(pydoc.render_doc(loss_class)).replace("\n |  ", "\n").replace("\n |", "\n")
 
 

@@ -158,14 +158,14 @@ class TrainingSet:
         return self.inputs.form(gathered)
 
 
-def by_length(inputs: Inputs, rows: np.ndarray) -> np.ndarray:
-    """The order in which to encode these rows: texts from the longest to the shortest, others as they are.
+def by_length(inputs: Inputs, rows: np.ndarray) -> np.ndarray | None:
+    """The order in which to encode these rows: texts from the longest to the shortest; None for others, as they are.
 
     A batch is padded to its longest text. Among texts of like length there is little padding, and what the longest need
     of memory is known at once.
     """
     lengths = inputs.lengths
-    return np.arange(len(rows)) if lengths is None else np.argsort(-lengths[rows], kind="stable")
+    return None if lengths is None else np.argsort(-lengths[rows], kind="stable")
 
 
 def in_order(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
