@@ -9,18 +9,19 @@ from mlcl.encoders.base import Encoder
 
 
 class Adapter(Encoder):
-    """Linear(h, h)-ReLU on stored features; trained in the encoder's place, in the same way for all losses.
+    """Linear(h, width)-ReLU on stored features; trained in the encoder's place, in the same way for all losses.
 
-    Without it a contrastive loss would change nothing that is evaluated. `active=False`: the features unchanged.
+    Without it a contrastive loss would change nothing that is evaluated. `width` None: h. `active=False`: the features
+    unchanged.
     """
 
-    def __init__(self, feature_dim: int, active: bool) -> None:
+    def __init__(self, feature_dim: int, active: bool, width: int | None = None) -> None:
         super().__init__()
-        self.feature_dim = feature_dim
-        layer = nn.Sequential(nn.Linear(feature_dim, feature_dim), nn.ReLU())
+        self.feature_dim = (width or feature_dim) if active else feature_dim
+        layer = nn.Sequential(nn.Linear(feature_dim, self.feature_dim), nn.ReLU())
         self.layer: nn.Module = layer if active else nn.Identity()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Stored features (B, h) -> features (B, h)."""
+        """Stored features (B, h) -> features (B, `feature_dim`)."""
         adapted: torch.Tensor = self.layer(features)
         return adapted

@@ -38,6 +38,14 @@ class EncoderSettings(BaseModel):
 
     freeze: bool = False
     """Do not train the encoder: features are computed once, cached, and shared by all losses."""
+    adapter_dim: Annotated[PositiveInt | None, Field(exclude_if=lambda value: value is None)] = None
+    """Width of the layer that is trained on a frozen encoder's features; by default as many as there are features."""
+
+    @model_validator(mode="after")
+    def _adapter_of_a_frozen_encoder(self) -> Self:
+        if self.adapter_dim is not None and not self.freeze:
+            raise ValueError("adapter_dim: there is a layer on the features only with freeze: true")
+        return self
 
     @property
     def pretrained(self) -> bool:

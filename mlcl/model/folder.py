@@ -178,7 +178,9 @@ def load(folder: Path, device: str, readout: str | None = None) -> Model:
     try:
         tensors = weights.read(file)
         encoder = encoders.create(config.encoder.name, values, InputShape(**config.encoder.inputs))
-        adapter = None if config.adapter is None else Adapter(encoder.feature_dim, config.adapter)
+        adapter = None
+        if config.adapter is not None:
+            adapter = Adapter(encoder.feature_dim, config.adapter, values.get("adapter_dim"))
         _fill(encoder, _part(tensors, "encoder"), file)
         if adapter is not None:
             _fill(adapter, _part(tensors, "adapter"), file)

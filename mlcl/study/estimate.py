@@ -500,8 +500,8 @@ def _computed(settings: CellSettings, size: Size, rows: int, cost: encoders.Cost
     """Training, encoding of all rows, linear evaluation; nearest neighbours are not counted."""
     assert settings.encoder is not None
     forward = cost.forward_flops_per_example
-    if settings.encoder.settings["freeze"]:
-        forward = 2.0 * cost.feature_dim**2  # the layer that is trained on stored features
+    if settings.encoder.settings["freeze"]:  # a layer is trained on stored features
+        forward = 2.0 * cost.feature_dim * _width(settings, cost)
     todo = work(settings, rows)
     reads = settings.readouts != ["head"]
     seconds = device.seconds(todo.passes * forward, todo.steps)
@@ -509,11 +509,16 @@ def _computed(settings: CellSettings, size: Size, rows: int, cost: encoders.Cost
     grid = settings.linear_evaluation
     if grid is not None:
         heads = len(grid.learning_rates) * len(grid.weight_decays) * grid.heads
-        flops = (
-            FORWARD_AND_BACKWARD * 2.0 * cost.feature_dim * (size.labels or 0) * heads * rows * grid.epochs
-        )
+        width = _width(settings, cost)
+        flops = FORWARD_AND_BACKWARD * 2.0 * width * (size.labels or 0) * heads * rows * grid.epochs
         seconds += device.seconds(flops, grid.epochs * max(1, rows // grid.batch_size))
     return seconds
+
+
+def _width(settings: CellSettings, cost: encoders.Cost) -> int:
+    """Width of the features that heads are on: of a frozen encoder, of the layer that is trained on its features."""
+    adapter_dim = settings.encoder.settings.get("adapter_dim") if settings.encoder is not None else None
+    return cost.feature_dim if adapter_dim is None else int(adapter_dim)
 
 
 def _copies(settings: CellSettings) -> int:
@@ -533,7 +538,7 @@ def _record_bytes(settings: CellSettings, size: Size | None, cost: encoders.Cost
     row = size.labels * (FLOAT * max(1, len(settings.readouts)) + 1)
     weights = 0
     if cost is not None:
-        row += cost.feature_dim * HALF if settings.keep_embeddings else 0
+        row += _width(settings, cost) * HALF if settings.keep_embeddings else 0
         weights = cost.parameters * FLOAT if settings.keep_model else 0
     return size.evaluated * row + weights
 

@@ -109,7 +109,7 @@ class Context:
         if self.encoder_settings.freeze:
             width = self.features("train").shape[1]  # before seeding: computing them draws random numbers
             seed_globally(self.settings.seed, "encoder")
-            return Adapter(width, adapter).to(self.device)
+            return Adapter(width, adapter, self.encoder_settings.adapter_dim).to(self.device)
         return self.raw_encoder()
 
     def raw_encoder(self) -> Encoder:
@@ -160,7 +160,7 @@ class Context:
         made_of = {
             "encoder": part.name,
             "data": self.dataset.content,
-            "settings": part.settings,
+            "settings": {key: value for key, value in part.settings.items() if key != "adapter_dim"},
             "weights": encoders.weights_digest(part.name, part.settings),
             "seed": None if settings.pretrained else self.settings.seed,
             "device": self.device.type,

@@ -39,7 +39,7 @@ STUDY: dict[str, Any] = {
         "points": {"source": "svmlight", "path": "points.txt", "test_path": "points-test.txt"},
     },
     "encoders": {
-        "image": {"cnn": {"width": 4}, "frozen_cnn": {"name": "cnn", "width": 4, "freeze": True}},
+        "image": {"cnn": {"width": 4}, "frozen_cnn": {"name": "cnn", "width": 4, "freeze": True, "adapter_dim": 12}},
         "text": {"transformer": TRANSFORMER},
         "vector": {"mlp": {"hidden": [8]}},
     },

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from tiny import cell, only_scores, run
 from torch import Tensor, nn
@@ -141,6 +142,28 @@ def test_training_changes_evaluated_features_but_not_stored_ones(dataset: Prepar
     assert not np.allclose(outcome.features["test"], before["test"], atol=1e-3)
 
 
+def test_the_trained_layer_may_be_narrower_than_the_features(dataset: PreparedDataset) -> None:
+    narrow = FROZEN | {"adapter_dim": 3}
+    for loss in ("mulsupcon", "bce"):
+        outcome = run(cell(dataset, loss, encoder=narrow), dataset)
+        assert outcome.features["test"].shape == (30, 3)
+        assert (outcome.features["test"] >= 0).all()
+    untrained = run(cell(dataset, None, "random_encoder", encoder=narrow), dataset)
+    stored = context(cell(dataset, "bce", encoder=narrow), dataset).features("test")
+    assert np.array_equal(untrained.features["test"], stored), "the baseline's features are the encoder's own"
+
+
+def test_a_layer_needs_a_frozen_encoder(dataset: PreparedDataset) -> None:
+    part = cell(dataset, "bce").encoder
+    assert part is not None
+    settings = encoders.describe(part.name).settings
+    with pytest.raises(ValidationError, match=r"adapter_dim: .* freeze: true"):
+        settings.model_validate(part.settings | {"adapter_dim": 3})
+    assert "adapter_dim" not in settings.model_validate(part.settings).model_dump(), (
+        "fingerprints stay the same"
+    )
+
+
 def test_the_untrained_encoder_s_own_features_are_evaluated(dataset: PreparedDataset) -> None:
     settings = cell(dataset, None, "random_encoder", encoder=FROZEN)
     outcome = run(settings, dataset)
@@ -172,6 +195,7 @@ def test_the_key_is_that_of_the_encoder_not_of_the_loss_or_its_training(pictures
     same = key(pictures)
     assert key(pictures, "mulsupcon") == same
     assert key(pictures, training={"learning_rate": 0.3}) == same
+    assert key(pictures, encoder={"adapter_dim": 3}) == same
     assert key(pictures, seed=1) != same, "random weights are the seed's"
     assert key(pictures, encoder={"width": 5}) != same
     assert key(pictures, compute={"threads": 2, "device": "cpu"}) != same
