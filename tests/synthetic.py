@@ -24,7 +24,9 @@ from mlcl.records.outline import (
     OpenStudy,
     Outline,
     OutlineCell,
+    SearchOutline,
     SkippedRow,
+    Trial,
     open_study,
     write_outline,
 )
@@ -70,6 +72,8 @@ class Grid:
     training_of_encoders: dict[str, Any] = field(default_factory=dict)
     training_of_losses: dict[str, Any] = field(default_factory=dict)
     fingerprints: dict[str, str | None] = field(default_factory=dict)
+    search: SearchOutline | None = None
+    trials: list[Trial] = field(default_factory=list)
 
     def cells(self) -> list[CellId]:
         return list(self._cells())
@@ -148,8 +152,8 @@ class Grid:
             variants=self.variants,
             cells=[OutlineCell(cell, self.fingerprint(cell)) for cell in self.cells()],
             skipped=[SkippedRow(**row) for row in self.skipped],
-            search=None,
-            trials=[],
+            search=self.search,
+            trials=self.trials,
             metrics_source=SOURCE,
             reporting_source="reporting-1",
         )
@@ -162,7 +166,7 @@ class Grid:
     def make_all(self) -> Grid:
         for dataset in self.datasets:
             self.make_card(dataset)
-        for cell in self.cells():
+        for cell in [*(trial.id for trial in self.trials), *self.cells()]:
             self.make(cell)
         return self
 

@@ -3,7 +3,7 @@
 `starting`  the first ten minutes: new, doctor, schema, cite
 `asking`    plan, why, status, coverage, verify, show
 `making`    prepare, train, work, choose, evaluate, adopt
-`showing`   aggregate, tables, figures, report, cards, diff, keep, leaderboard
+`showing`   aggregate, tables, figures, report, cards, diff, keep, fill, leaderboard
 `moving`    pack, unpack, merge
 `publishing` crate, croissant
 `models`    export, predict, weights

@@ -162,6 +162,17 @@ def keep(
 
 
 @app.command(rich_help_panel=PANEL)
+def fill(
+    folder: Annotated[Path, typer.Argument(help="Kept results with cells missing.")],
+    sources: Annotated[list[Path], typer.Argument(help="Folders of kept results to take them from.")],
+) -> None:
+    """Fill gaps of kept results from other kept results, where fingerprints agree; README.md stays as it is."""
+    from mlcl.reporting.fill import fill as fill_gaps
+
+    say(fill_gaps(folder, sources).render())
+
+
+@app.command(rich_help_panel=PANEL)
 def leaderboard(
     folder: Annotated[Path, typer.Argument(help="Where kept results lie, one folder each.")] = Path(
         "results/reference"

@@ -21,6 +21,7 @@
 `leaderboard`   what all kept studies together say
 `dataset_page`  one page about a prepared dataset
 `keep`, `wide`  results kept in the repository, as text and in short form
+`fill`          gaps of kept results, filled from others
 `diff`          what changed beyond noise between two metrics files
 `failures`      tables and figures that could not be made
 `counts`        counts in plain grammar

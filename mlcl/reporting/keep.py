@@ -80,19 +80,29 @@ def keep(study: OpenStudy, folder: Path, replace: bool = False) -> Kept:
         there = StudyPaths(study.outline.study, folder=new)
         write_outline(study.outline, there.outline)
         _copy(results, there)
-        emptied = _empty_what_is_too_large(there)
         _write_readme(results, folder, new)
-        write_collected(OpenStudy(study.outline, there), "", require_collected(study).provenance, kept=True)
-        write_tables(new, markdown_alone=True)
-        if (size := _size(new)) > LARGEST:
-            largest = max(
-                (file for file in new.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size
-            )
-            raise MlclError(
-                f"{folder}: the results take {size / 1e6:.1f} MB as text and at most {LARGEST / 1e6:.0f} MB are kept; "
-                f"the largest file is {largest.name} ({largest.stat().st_size / 1e6:.1f} MB): split the study"
-            )
-    counted = results.cells[results.cells["state"] != "skipped"]
+        return finish(OpenStudy(study.outline, there), folder, require_collected(study).provenance)
+
+
+def finish(study: OpenStudy, folder: Path, provenance: dict[str, dict[str, int]]) -> Kept:
+    """Seals what lies in the study's folder, which is to take the place of `folder`, and writes its tables.
+
+    Raises MlclError if all of it is larger than 3 MB.
+    """
+    new = study.paths.results
+    emptied = _empty_what_is_too_large(study.paths)
+    write_collected(study, "", provenance, kept=True)
+    write_tables(new, markdown_alone=True)
+    if (size := _size(new)) > LARGEST:
+        largest = max(
+            (file for file in new.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size
+        )
+        raise MlclError(
+            f"{folder}: the results take {size / 1e6:.1f} MB as text and at most {LARGEST / 1e6:.0f} MB are kept; "
+            f"the largest file is {largest.name} ({largest.stat().st_size / 1e6:.1f} MB): split the study"
+        )
+    cells = read_csv(study.paths.cells_csv, CELLS_COLUMNS)
+    counted = cells[cells["state"] != "skipped"]
     return Kept(folder, size, int((counted["state"] == "ok").sum()), len(counted), emptied)
 
 
