@@ -63,7 +63,12 @@ def test_two_halves_are_the_whole(grid, whole, tmp_path):
     second = keep_part(grid, tmp_path / "second", without=[cell for cell in cells if cell not in docs])
     assert load_results(first).cells["state"].value_counts()["missing"] == len(docs)
     done = fill(first, [second])
-    assert (done.taken, done.different, done.kept.ok, done.kept.cells) == (len(docs), 0, len(cells), len(cells))
+    assert (done.taken, done.different, done.kept.ok, done.kept.cells) == (
+        len(docs),
+        0,
+        len(cells),
+        len(cells),
+    )
     assert files(first) == files(whole)
 
 
