@@ -137,10 +137,16 @@ def cards(study: StudyFile, data_root: DataRoot = None) -> None:
 def diff(
     old: Annotated[Path, typer.Argument(help="A metrics.csv, or the results folder that holds it.")],
     new: Annotated[Path, typer.Argument(help="Another one.")],
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every metric of every split, not those of the tables alone.")
+    ] = False,
 ) -> None:
-    """List what changed between two metrics files beyond noise."""
+    """Say what changed: the conclusions of two results folders, and which means changed beyond noise."""
     from mlcl import reporting
 
+    if old.is_dir() and new.is_dir() and not everything:
+        print(reporting.diff_studies(old, new).render())
+        return
     files = [path / "metrics.csv" if path.is_dir() else path for path in (old, new)]
     print(reporting.diff_metrics(*files).render())
 

@@ -40,6 +40,7 @@ ENTRY_POINTS = {
     "write_report": "report",
     "write_dataset_page": "dataset_page",
     "diff_metrics": "diff",
+    "diff_studies": "diff",
 }
 """name -> the module that defines it."""
 

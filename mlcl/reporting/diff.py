@@ -1,23 +1,30 @@
-"""What changed beyond noise between two metrics files."""
+"""What changed between two results folders: the conclusions, and the means that changed beyond noise."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from mlcl.errors import MlclError
 from mlcl.records.collect import METRICS_COLUMNS
+from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.counts import counted
 from mlcl.reporting.metric_info import metric_info
+from mlcl.reporting.overview import conclude
+from mlcl.reporting.overview_forms import in_brief
+from mlcl.reporting.ranking import primary_metric
+from mlcl.reporting.results import load_results
 from mlcl.reporting.statistics import ALPHA
 from mlcl.reporting.statistics.datasets import holm
 from mlcl.reporting.statistics.seeds import welch_p_value
 
 Key = tuple[str, str, str, str, str, str, str]
 """dataset, encoder, loss, variant, readout, split, metric"""
+MOST_ROWS = 12
+"""Of those that only one of two results folders has."""
 Runs = dict[int, float]
 """seed -> value"""
 
@@ -56,16 +63,57 @@ class Changes:
     added: tuple[str, ...]
     removed: tuple[str, ...]
 
-    def render(self) -> str:
+    def render(self, listed: Callable[[Key], bool] = lambda key: True, most_rows: int | None = None) -> str:
+        """`listed`: which of the changes beyond noise get a line of their own; the others are counted. `most_rows`: how
+        many rows that only one of the files has are named; None: all."""
         lines = [
             f"{self.compared} means over seeds compared: {self.identical} the same to the last bit, "
             f"{self.within_noise} changed within noise, {len(self.changed)} beyond it.",
-            *(f"  {change}" for change in self.changed),
+            *(f"  {change}" for change in self.changed if listed(change.key)),
         ]
+        if more := sum(not listed(change.key) for change in self.changed):
+            lines.append(f"  {more} of them in other metrics or splits (--all lists them)")
         for word, rows in (("only in the new file", self.added), ("only in the old file", self.removed)):
             if rows:
-                lines += [f"{counted(len(rows), 'row')} {word}:", *(f"  {row}" for row in rows)]
+                lines += [f"{counted(len(rows), 'row')} {word}:", *(f"  {row}" for row in rows[:most_rows])]
+                if most_rows is not None and len(rows) > most_rows:
+                    lines.append(f"  and {len(rows) - most_rows} more")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class StudyChanges:
+    """The conclusions of two results folders, as the terminal shows them, and the changes of the metrics."""
+
+    before: list[str]
+    after: list[str]
+    changes: Changes
+    shown: frozenset[tuple[str, str]]
+    """(split, metric) of the tables and of the conclusions, of either folder."""
+
+    def render(self) -> str:
+        if self.before == self.after:
+            told = ["The conclusion is the same:", *_indented(self.after)]
+        else:
+            told = ["Before:", *_indented(self.before), "After:", *_indented(self.after)]
+        return "\n".join([*told, "", self.changes.render(lambda key: key[-2:] in self.shown, MOST_ROWS)])
+
+
+def diff_studies(old: Path, new: Path) -> StudyChanges:
+    """Compares two results folders, kept ones too. Raises MlclError if one holds no collected results."""
+    both = [load_results(folder) for folder in (old, new)]
+    before, after = (in_brief(conclude(results, Contrasts(results))) for results in both)
+    shown = frozenset(
+        (results.outline.split, metric)
+        for results in both
+        for metric in (*results.outline.metrics, primary_metric(results))
+    )
+    changes = diff_metrics(old / "metrics.csv", new / "metrics.csv")
+    return StudyChanges(before, after, changes, shown)
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
 
 
 def diff_metrics(old: Path, new: Path, tolerance: float = 1e-3) -> Changes:

@@ -100,14 +100,15 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], l
 
 
 def test_more_seeds(follow: Callable[[str], list[str]]) -> None:
-    plan, status, changes = follow("more_seeds")
+    _, plan, status, changes = follow("more_seeds")
     assert "2 of 6 cells have a current record, 4 missing" in plan
     assert "4 to make: there is no record (4)" in plan
     assert "6 of 6 cells have a current record" in status
     assert "means over seeds compared" in changes
     assert "noise unknown: one seed" in changes
     paths = StudyPaths("digits")
-    assert Path("before.md").read_text().startswith("# Two losses on digits: overview")
+    assert changes.startswith("Before:\n  Cells ran with one seed")
+    assert "After:\n  Losses are judged by" in changes
     first, second = (
         paths.record(CellId("digit_scenes", "cnn", "reg", "base", seed)).stat().st_mtime_ns for seed in (0, 1)
     )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from scipy import stats
+from typer.testing import CliRunner
 
+from mlcl.cli import app
 from mlcl.errors import MlclError
-from mlcl.reporting import diff_metrics
+from mlcl.records.collect import collect
+from mlcl.reporting import diff_metrics, diff_studies
 from mlcl.reporting.statistics.seeds import welch_p_value
+from tests.synthetic import SKILL
 
 HEAD = "dataset,encoder,loss,variant,seed,readout,split,metric,value\n"
 
@@ -52,6 +58,31 @@ def test_with_one_seed_changes_above_the_tolerance_are_listed_as_such(tmp_path):
     old = metrics_file(tmp_path / "old.csv", [0.5])
     assert diff_metrics(old, metrics_file(tmp_path / "a.csv", [0.5001])).changed == ()
     assert "noise unknown" in diff_metrics(old, metrics_file(tmp_path / "b.csv", [0.6])).render()
+
+
+def test_conclusions_stand_before_the_metrics_of_the_tables(grid, tmp_path, monkeypatch):
+    grid.plan().make_all()
+    collect(grid.opened)
+    shutil.copytree(grid.paths.results, old := tmp_path / "old")
+    same = diff_studies(old, grid.paths.results).render()
+    assert same.startswith("The conclusion is the same:\n  Losses are judged by")
+
+    monkeypatch.setitem(SKILL, "reg", 0.9)
+    grid.make_all()
+    collect(grid.opened)
+    changes = diff_studies(old, grid.paths.results)
+    text = changes.render()
+    before, _, rest = text.partition("\nAfter:\n")
+    after, _, numbers = rest.partition("\n\n")
+    assert before.startswith("Before:\n  Losses are judged by")
+    assert "reg (" not in before.split("is better than")[0]
+    assert "reg (" in after.split("is better than")[0]
+    lines = [line for line in numbers.splitlines() if "/test/" in line or "/val/" in line]
+    assert {line.split(":")[0].rsplit("/", 2)[-1] for line in lines} <= {*grid.metrics, "macro_f1_tuned"}
+    assert not any("/val/" in line for line in lines)
+    assert f"{len(changes.changes.changed) - len(lines)} of them in other metrics or splits (--all" in numbers
+    done = CliRunner().invoke(app, ["diff", "--all", str(old), str(grid.paths.results)])
+    assert done.output.strip() == changes.changes.render().strip()
 
 
 def test_rows_that_came_or_went_are_listed(tmp_path):
