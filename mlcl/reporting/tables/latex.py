@@ -161,7 +161,7 @@ def _part(table: Table, columns: range, number: int, of: int) -> str:
             r"\setlength{\tabcolsep}{4pt}",
             rf"\caption{{{escape(table.caption + part)}}}",
             rf"\label{{{label}}}",
-            r"\par\smallskip",
+            r"\par\medskip",
             r"\sisetup{mode=text, detect-weight=true, retain-explicit-plus=true}",
             rf"\begin{{tabular}}{{@{{}}{_column_types(table, columns)}@{{}}}}",
             r"\toprule",
