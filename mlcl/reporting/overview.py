@@ -372,7 +372,8 @@ def _cheaper(results: Results, standing: Standing) -> Iterator[str]:
 
 
 def _what_to_run(results: Results, all_standings: Sequence[Standing]) -> Iterator[str]:
-    """How many seeds, or datasets like these, would tell the best two apart if their difference stays as it is."""
+    """How many seeds, datasets like these, or of a single dataset test rows, would tell the best two apart if their
+    difference stays as it is."""
     standing = all_standings[0]
     second = standing.order[1]
     if standing.is_apart(second):
@@ -387,9 +388,11 @@ def _what_to_run(results: Results, all_standings: Sequence[Standing]) -> Iterato
     if (seeds := seeds_needed(gap, standing)) is not None and seeds <= MOST_ADVISED:
         ways.append(f"{seeds} seeds in place of {standing.seeds}")
     n = len(standing.datasets)
-    factor = variance_factor(gap, standing)
-    if factor is not None and (datasets := ceil(n * factor)) <= MOST_ADVISED:
-        ways.append(f"{datasets} datasets like {'this one' if n == 1 else 'these'} in place of {n}")
+    factor = rows_factor(gap, standing) if n == 1 else variance_factor(gap, standing)
+    if factor is not None and (needed := ceil(n * factor)) <= MOST_ADVISED:
+        ways.append(
+            f"{needed} times the test rows" if n == 1 else f"{needed} datasets like these in place of {n}"
+        )
     if ways:
         yield (
             f"To know more, if the difference between {pair} stays as it is: about {', or about '.join(ways)} would "
@@ -429,6 +432,16 @@ def variance_factor(gap: Contrast, standing: Standing) -> float | None:
         critical_value(gap.freedom, standing.confidence, len(standing.order)) * gap.error / gap.value
     ) ** 2
     return needed if needed > 1 else None
+
+
+def rows_factor(gap: Contrast, standing: Standing) -> float | None:
+    """How many times the test rows would make the interval of a gap exclude 0; None if no number of them would, since
+    what is left differs between training runs."""
+    factor = variance_factor(gap, standing)
+    if factor is None or not gap.covers_examples:
+        return None
+    left = (gap.seed_variance + gap.example_variance) / factor - gap.seed_variance
+    return gap.example_variance / left if left > 0 else None
 
 
 # --- Criteria ------------------------------------------------------------------------------------------------

@@ -16,7 +16,14 @@ from mlcl.records.rescore import rescore
 from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.cost_means import compute_seconds
 from mlcl.reporting.figures import ranks
-from mlcl.reporting.overview import MOST_ADVISED, conclude, overview, seeds_needed, variance_factor
+from mlcl.reporting.overview import (
+    MOST_ADVISED,
+    conclude,
+    overview,
+    rows_factor,
+    seeds_needed,
+    variance_factor,
+)
 from mlcl.reporting.overview_forms import MOST_LINES, as_html, in_brief, write_overview
 from mlcl.reporting.ranking import complete_means, note_on_encoders, primary_metric, rank_losses
 from mlcl.reporting.results import load_results
@@ -142,6 +149,28 @@ def test_only_runs_that_somebody_would_make_are_advised(grid, gap):
     impossible = "More runs will not tell bce and reg on the mean over 2 datasets apart in practice"
     assert (impossible in text) == (gap == 0.002)
     assert ("would tell them apart" in text) == (gap != 0.002)
+
+
+def test_with_one_dataset_test_rows_are_advised(grid, monkeypatch):
+    grid.datasets = {"scenes": "image"}
+    monkeypatch.setitem(SKILL, "reg", 0.297)
+    results = loaded(grid)
+    standing = of(results)["Scenes"]
+    gap = standing.gaps[standing.order[1]]
+    assert gap.covers_examples
+    assert not standing.is_apart(standing.order[1])
+    known = replace(gap, seed_variance=gap.example_variance / 1000, value=gap.error)
+    times = rows_factor(known, standing)
+    error = np.sqrt(known.seed_variance + known.example_variance / times)
+    quantile = critical_value(known.freedom, standing.confidence, len(standing.order))
+    assert quantile * error == pytest.approx(known.value)
+    assert rows_factor(replace(known, seed_variance=known.value**2), standing) is None, (
+        "seeds alone are too far apart"
+    )
+    text = told(results)
+    assert "datasets like" not in text
+    times = rows_factor(gap, standing)
+    assert ("times the test rows" in text) == (times is not None and ceil(times) <= MOST_ADVISED)
 
 
 def test_it_says_where_the_best_loss_is_no_better_than_a_baseline(grid):
