@@ -177,9 +177,9 @@ def _take(given: _Taken, folder: _Folder) -> _Folder:
 
 def _take_rows(there: Path, here: Path, cells: set[CellId], order: dict[CellId, int]) -> None:
     """Rows of the source's cells take the place of those that say the cell is missing; all in the outline's order."""
-    if not there.exists() or not here.exists():
+    if not there.exists():
         return
-    (columns, old), (others, new) = _read(here), _read(there)
+    (columns, old), (others, new) = _read(here) if here.exists() else ([], []), _read(there)
     columns = [*columns, *(name for name in others if name not in columns)]
     rows = [row for row in old if _cell(row) not in cells] + [row for row in new if _cell(row) in cells]
     rows.sort(key=lambda row: order.get(_cell(row), len(order)))

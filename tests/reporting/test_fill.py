@@ -30,7 +30,7 @@ def files(folder: Path) -> dict[str, str]:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.name not in ("README.md", UNSEALED)
     }
-    texts["jackknife.csv"] = "\n".join(sorted(texts["jackknife.csv"].splitlines()))
+    texts["jackknife.csv"] = "\n".join(sorted(texts.get("jackknife.csv", "").splitlines()))
     return texts
 
 
@@ -70,6 +70,12 @@ def test_two_halves_are_the_whole(grid, whole, tmp_path):
         len(cells),
     )
     assert files(first) == files(whole)
+
+
+def test_a_folder_without_a_single_cell_becomes_the_whole(grid, whole, tmp_path):
+    nothing = keep_part(grid, tmp_path / "nothing", without=grid.cells())
+    assert fill(nothing, [whole]).taken == len(grid.cells())
+    assert files(nothing) == files(whole)
 
 
 def test_seeds_of_a_row_may_come_from_both(grid, whole, tmp_path):

@@ -153,24 +153,27 @@ def test_only_runs_that_somebody_would_make_are_advised(grid, gap):
 
 def test_with_one_dataset_test_rows_are_advised(grid, monkeypatch):
     grid.datasets = {"scenes": "image"}
-    monkeypatch.setitem(SKILL, "reg", 0.297)
     results = loaded(grid)
     standing = of(results)["Scenes"]
-    gap = standing.gaps[standing.order[1]]
-    assert gap.covers_examples
-    assert not standing.is_apart(standing.order[1])
-    known = replace(gap, seed_variance=gap.example_variance / 1000, value=gap.error)
-    times = rows_factor(known, standing)
-    error = np.sqrt(known.seed_variance + known.example_variance / times)
-    quantile = critical_value(known.freedom, standing.confidence, len(standing.order))
-    assert quantile * error == pytest.approx(known.value)
-    assert rows_factor(replace(known, seed_variance=known.value**2), standing) is None, (
-        "seeds alone are too far apart"
+    gap = replace(
+        standing.gaps[standing.order[1]],
+        value=0.01,
+        seed_variance=1e-7,
+        example_variance=1e-4,
+        example_freedom=80,
     )
-    text = told(results)
-    assert "datasets like" not in text
     times = rows_factor(gap, standing)
-    assert ("times the test rows" in text) == (times is not None and ceil(times) <= MOST_ADVISED)
+    error = np.sqrt(gap.seed_variance + gap.example_variance / times)
+    assert critical_value(gap.freedom, standing.confidence, 3) * error == pytest.approx(gap.value)
+    assert rows_factor(replace(gap, seed_variance=1e-4), standing) is None, "training runs differ too much"
+    assert rows_factor(replace(gap, example_variance=np.nan), standing) is None
+    second = standing.order[1]
+    unclear = {second: gap.interval(standing.confidence, methods=3)}
+    close = replace(
+        standing, gaps={**standing.gaps, second: gap}, intervals={**standing.intervals, **unclear}
+    )
+    monkeypatch.setattr("mlcl.reporting.overview.standings", lambda *args, **kwargs: [close])
+    assert f"about {ceil(times)} times the test rows" in told(results)
 
 
 def test_it_says_where_the_best_loss_is_no_better_than_a_baseline(grid):
