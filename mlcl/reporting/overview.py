@@ -399,9 +399,10 @@ def _what_to_run(results: Results, all_standings: Sequence[Standing]) -> Iterato
             "tell them apart."
         )
     else:
+        instead = f"{MOST_ADVISED} times the test rows" if n == 1 else "datasets"
         yield (
             f"More runs will not tell {pair} apart in practice: if the difference between them stays as it is, that "
-            f"takes more than {MOST_ADVISED} seeds or datasets."
+            f"takes more than {MOST_ADVISED} seeds or {instead}."
         )
 
 
