@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mlcl.records.files import write_text
 from mlcl.records.outline import NO_ENCODER, Outline
@@ -21,6 +21,7 @@ from mlcl.reporting.visible import as_markdown
 
 Column = tuple[str, str]
 Answer = Literal["holds", "does not hold", "undecided", "no data"]
+ANSWERS: tuple[Answer, ...] = get_args(Answer)
 SPLIT = "test"
 EXPLANATION = (
     "A difference is the mean over datasets of the difference on the test split, positive in favour of the claim (in "
@@ -271,10 +272,7 @@ def write_claims(results: Results, contrasts: Contrasts) -> None:
 
 
 def render(verdicts: Sequence[Verdict], outline: Outline) -> str:
-    counts = ", ".join(
-        f"{sum(v.answer == answer for v in verdicts)} {answer}"
-        for answer in ("holds", "does not hold", "undecided", "no data")
-    )
+    counts = ", ".join(f"{sum(v.answer == answer for v in verdicts)} {answer}" for answer in ANSWERS)
     lines = [
         f"# Claims tested on the study {outline.study}",
         "",

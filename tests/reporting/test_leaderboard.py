@@ -306,8 +306,11 @@ def test_the_command_writes_both_forms(tiny, tmp_path):
     options = ["--page", str(tmp_path / "p.html"), "--markdown", str(tmp_path / "p.md")]
     done = CliRunner().invoke(app, ["leaderboard", "results", *options])
     assert done.exit_code == 0, done.output
-    assert "## Contrast or classification?" in (tmp_path / "p.md").read_text(encoding="utf-8")
-    assert "<h1>Which loss should I use?</h1>" in (tmp_path / "p.html").read_text(encoding="utf-8")
+    text, page = ((tmp_path / name).read_text(encoding="utf-8") for name in ("p.md", "p.html"))
+    assert "## Contrast or classification?" in text
+    assert "<h1>Which loss should I use?</h1>" in page
+    assert "(300 test rows)" in text, "a part of a dataset is known by its rows"
+    assert "(300 test rows)" in page
 
 
 def test_the_page_needs_no_network(page):

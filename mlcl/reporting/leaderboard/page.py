@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ import yaml
 from mlcl.errors import MlclError
 from mlcl.records.files import write_text
 from mlcl.reporting.budgets import tuning_in_words
+from mlcl.reporting.claims import ANSWERS
 from mlcl.reporting.contrasts import Contrasts
 from mlcl.reporting.cost_means import compute_in_words
 from mlcl.reporting.leaderboard import tables
@@ -142,13 +144,13 @@ def summary(board: Leaderboard) -> list[str]:
     ]
     if board.families:
         answers = [one.answer for one in board.families]
-        counts = ", ".join(f"{answer} in {answers.count(answer)}" for answer in dict.fromkeys(answers))
+        counts = ", ".join(f"{answer} in {count}" for answer, count in Counter(answers).most_common())
         sentences.append(
             f"Contrast against classification, read alike, in {len(answers)} comparisons: {counts}."
         )
-    answers = [one.verdict.answer for one in board.claims]
-    counts = ", ".join(f"{answer}: {answers.count(answer)}" for answer in dict.fromkeys(answers))
-    sentences.append(f"Claims: {len(answers)}; {counts}.")
+    verdicts = [one.verdict.answer for one in board.claims]
+    counts = ", ".join(f"{answer}: {verdicts.count(answer)}" for answer in ANSWERS if answer in verdicts)
+    sentences.append(f"Claims: {len(verdicts)}; {counts}.")
     if board.not_there:
         sentences.append(f"Not there yet: {'; '.join(board.not_there)}.")
     return sentences
@@ -251,7 +253,7 @@ def as_text(board: Leaderboard) -> str:
     for number, comparison in enumerate(board.comparisons):
         parts += [
             f"### {comparison.place.modality.capitalize()}: {_title(comparison)} ({comparison.study.name})",
-            f"Grade {comparison.grade}. Datasets: {_datasets(comparison)}. "
+            f"Grade {comparison.grade}. Datasets: {as_markdown(', '.join(_datasets(comparison)) or 'none')}. "
             + as_markdown(" ".join(told(comparison))),
             _table(tables.comparison_table(comparison, f"comparison-{number}"), caption=False),
         ]
@@ -268,9 +270,15 @@ def _title(comparison: Comparison) -> str:
     return f"{labels} labels, {data} of the data, {readout}"
 
 
-def _datasets(comparison: Comparison) -> str:
-    title = comparison.study.results.outline.column_title
-    return as_markdown(", ".join(title(*column) for column in comparison.columns) or "none")
+def _datasets(comparison: Comparison) -> list[str]:
+    """Each with the rows that losses are judged by: a part of a dataset has fewer than the name promises."""
+    results = comparison.study.results
+    split, found = results.outline.split, []
+    for dataset, encoder in comparison.columns:
+        title = results.outline.column_title(dataset, encoder)
+        part = results.cards.get(dataset, {}).get("splits", {}).get(split, {})
+        found.append(f"{title} ({part['examples']:,} {split} rows)" if "examples" in part else title)
+    return found
 
 
 # --- HTML ----------------------------------------------------------------------------------------------------
@@ -324,7 +332,7 @@ def _shown(number: int, comparison: Comparison) -> dict[str, Any]:
         "grade": comparison.grade,
         "grade_words": GRADES[comparison.grade],
         "primary": comparison.place.readout == comparison.study.results.outline.readout,
-        "datasets": [outline.column_title(*column) for column in comparison.columns],
+        "datasets": _datasets(comparison),
         "sentences": told(comparison),
         "metric": _unit(standing.metric) if standing is not None else "",
         "bars": [
