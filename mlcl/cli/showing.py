@@ -143,8 +143,10 @@ def diff(
 ) -> None:
     """Say what changed: the conclusions of two results folders, and which means changed beyond noise."""
     from mlcl import reporting
+    from mlcl.records.paths import OUTLINE
 
-    if old.is_dir() and new.is_dir() and not everything:
+    results = all((path / OUTLINE).exists() for path in (old, new))
+    if results and not everything:
         print(reporting.diff_studies(old, new).render())
         return
     files = [path / "metrics.csv" if path.is_dir() else path for path in (old, new)]

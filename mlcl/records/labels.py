@@ -110,8 +110,13 @@ def write_labels(study: OpenStudy, cells: Sequence[CellStatus]) -> None:
                 )
                 if confusion is not None:
                     confusions["/".join((dataset, encoder, loss))] = confusion
-    write_text(paths.confusions, json.dumps(sealed({"rows": confusions}), separators=(",", ":")) + "\n")
+    write_confusions(paths.confusions, confusions)
     cache.write()
+
+
+def write_confusions(file: Path, rows: Mapping[str, Any]) -> None:
+    """`rows`: `dataset/encoder/loss` -> a `Confusion` as a mapping."""
+    write_text(file, json.dumps(sealed({"rows": rows}), separators=(",", ":")) + "\n")
 
 
 def read_confusions(file: Path) -> dict[tuple[str, ...], Confusion]:

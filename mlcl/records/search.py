@@ -131,10 +131,14 @@ def write_search(study: OpenStudy) -> None:
                 shown = "" if value is None else value
                 writer.writerow((*row, trial.id.variant, status.outcome, shown, is_chosen, key, setting))
     told = {
-        "/".join(row): asdict(Chosen(one.trial.id.variant, one.value, one.trial.settings, one.edges))
+        row: Chosen(one.trial.id.variant, one.value, one.trial.settings, one.edges)
         for row, one in chosen.items()
     }
-    write_json(paths.chosen, told)
+    write_chosen(paths.chosen, told)
+
+
+def write_chosen(file: Path, chosen: Mapping[SearchRow, Chosen]) -> None:
+    write_json(file, {"/".join(row): asdict(one) for row, one in chosen.items()})
 
 
 def read_chosen(file: Path) -> dict[SearchRow, Chosen]:

@@ -11,10 +11,12 @@ import csv
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from mlcl.digests import sealed
 from mlcl.errors import MlclError
@@ -24,17 +26,21 @@ from mlcl.records.collect import (
     is_kept,
     require_collected,
 )
-from mlcl.records.files import atomic_folder, write_json, write_text
-from mlcl.records.outline import OpenStudy, Outline, open_study, write_outline
+from mlcl.records.files import atomic_folder, write_json
+from mlcl.records.labels import Confusion, read_confusions, write_confusions
+from mlcl.records.outline import OpenStudy, Outline, Trial, open_study, write_outline
 from mlcl.records.paths import CellId, SearchRow, StudyPaths
+from mlcl.records.search import read_chosen, write_chosen
 from mlcl.reporting.keep import Kept, finish
 from mlcl.reporting.results import read_csv
 
-ABSENT = ("missing", "stale")
+ABSENT = ("missing", "stale", "skipped")
 """States of a cell without a record that counts."""
 BY_CELL = ("metrics_csv", "costs_csv", "cells_csv", "curves_csv", "labels_csv", "jackknife")
 """The files of kept results that have rows for each cell."""
 Provenance = dict[str, dict[str, int]]
+Line = dict[str, str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,9 @@ class _Folder:
         return self.study.outline
 
     def has(self, cell: CellId) -> bool:
-        return self.states.get(cell, "missing") not in (*ABSENT, "skipped")
+        return self.states.get(cell, "missing") not in ABSENT
 
-    def trials(self, row: SearchRow) -> list[Any]:
+    def trials(self, row: SearchRow) -> list[Trial]:
         return [trial for trial in self.outline.trials if trial.id.row == row]
 
 
@@ -139,12 +145,12 @@ def _searched_alike(here: _Folder, source: _Folder) -> Iterator[SearchRow]:
     """Rows whose settings are not chosen here, and are there, by the same search with the same trials."""
     if here.outline.search is None or here.outline.search != source.outline.search:
         return
-    chosen = json.loads(source.study.paths.chosen.read_text(encoding="utf-8"))
+    chosen = read_chosen(source.study.paths.chosen)
     waiting = dict.fromkeys(cell.id.row for cell in here.outline.cells if cell.fingerprint is None)
     for row in waiting:
         trials = here.trials(row)
         known = bool(trials) and all(trial.fingerprint is not None for trial in trials)
-        if "/".join(row) in chosen and known and trials == source.trials(row):
+        if row in chosen and known and trials == source.trials(row):
             yield row
 
 
@@ -154,9 +160,9 @@ def _take(given: _Taken, folder: _Folder) -> _Folder:
         return folder
     (outline, here), source = folder.study, given.source
     there = source.study.paths
-    order = {cell.id: place for place, cell in enumerate(outline.cells)}
+    order = [cell.id for cell in outline.cells]
     for name in BY_CELL:
-        _take_rows(getattr(there, name), getattr(here, name), set(given.cells), order)
+        _take_rows(getattr(there, name), getattr(here, name), set(given.cells), _cell, order)
     if given.rows:
         _take_search(there, here, given.rows, outline)
     _take_confusions(there, here, given.cells)
@@ -175,80 +181,69 @@ def _take(given: _Taken, folder: _Folder) -> _Folder:
     return _Folder(OpenStudy(outline, here), provenance, states)
 
 
-def _take_rows(there: Path, here: Path, cells: set[CellId], order: dict[CellId, int]) -> None:
-    """Rows of the source's cells take the place of those that say the cell is missing; all in the outline's order."""
+def _take_rows(
+    there: Path, here: Path, taken: Collection[T], key: Callable[[Line], T], order: Sequence[T]
+) -> None:
+    """The source's lines of what is taken stand in the place of those here; all in this order."""
     if not there.exists():
         return
     (columns, old), (others, new) = _read(here) if here.exists() else ([], []), _read(there)
     columns = [*columns, *(name for name in others if name not in columns)]
-    rows = [row for row in old if _cell(row) not in cells] + [row for row in new if _cell(row) in cells]
-    rows.sort(key=lambda row: order.get(_cell(row), len(order)))
+    lines = [line for line in old if key(line) not in taken] + [line for line in new if key(line) in taken]
+    places = {one: place for place, one in enumerate(order)}
+    lines.sort(key=lambda line: places.get(key(line), len(places)))
     with here.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(lines)
 
 
-def _read(file: Path) -> tuple[list[str], list[dict[str, str]]]:
+def _read(file: Path) -> tuple[list[str], list[Line]]:
     with file.open(newline="", encoding="utf-8") as lines:
         reader = csv.DictReader(lines)
         rows = list(reader)
         return list(reader.fieldnames or ()), rows
 
 
-def _cell(row: dict[str, str]) -> CellId:
-    return CellId(row["dataset"], row["encoder"], row["loss"], row["variant"], int(row["seed"]))
+def _row(line: Line) -> SearchRow:
+    return line["dataset"], line["encoder"], line["loss"]
 
 
-def _take_search(there: StudyPaths, here: StudyPaths, rows: list[SearchRow], outline: Outline) -> None:
-    def row_of(line: dict[str, str]) -> SearchRow:
-        return line["dataset"], line["encoder"], line["loss"]
-
-    order = {row: place for place, row in enumerate(dict.fromkeys(trial.id.row for trial in outline.trials))}
-    (columns, old), (_, new) = _read(here.search_csv), _read(there.search_csv)
-    lines = [line for line in old if row_of(line) not in rows]
-    lines += [line for line in new if row_of(line) in rows]
-    lines.sort(key=lambda line: order.get(row_of(line), len(order)))
-    with here.search_csv.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    chosen, others = (json.loads(paths.chosen.read_text(encoding="utf-8")) for paths in (here, there))
-    chosen |= {"/".join(row): others["/".join(row)] for row in rows}
-    names = sorted(chosen, key=lambda name: order.get(_row(name), len(order)))
-    write_json(here.chosen, {name: chosen[name] for name in names})
+def _cell(line: Line) -> CellId:
+    return CellId(*_row(line), line["variant"], int(line["seed"]))
 
 
-def _row(name: str) -> SearchRow:
-    dataset, encoder, loss = name.split("/")
-    return dataset, encoder, loss
+def _take_search(there: StudyPaths, here: StudyPaths, rows: Collection[SearchRow], outline: Outline) -> None:
+    order = list(dict.fromkeys(trial.id.row for trial in outline.trials))
+    _take_rows(there.search_csv, here.search_csv, rows, _row, order)
+    others = read_chosen(there.chosen)
+    chosen = read_chosen(here.chosen) | {row: others[row] for row in rows}
+    write_chosen(here.chosen, {row: chosen[row] for row in order if row in chosen})
 
 
-def _take_confusions(there: StudyPaths, here: StudyPaths, cells: list[CellId]) -> None:
+def _take_confusions(there: StudyPaths, here: StudyPaths, cells: Sequence[CellId]) -> None:
     """They are sums over the seeds of a row: those of a row that has seeds here and there are added if they are of the
     same labels, else left out, since they would be those of some seeds."""
-    own, others = (
-        json.loads(paths.confusions.read_text(encoding="utf-8"))["rows"] for paths in (here, there)
-    )
+    own, others = read_confusions(here.confusions), read_confusions(there.confusions)
     for row in dict.fromkeys(cell.row for cell in cells if cell.variant == "base"):
-        name = "/".join(row)
-        if name not in others:
+        if (other := others.get(row)) is None:
             continue
-        if name not in own:
-            own[name] = others[name]
-        elif all(own[name][key] == others[name][key] for key in ("labels", "tuned")):
-            own[name] = _sum(own[name], others[name])
+        mine = own.get(row)
+        if mine is None:
+            own[row] = other
+        elif (mine.labels, mine.tuned) == (other.labels, other.tuned):
+            own[row] = _sum(mine, other)
         else:
-            del own[name]
-    write_text(here.confusions, json.dumps(sealed({"rows": own}), separators=(",", ":")) + "\n")
+            del own[row]
+    write_confusions(here.confusions, {"/".join(row): asdict(one) for row, one in own.items()})
 
 
-def _sum(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    def add(a: Any, b: Any) -> Any:
-        return [add(x, y) for x, y in zip(a, b, strict=True)] if isinstance(a, list) else round(a + b, 6)
+def _sum(first: Confusion, second: Confusion) -> Confusion:
+    def add(name: str) -> Any:
+        return np.round(np.add(getattr(first, name), getattr(second, name)), 6).tolist()
 
-    same = {key: first[key] for key in ("labels", "tuned")}
-    return {key: same[key] if key in same else add(first[key], second[key]) for key in first}
+    sums = {name: add(name) for name in ("positives", "instead", "others", "nothing", "seeds")}
+    return Confusion(labels=first.labels, tuned=first.tuned, **sums)
 
 
 def _take_pair_weights(there: StudyPaths, here: StudyPaths) -> None:

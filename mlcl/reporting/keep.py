@@ -6,15 +6,14 @@ that its tables compare, is computed before and stored. It opens like any result
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlcl.digests import sealed
 from mlcl.errors import MlclError
 from mlcl.records.collect import CELLS_COLUMNS, COORDINATES, require_collected, write_collected
 from mlcl.records.files import atomic_folder, write_text
+from mlcl.records.labels import write_confusions
 from mlcl.records.outline import OpenStudy, write_outline
 from mlcl.records.paths import StudyPaths
 from mlcl.reporting.claims import judge_all
@@ -160,7 +159,7 @@ def _empty_what_is_too_large(there: StudyPaths) -> tuple[str, ...]:
         _size(there.results) > LARGEST * ROOM and file.name not in emptied
     ):
         if file == there.confusions:
-            write_text(file, json.dumps(sealed({"rows": {}})) + "\n")
+            write_confusions(file, {})
         else:
             write_text(file, file.read_text(encoding="utf-8").partition("\n")[0] + "\n")
         emptied.append(file.name)

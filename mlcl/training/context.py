@@ -160,6 +160,7 @@ class Context:
         made_of = {
             "encoder": part.name,
             "data": self.dataset.content,
+            # The layer that is trained on the features changes none of them.
             "settings": {key: value for key, value in part.settings.items() if key != "adapter_dim"},
             "weights": encoders.weights_digest(part.name, part.settings),
             "seed": None if settings.pretrained else self.settings.seed,

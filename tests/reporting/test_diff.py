@@ -83,6 +83,11 @@ def test_conclusions_stand_before_the_metrics_of_the_tables(grid, tmp_path, monk
     assert f"{len(changes.changes.changed) - len(lines)} of them in other metrics or splits (--all" in numbers
     done = CliRunner().invoke(app, ["diff", "--all", str(old), str(grid.paths.results)])
     assert done.output.strip() == changes.changes.render().strip()
+    (old / "outline.json").unlink()
+    done = CliRunner().invoke(app, ["diff", str(old), str(grid.paths.results)])
+    assert done.output.strip() == changes.changes.render().strip(), (
+        "without conclusions there are the metrics"
+    )
 
 
 def test_rows_that_came_or_went_are_listed(tmp_path):
